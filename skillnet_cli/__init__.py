@@ -1,0 +1,3 @@
+"""skillnet: one sparsely activated Transformer for text, sound, image, video and code."""
+
+__version__ = "0.1.0"

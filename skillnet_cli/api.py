@@ -1,0 +1,165 @@
+"""What plugin authors import: the objects their hooks return and the protocols their classes follow.
+
+Light on purpose: importing this module, and a plugin's top module, must not import torch. Everything heavy is
+named as ``"module:attribute"`` and imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import pluggy
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+API_VERSION = 1
+"""A plugin's top module states the version it was written for as ``API_VERSION = 1``."""
+
+hookimpl = pluggy.HookimplMarker("skillnet")
+
+Source: TypeAlias = "bytes | str | Path"
+"""What a reader opens: the bytes of a media file, a text itself, or the path of a file of either kind."""
+
+Features: TypeAlias = "torch.Tensor"
+"""One item as its reader returns it: token ids (tokens,), samples (samples,), pixels (3, height, width), …"""
+
+Batch: TypeAlias = "dict[str, torch.Tensor]"
+"""Several items of one modality. The key ``mask`` is the objectives': True where an embedded token is hidden."""
+
+
+class UserError(Exception):
+    """A mistake of the user: one clear line (what, where, what to do), exit code 2."""
+
+
+class DamagedItem(Exception):
+    """One item that cannot be read, with the reason: it is counted and written down, and the job goes on."""
+
+
+class FailedJob(Exception):
+    """Damaged data or a failing machine stopped a whole job: one clear line, exit code 1."""
+
+
+@dataclass(frozen=True)
+class Modality:
+    """How one skill's inputs are read, augmented, embedded and shown.
+
+    ``config``, ``reader``, ``embedder``, ``augment`` and ``preview`` are ``"module:attribute"`` strings:
+
+    * ``config``: a pydantic model, the keys of ``[model.embedders.SKILL]``;
+    * ``reader``: a class that follows :class:`Reader`;
+    * ``embedder``: an ``nn.Module`` class ``(config, hidden) -> module``; the module maps a batch to
+      ``(tokens (sum of lengths, hidden), lengths (items,))`` with the item's ``[CLS]`` first;
+    * ``augment``: ``(features, rng) -> features``, in training only;
+    * ``preview``: ``(source) -> str``, an HTML fragment for galleries;
+    * ``vocabularies``: for ``skillnet prepare vocab``, a builder for each kind of vocabulary:
+      ``(texts: Iterable[str], size: int, out: Path) -> None``.
+    """
+
+    skill: str
+    suffixes: tuple[str, ...]
+    config: str
+    reader: str
+    embedder: str
+    augment: str | None = None
+    preview: str | None = None
+    vocabularies: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Named work: the towers it encodes, its objective, the field it is trained towards, its metrics.
+
+    A tower is a sequence of segments, each named by its skill; the last segment's ``[CLS]`` stands for the
+    sequence. ``objective`` and each metric is a name or ``"module:attribute"``.
+    """
+
+    name: str
+    towers: tuple[tuple[str, ...], ...]
+    objective: str
+    target: str | None = None
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def skills(self) -> tuple[str, ...]:
+        """The skills that the task activates, each once, in the order of its towers."""
+        return tuple(dict.fromkeys(skill for tower in self.towers for skill in tower))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set that ``skillnet prepare NAME`` knows.
+
+    ``prepare`` names a function that takes one :class:`skillnet_cli.data.prepare.Preparation`. Sets that share
+    ``part_of`` are prepared together by that name.
+    """
+
+    name: str
+    prepare: str
+    feeds: tuple[str, ...]
+    licence: str
+    size: str
+    url: str | None = None
+    part_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of merit: ``compute`` names a function ``(predictions, references) -> float``."""
+
+    name: str
+    compute: str
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a file too long to be read at once: ``start`` and ``end`` in seconds."""
+
+    start: float
+    end: float
+    features: Features
+
+
+class Vocabulary(Protocol):
+    """What the masked-token objective must know of a reader's tokens."""
+
+    size: int
+    mask_id: int
+    special_ids: frozenset[int]
+
+
+class Reader(Protocol):
+    """Turns files, bytes and texts of one modality into features, and features into batches.
+
+    ``Reader(config, assets)``: assets such as a vocabulary come from the folder ``assets`` of a saved model if one is
+    given, else from the paths that ``config`` names. ``reader.config`` is the configuration completed by what the
+    assets say (a vocabulary's size, say): the embedder is built from it.
+    """
+
+    config: Any
+
+    def __init__(self, config: Any, assets: Path | None = None) -> None: ...
+
+    def read(self, source: Source, rng: np.random.Generator | None = None) -> Features:
+        """Read one item. With ``rng`` (training) a reader may choose at random, of a clip's frames for instance.
+
+        Raises:
+            DamagedItem: the item cannot be decoded, or holds nothing.
+        """
+
+    def split(self, path: Path) -> Iterator[Window]:
+        """Read a file of any length as a run of windows, each short enough for the model."""
+
+    def length(self, features: Features) -> int:
+        """How many tokens the embedder will make of these features, ``[CLS]`` included."""
+
+    def collate(self, features: Sequence[Features]) -> Batch:
+        """Put several items into one batch."""
+
+    def save(self, folder: Path) -> None:
+        """Write the assets that :meth:`__init__` reads back into ``folder``."""

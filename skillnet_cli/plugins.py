@@ -1,0 +1,196 @@
+"""Finds the installed plugins, loads them one by one and keeps the broken ones apart.
+
+Every plugin gets a pluggy manager of its own, so that one which raises, in its import or in a hook, takes nobody
+with it. What the plugins bring is gathered in a :class:`Registry`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+import pluggy
+
+from skillnet_cli import hookspecs
+from skillnet_cli.api import API_VERSION, Dataset, Metric, Modality, Task, UserError
+from skillnet_cli.known import KNOWN_PLUGINS
+
+GROUP = "skillnet"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One installed plugin; ``error`` says in a line why it could not be loaded."""
+
+    name: str
+    distribution: str
+    version: str
+    modalities: tuple[Modality, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    datasets: tuple[Dataset, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Owned(Generic[T]):
+    """Something that a plugin brings, and the plugin."""
+
+    value: T
+    plugin: Plugin
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Everything that the loaded plugins bring, by name."""
+
+    plugins: tuple[Plugin, ...] = ()
+    modalities: Mapping[str, Owned[Modality]] = field(default_factory=dict)
+    tasks: Mapping[str, Owned[Task]] = field(default_factory=dict)
+    datasets: Mapping[str, Owned[Dataset]] = field(default_factory=dict)
+    metrics: Mapping[str, Owned[Metric]] = field(default_factory=dict)
+
+    def modality(self, skill: str) -> Modality:
+        """The modality of a skill. Raises UserError naming what to install where there is none."""
+        return self._find("skill", self.modalities, skill)
+
+    def task(self, name: str) -> Task:
+        """A task whose skills are all installed. Raises UserError naming what to install otherwise."""
+        task = self._find("task", self.tasks, name)
+        for skill in self.missing_skills(task):
+            raise UserError(f"task '{name}' needs the skill '{skill}': {self._install('skill', skill)}")
+        return task
+
+    def dataset(self, name: str) -> Dataset:
+        """A data set by name. Raises UserError where no installed plugin prepares it."""
+        return self._find("data set", self.datasets, name)
+
+    def datasets_named(self, name: str) -> tuple[Dataset, ...]:
+        """The data set of that name, or all that are part of it. Raises UserError where there is none."""
+        parts = tuple(owned.value for owned in self.datasets.values() if owned.value.part_of == name)
+        return parts or (self.dataset(name),)
+
+    def metric(self, name: str) -> Metric:
+        """A metric by name. Raises UserError where no installed plugin computes it."""
+        return self._find("metric", self.metrics, name)
+
+    def missing_skills(self, task: Task) -> tuple[str, ...]:
+        """The skills that a task needs and no installed plugin brings."""
+        return tuple(skill for skill in task.skills if skill not in self.modalities)
+
+    def modality_of_suffix(self, suffix: str) -> Modality | None:
+        """The modality that claims files ending in ``suffix`` (with its dot, any case), or None."""
+        for owned in self.modalities.values():
+            if suffix.lower() in owned.value.suffixes:
+                return owned.value
+        return None
+
+    def _find(self, kind: str, table: Mapping[str, Owned[T]], name: str) -> T:
+        if name in table:
+            return table[name].value
+        near = difflib.get_close_matches(name, table, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else self._install(kind, name)
+        raise UserError(f"unknown {kind} '{name}': {hint}")
+
+    def _install(self, kind: str, name: str) -> str:
+        """What to do about a missing name: mend the broken plugin that brings it, install one, or choose another."""
+        distribution = KNOWN_PLUGINS.get((kind, name))
+        broken = {plugin.distribution: plugin.error for plugin in self.plugins if plugin.error}
+        if distribution in broken:
+            return f"{distribution} brings it and could not be loaded ({broken[distribution]})"
+        if distribution:
+            return f"pip install {distribution}"
+        table: Mapping[str, Any] = {
+            "skill": self.modalities, "task": self.tasks, "data set": self.datasets, "metric": self.metrics,
+        }[kind]  # fmt: skip
+        return f"installed are {', '.join(sorted(table)) or 'none'}"
+
+
+def resolve(reference: str) -> Any:
+    """Import what ``"module:attribute"`` names. Raises UserError where it is not there."""
+    module, _, attribute = reference.partition(":")
+    try:
+        return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"cannot load '{reference}': {error}") from error
+
+
+@functools.cache
+def load_registry() -> Registry:
+    """Load every installed plugin (or those that SKILLNET_PLUGINS names) once in this process."""
+    registry = build_registry(load_plugin(entry) for entry in selected_entry_points())
+    for plugin in registry.plugins:
+        if plugin.error:
+            message = f"plugin '{plugin.name}' ({plugin.distribution}) could not be loaded: {plugin.error}"
+            if os.environ.get("SKILLNET_STRICT_PLUGINS") == "1":
+                raise UserError(message)
+            print(f"skillnet: {message}", file=sys.stderr)
+    return registry
+
+
+def selected_entry_points() -> list[EntryPoint]:
+    """The entry points of group ``skillnet`` in order of name, cut down to SKILLNET_PLUGINS where it is set."""
+    entries = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+    wanted = os.environ.get("SKILLNET_PLUGINS")
+    if wanted is None:
+        return entries
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    for name in names:
+        if name not in {entry.name for entry in entries}:
+            raise UserError(f"SKILLNET_PLUGINS names '{name}', which is not installed")
+    return [entry for entry in entries if entry.name in names]
+
+
+def load_plugin(entry: EntryPoint) -> Plugin:
+    """Import one plugin and call its hooks; whatever it raises becomes its ``error``."""
+    distribution = entry.dist.name if entry.dist else entry.name
+    version = entry.dist.version if entry.dist else "0"
+    try:
+        return Plugin(entry.name, distribution, version, **_call_hooks(entry.load(), entry.name))
+    except (Exception, SystemExit) as error:
+        first_line = (str(error).splitlines() or [""])[0]
+        return Plugin(entry.name, distribution, version, error=f"{type(error).__name__}: {first_line}")
+
+
+def _call_hooks(module: Any, name: str) -> dict[str, tuple[Any, ...]]:
+    stated = getattr(module, "API_VERSION", None)
+    if stated != API_VERSION:
+        raise UserError(f"it is written for API_VERSION {stated}, this skillnet has {API_VERSION}")
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    manager.register(module, name=name)
+    manager.check_pending()
+    return {
+        kind: tuple(value for values in getattr(manager.hook, f"skillnet_{kind}")() for value in values)
+        for kind in ("modalities", "tasks", "datasets", "metrics")
+    }
+
+
+def build_registry(plugins: Iterable[Plugin]) -> Registry:
+    """Gather what plugins bring. Raises UserError naming both owners where two claim one name."""
+    loaded = tuple(plugins)
+    return Registry(
+        plugins=loaded,
+        modalities=_gather("skill", ((m.skill, m, p) for p in loaded for m in p.modalities)),
+        tasks=_gather("task", ((t.name, t, p) for p in loaded for t in p.tasks)),
+        datasets=_gather("data set", ((d.name, d, p) for p in loaded for d in p.datasets)),
+        metrics=_gather("metric", ((m.name, m, p) for p in loaded for m in p.metrics)),
+    )
+
+
+def _gather(kind: str, claims: Iterable[tuple[str, T, Plugin]]) -> dict[str, Owned[T]]:
+    table: dict[str, Owned[T]] = {}
+    for name, value, plugin in claims:
+        if name in table:
+            owners = f"{table[name].plugin.distribution} and {plugin.distribution}"
+            raise UserError(f"{kind} '{name}' is claimed by {owners}: uninstall one, or choose with SKILLNET_PLUGINS")
+        table[name] = Owned(value, plugin)
+    return table
