@@ -1,0 +1,116 @@
+"""What every objective is made of: its data side (Targets), its heads, its loss and its prediction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from skillnet_cli.api import Batch, Features, Reader, Task
+
+Loss: TypeAlias = "tuple[Float[Tensor, ''], Int[Tensor, '']]"
+"""The summed loss and the number of things it was summed over."""
+
+
+@dataclass(frozen=True)
+class TaskConfig(Task):
+    """A task as a model has it: with what its target can be, and the sets it is trained on.
+
+    ``labels`` are the classes, characters or units of the target, in the order of the head's outputs.
+    """
+
+    labels: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One tower after the encoder: the packed final tokens of a batch of sequences.
+
+    ``rows`` has for each segment the row in ``tokens`` of every token that its embedder made, -1 for a ``[CLS]``
+    that was left out because another segment's stands for the sequence.
+    """
+
+    tokens: Float[Tensor, "tokens hidden"]
+    lengths: Int[Tensor, " items"]
+    cls_rows: Int[Tensor, " items"]
+    rows: tuple[Int[Tensor, " segment_tokens"], ...]
+
+    @property
+    def cls(self) -> Float[Tensor, "items hidden"]:
+        """The vector of each sequence's ``[CLS]``."""
+        return self.tokens[self.cls_rows]
+
+    def without_cls(self) -> tuple[Float[Tensor, "frames hidden"], Int[Tensor, " items"]]:
+        """The tokens of a tower of one segment, and their lengths, without the ``[CLS]`` in front of each item."""
+        keep = self.tokens.new_ones(len(self.tokens), dtype=torch.bool)
+        keep[self.cls_rows] = False
+        return self.tokens[keep], self.lengths - 1
+
+
+class Targets:
+    """The data side of an objective; it runs in loader workers and holds no parameters."""
+
+    def __init__(self, task: TaskConfig, readers: Mapping[str, Reader]) -> None:
+        self.task = task
+        self.readers = readers
+
+    def example(
+        self, features: list[list[Features]], target: Any, rng: np.random.Generator
+    ) -> tuple[list[list[Features]], Any]:
+        """Return an item's features as the model shall see them, and what the loss must know of the item.
+
+        Args:
+            features: towers × segments.
+            target: the value of the sample's field that the task is trained towards; None where it has none.
+            rng: the sample's own generator; every random choice comes from it.
+
+        Raises:
+            DamagedItem: the target does not fit the task, or the features.
+        """
+        return features, target
+
+    def collate(self, towers: list[list[Batch]], wanted: list[Any]) -> dict[str, Tensor]:
+        """Put what :meth:`example` returned for each item into tensors; may set ``mask`` in a tower's batch."""
+        return {}
+
+
+Heads: TypeAlias = Mapping[str, nn.Module]
+
+
+class Objective(ABC):
+    """One loss. Objectives keep no state: their heads belong to the model and are handed to them by name."""
+
+    targets: ClassVar[type[Targets]] = Targets
+
+    def __init__(self, task: TaskConfig) -> None:
+        self.task = task
+
+    @abstractmethod
+    def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
+        """The heads that this task needs, by name; tasks that name the same head share it."""
+
+    @abstractmethod
+    def loss(
+        self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads
+    ) -> Loss:
+        """The loss of a batch as (sum, count)."""
+
+    @abstractmethod
+    def predict(
+        self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads
+    ) -> Any:
+        """What the task answers for a batch; each objective says what that is."""
+
+
+def label_index(labels: Sequence[str]) -> dict[str, int]:
+    """Each label's place in the head's outputs."""
+    return {label: index for index, label in enumerate(labels)}
+
+

@@ -1,0 +1,82 @@
+"""Connectionist temporal classification over frames (paper §4.1, sound)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skillnet_cli.api import Batch, DamagedItem, Features, Reader
+from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets, TaskConfig, label_index
+
+BLANK = 0
+"""The blank is the head's first output; label i is output i + 1."""
+
+
+class TranscriptTargets(Targets):
+    """A transcript as the outputs of its characters."""
+
+    def __init__(self, task: TaskConfig, readers: Mapping[str, Reader]) -> None:
+        super().__init__(task, readers)
+        self.index = {label: index + 1 for label, index in label_index(task.labels).items()}
+
+    def example(
+        self, features: list[list[Features]], target: Any, rng: np.random.Generator
+    ) -> tuple[list[list[Features]], Tensor]:
+        """Raises DamagedItem where a character is unknown, or the recording has too few frames for the transcript."""
+        unknown = sorted(set(target) - set(self.index))
+        if unknown:
+            raise DamagedItem(f"characters {''.join(unknown)!r} of the transcript are not in the vocabulary")
+        frames = self.readers[self.task.towers[0][0]].length(features[0][0]) - 1
+        needed = frames_needed(target)
+        if frames < needed:
+            raise DamagedItem(f"{frames} frames are too few for a transcript that needs {needed}")
+        return features, torch.tensor([self.index[character] for character in target], dtype=torch.int64)
+
+    def collate(self, towers: list[list[Batch]], wanted: list[Any]) -> dict[str, Tensor]:
+        return {
+            "transcripts": torch.cat(wanted),
+            "transcript_lengths": torch.tensor([len(each) for each in wanted], dtype=torch.int64),
+        }
+
+
+class Ctc(Objective):
+    """The negative log-likelihood of the transcripts, counted by character."""
+
+    targets = TranscriptTargets
+
+    def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
+        return {self.task.name: lambda: nn.Linear(hidden, 1 + len(self.task.labels))}
+
+    def loss(self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads) -> Loss:
+        per_item = self.predict(towers, targets, heads, embedders)
+        lengths = targets["transcript_lengths"]
+        padded = nn.utils.rnn.pad_sequence(per_item)  # (frames, items, outputs)
+        frames = torch.tensor([len(each) for each in per_item], device=lengths.device)
+        total = F.ctc_loss(padded, targets["transcripts"], frames, lengths, blank=BLANK, reduction="sum")
+        return total, lengths.sum()
+
+    def predict(
+        self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads
+    ) -> list[Float[Tensor, "frames outputs"]]:
+        """Log-probabilities of blank and labels, one tensor an item."""
+        frames, lengths = towers[0].without_cls()
+        logits = heads[self.task.name](frames).float()
+        return list(F.log_softmax(logits, dim=-1).split(lengths.tolist()))
+
+
+def frames_needed(transcript: str) -> int:
+    """The fewest frames that can spell a transcript: one a character, and a blank between equal neighbours."""
+    return len(transcript) + sum(one == other for one, other in pairwise(transcript))
+
+
+def greedy(log_probabilities: Float[Tensor, "frames outputs"], labels: Sequence[str]) -> str:
+    """The transcript of the best output of every frame: repeats merged, blanks dropped."""
+    outputs = torch.unique_consecutive(log_probabilities.argmax(dim=-1)).tolist()
+    return "".join(labels[output - 1] for output in outputs if output != BLANK)
