@@ -1,0 +1,49 @@
+# make venv | demo | test | lint | bench | soak       (make constraints: resolve all versions anew)
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+PLUGINS := text sound image video code
+LOCAL := .[search] ./plugins/skillnet-sound[demo] $(foreach skill,text image video code,./plugins/skillnet-$(skill))
+PROJECTS := pyproject.toml $(foreach skill,$(PLUGINS),plugins/skillnet-$(skill)/pyproject.toml)
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+.DEFAULT_GOAL := venv
+.PHONY: venv demo test lint bench soak constraints
+
+venv: $(STAMP)
+
+$(STAMP): $(PROJECTS) constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -c constraints.txt \
+	  $(addprefix -e ,$(LOCAL)) --group dev
+	touch $@
+
+demo: venv
+	$(BIN)/python examples/demo.py
+
+# Two worker processes of one thread each: more threads than cores make every small product slower.
+test: venv
+	$(TESTS) $(ARGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/cog --check docs/cli.md
+
+bench: venv
+	$(BIN)/python benchmarks/startup.py
+
+# The tests with far more random examples, for an evening.
+soak: venv
+	$(TESTS) --hypothesis-profile soak $(ARGS)
+
+constraints:
+	printf '%s\n' $(patsubst %,'-e %',$(LOCAL)) 'torch==2.11.*' 'torchvision==0.26.*' 'torchaudio==2.11.*' uv \
+	| $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-emit-index-url --no-annotate \
+	  --group pyproject.toml:dev $(foreach name,cli $(PLUGINS),--no-emit-package skillnet-$(name)) \
+	  --custom-compile-command 'make constraints' - --output-file constraints.txt

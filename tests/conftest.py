@@ -1,0 +1,24 @@
+"""What every test stands on: shapes and types checked at every call, a clean environment, one thread a process."""
+
+from __future__ import annotations
+
+import os
+
+for name in [name for name in os.environ if name.startswith("SKILLNET_") and name != "SKILLNET_TEST_PACKS"]:
+    del os.environ[name]
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import hypothesis
+import jaxtyping
+
+PACKAGES = ["cli", "text", "sound", "image", "video", "code"]
+
+# Before the first import of any of them: every annotated function checks the shapes it is given and gives.
+jaxtyping.install_import_hook([f"skillnet_{name}" for name in PACKAGES], "beartype.beartype")
+
+# A busy machine is no defect, so examples have no deadline; CI draws the same examples every time.
+hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=5_000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
