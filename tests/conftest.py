@@ -18,7 +18,7 @@ PACKAGES = ["cli", "text", "sound", "image", "video", "code"]
 # Before the first import of any of them: every annotated function checks the shapes it is given and gives.
 jaxtyping.install_import_hook([f"skillnet_{name}" for name in PACKAGES], "beartype.beartype")
 
-# A busy machine is no defect, so examples have no deadline; CI draws the same examples every time.
-hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
+# A busy machine is no defect, so examples have no deadline; every run draws the same ones, `make soak` others.
+hypothesis.settings.register_profile("skillnet", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("soak", deadline=None, max_examples=5_000)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+hypothesis.settings.load_profile("skillnet")

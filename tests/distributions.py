@@ -1,0 +1,47 @@
+"""Real distributions in a folder, as ``pip install --target`` leaves them, for tests that install plugins."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+PREAMBLE = """
+from skillnet_cli.api import Dataset, Metric, Modality, Task, hookimpl
+API_VERSION = 1
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A folder on ``sys.path`` into which plugins are installed."""
+
+    folder: Path
+
+    def install(self, name: str, body: str, preamble: str = PREAMBLE, version: str = "1.0") -> str:
+        """Install ``skillnet-NAME`` whose one module is ``preamble`` and ``body``; returns the distribution's name."""
+        module, distribution = f"skillnet_{name}", f"skillnet-{name}"
+        (self.folder / f"{module}.py").write_text(preamble + textwrap.dedent(body), encoding="utf-8")
+        facts = self.folder / f"{module}-{version}.dist-info"
+        facts.mkdir()
+        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        (facts / "entry_points.txt").write_text(f"[skillnet]\n{name} = {module}\n")
+        return distribution
+
+
+def modality(skill: str) -> str:
+    """The source of a hook that brings one skill."""
+    return f"""
+    @hookimpl
+    def skillnet_modalities():
+        return [Modality("{skill}", (".{skill}",), config="nowhere:C", reader="nowhere:R", embedder="nowhere:E")]
+    """
+
+
+def task(name: str, *skills: str) -> str:
+    """The source of a hook that brings one classification task of one tower."""
+    return f"""
+    @hookimpl
+    def skillnet_tasks():
+        return [Task("{name}", towers=({skills!r},), objective="classification", target="label")]
+    """
