@@ -1,0 +1,9 @@
+"""Recipes: one TOML file that says what is trained on what. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from skillnet_cli.recipe.load import load_recipe
+from skillnet_cli.recipe.schema import Recipe, Stage, StageTask
+from skillnet_cli.recipe.toml import dump_toml
+
+__all__ = ["Recipe", "Stage", "StageTask", "dump_toml", "load_recipe"]

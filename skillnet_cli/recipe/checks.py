@@ -1,0 +1,78 @@
+"""What only the installed plugins can say about a recipe: tasks, skills, and each plugin's own table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from skillnet_cli.api import Task, UserError
+from skillnet_cli.plugins import Registry, resolve
+from skillnet_cli.recipe.mistakes import Mistake, check_section
+
+STAGES = ("pretrain", "finetune")
+
+
+def check_plugins(document: Mapping[str, Any], registry: Registry) -> list[Mistake]:
+    """Every task, skill, data set and embedder table of a recipe that the plugins object to.
+
+    The document may be wrong in every other way too: what is not a table is passed over here.
+    """
+    return [*_check_tasks(document, registry), *_check_embedders(document, registry)]
+
+
+def needed_skills(document: Mapping[str, Any], registry: Registry) -> tuple[str, ...]:
+    """The skills of a recipe's tasks and embedder tables, each once."""
+    skills = [skill for _, _, task in _known_tasks(document, registry) for skill in task.skills]
+    return tuple(dict.fromkeys([*skills, *_embedders(document)]))
+
+
+def _check_tasks(document: Mapping[str, Any], registry: Registry) -> Iterator[Mistake]:
+    for stage in STAGES:
+        for name in _table(_table(document, stage), "tasks"):
+            try:
+                registry.task(name)
+            except UserError as error:
+                yield Mistake((stage, "tasks", name), str(error))
+    for stage, settings, task in _known_tasks(document, registry):
+        yield from _check_feeds(stage, settings, task, registry)
+
+
+def _check_feeds(stage: str, settings: Any, task: Task, registry: Registry) -> Iterator[Mistake]:
+    """A data set that a plugin knows, under a task that it has nothing for."""
+    names = settings.get("datasets", ()) if isinstance(settings, Mapping) else ()
+    for name in names if isinstance(names, (list, Mapping)) else ():
+        owned = registry.datasets.get(name) if isinstance(name, str) else None
+        if owned and task.name not in owned.value.feeds:
+            feeds = " and ".join(owned.value.feeds)
+            yield Mistake((stage, "tasks", task.name, "datasets", name), f"this data set feeds {feeds}")
+
+
+def _check_embedders(document: Mapping[str, Any], registry: Registry) -> Iterator[Mistake]:
+    tables = _embedders(document)
+    for skill in needed_skills(document, registry):
+        path = ("model", "embedders", skill)
+        try:
+            schema = resolve(registry.modality(skill).config)
+        except UserError as error:
+            if skill in tables:
+                yield Mistake(path, str(error))
+        else:
+            yield from check_section(schema, tables.get(skill, {}), path)
+
+
+def _known_tasks(document: Mapping[str, Any], registry: Registry) -> Iterator[tuple[str, Any, Task]]:
+    """(stage, settings, task) of each task of the recipe that some plugin defines."""
+    for stage in STAGES:
+        for name, settings in _table(_table(document, stage), "tasks").items():
+            if name in registry.tasks:
+                yield stage, settings, registry.tasks[name].value
+
+
+def _embedders(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    tables = _table(_table(document, "model"), "embedders")
+    return {skill: table for skill, table in tables.items() if isinstance(table, Mapping)}
+
+
+def _table(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = document.get(key)
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,176 @@
+"""What a recipe may say: its sections, their keys, and the range of each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+SectionT = TypeVar("SectionT", bound="Section")
+
+
+class Section(BaseModel):
+    """A table of a recipe: no unknown keys, no silent conversions, no changes later."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ModelSection(Section):
+    """The Transformer (paper §3.2, §5.1) and, for each skill, its plugin's own table of keys."""
+
+    layers: PositiveInt = 12
+    hidden: PositiveInt = 768
+    heads: PositiveInt = 12
+    ffn: PositiveInt = 3072
+    norm: Literal["pre", "post"] = "pre"
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    dropout: Share = 0.0
+    routing: Literal["skill"] = "skill"
+    embedders: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide_hidden(cls, heads: int, info: Any) -> int:
+        hidden = info.data.get("hidden")
+        if hidden and hidden % heads:
+            raise ValueError(f"must divide hidden = {hidden}, and {heads} does not")
+        return heads
+
+
+class OptimizerSection(Section):
+    """AdamW (Loshchilov and Hutter 2019); biases, norms, tables and temperatures are never decayed."""
+
+    name: Literal["adamw"] = "adamw"
+    weight_decay: NonNegativeFloat = 0.01
+    betas: Annotated[tuple[Share, Share], Field(strict=False)] = (0.9, 0.98)
+    eps: PositiveFloat = 1e-6
+
+
+class CheckpointSection(Section):
+    """Every how many steps the training state is saved, and how many of them are kept."""
+
+    every: PositiveInt = 1_000
+    keep: PositiveInt = 2
+
+
+class EvalSection(Section):
+    """Every how many steps each task is measured, on how many items of its dev split."""
+
+    every: PositiveInt
+    items: PositiveInt = 2_000
+
+
+class TrainSection(Section):
+    """What both stages share; a stage may override each key.
+
+    ``clip`` is the largest gradient norm, ``patience`` the number of non-finite steps in a row after which the run
+    stops, ``workers`` the number of processes that read ahead.
+    """
+
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    strategy: Literal["replicate", "fsdp"] = "replicate"
+    optimizer: OptimizerSection = OptimizerSection()
+    schedule: Literal["linear", "constant"] = "linear"
+    clip: PositiveFloat = 1.0
+    patience: PositiveInt = 10
+    workers: NonNegativeInt = 1
+    checkpoints: CheckpointSection = CheckpointSection()
+    eval: EvalSection | None = None
+
+
+class StageTask(Section):
+    """A task of a stage: its sets (mixed by size, or by the weights given), items an update, and share of updates.
+
+    An update's ``batch`` may be computed in pieces of ``micro_batch`` items to save memory.
+    """
+
+    datasets: dict[str, PositiveFloat | None] = Field(min_length=1)
+    batch: PositiveInt
+    ratio: PositiveInt = 1
+    micro_batch: PositiveInt | None = None
+
+    @field_validator("datasets", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        is_names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+        return dict.fromkeys(value) if is_names else value
+
+    @field_serializer("datasets")
+    def _names_or_weights(self, value: dict[str, float | None]) -> dict[str, float | None] | list[str]:
+        return list(value) if None in value.values() else value
+
+
+class Stage(TrainSection):
+    """A stage of training: so many updates of the tasks in the mix of their ratios."""
+
+    steps: PositiveInt
+    lr: PositiveFloat
+    warmup: NonNegativeInt = 0
+    tasks: dict[str, StageTask] = Field(min_length=1)
+
+    @field_validator("warmup")
+    @classmethod
+    def _warmup_ends(cls, warmup: int, info: Any) -> int:
+        steps = info.data.get("steps")
+        if steps and warmup > steps:
+            raise ValueError(f"is {warmup}, longer than the stage's steps = {steps}")
+        return warmup
+
+
+class FinetuneStage(Stage):
+    """Fine-tuning starts from the run's pretraining, from fresh parameters, or from the model in a folder."""
+
+    init: str = "pretrain"
+
+
+class Recipe(Section):
+    """A model, and the one or two stages that train it."""
+
+    name: str = Field(pattern=r"^\w[\w.-]*$")
+    seed: NonNegativeInt = 1
+    model: ModelSection = ModelSection()
+    train: TrainSection = TrainSection()
+    pretrain: Stage | None = None
+    finetune: FinetuneStage | None = None
+
+    @model_validator(mode="after")
+    def _has_a_stage(self) -> Recipe:
+        if self.pretrain is None and self.finetune is None:
+            raise ValueError("needs a stage: [pretrain], [finetune] or both")
+        return self
+
+    def stages(self) -> dict[str, Stage]:
+        """The stages that the recipe has, by name, in their order."""
+        return {name: stage for name in ("pretrain", "finetune") if (stage := getattr(self, name)) is not None}
+
+    def with_inherited(self) -> Recipe:
+        """The same recipe, every key that a stage leaves unsaid taken from ``[train]``."""
+        return self.model_copy(update={name: inherit(stage, self.train) for name, stage in self.stages().items()})
+
+    def task_names(self) -> tuple[str, ...]:
+        """The tasks of both stages, each once."""
+        return tuple(dict.fromkeys(name for stage in self.stages().values() for name in stage.tasks))
+
+
+def inherit(child: SectionT, parent: Section) -> SectionT:
+    """``child`` with each of ``parent``'s keys that it does not set itself, tables inside it alike."""
+    taken: dict[str, Any] = {}
+    for key in type(parent).model_fields:
+        theirs, own = getattr(parent, key), getattr(child, key)
+        if key not in child.model_fields_set:
+            taken[key] = theirs
+        elif isinstance(own, Section) and isinstance(theirs, Section):
+            taken[key] = inherit(own, theirs)
+    return child.model_copy(update=taken)
