@@ -1,0 +1,78 @@
+"""Reads recordings as waveforms and puts several into one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from skillnet_cli.api import Batch, DamagedItem, Source, Window
+from skillnet_sound.config import SoundConfig
+from skillnet_sound.decode import Block, blocks
+from skillnet_sound.frames import frame_count
+from skillnet_sound.windows import windows
+
+
+class SoundReader:
+    """Files and bytes of any audio format to mono samples at the model's rate. It has no assets."""
+
+    def __init__(self, config: SoundConfig, assets: Path | None = None) -> None:
+        self.config = config
+
+    def read(self, source: Source, rng: np.random.Generator | None = None) -> Float[Tensor, " samples"]:
+        """The first ``max_seconds`` of a recording, as the paper truncates it (appendix); ``rng`` is not used.
+
+        Raises:
+            UserError: there is no such file.
+            DamagedItem: it cannot be decoded, is too short for one frame, or holds samples that are no numbers.
+        """
+        return self._features(self._first(source))
+
+    def split(self, path: Path) -> Iterator[Window]:
+        """Windows of at most ``max_seconds``, cut at quiet points, that together are the whole file.
+
+        Streams: a file of an hour needs no more memory than a window. Raises as :meth:`read` does.
+        """
+        config, position = self.config, 0
+        parts = blocks(path, config.sample_rate)
+        for samples in windows(parts, config.max_samples, config.min_samples, config.sample_rate):
+            end = position + len(samples)
+            yield Window(position / config.sample_rate, end / config.sample_rate, self._features(samples))
+            position = end
+        if position == 0:
+            raise DamagedItem("holds no sound")
+
+    def length(self, features: Float[Tensor, " samples"]) -> int:
+        """Frames and ``[CLS]``."""
+        return 1 + frame_count(len(features), self.config.kernels, self.config.strides)
+
+    def collate(self, features: Sequence[Float[Tensor, " _"]]) -> Batch:
+        """``samples`` (items, longest) zero padded, ``lengths`` (items,) in samples."""
+        lengths = torch.tensor([len(samples) for samples in features], dtype=torch.int64)
+        return {"samples": pad_sequence(list(features), batch_first=True), "lengths": lengths}
+
+    def save(self, folder: Path) -> None:
+        """Nothing to write: the configuration says it all."""
+
+    def _first(self, source: Source) -> Block:
+        kept: list[Block] = []
+        missing = self.config.max_samples
+        for block in blocks(source, self.config.sample_rate):
+            kept.append(block[:missing])
+            missing -= len(kept[-1])
+            if missing == 0:
+                break
+        return np.concatenate(kept) if kept else np.zeros(0, dtype=np.float32)
+
+    def _features(self, samples: Block) -> Float[Tensor, " samples"]:
+        if len(samples) == 0:
+            raise DamagedItem("holds no sound")
+        if len(samples) < self.config.min_samples:
+            seconds = len(samples) / self.config.sample_rate
+            raise DamagedItem(f"{seconds:.3f} seconds are too short for one frame")
+        return torch.from_numpy(np.ascontiguousarray(samples))
