@@ -1,0 +1,71 @@
+"""Sources of one skill to vectors: read one by one, encoded in batches of like lengths, returned in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from skillnet_cli.api import Batch, DamagedItem, Features, Reader, Source
+from skillnet_cli.inference.batching import by_length
+from skillnet_cli.model.precision import autocast
+from skillnet_cli.model.skillnet import SkillNet
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The vectors of the sources that could be read, and what became of the others.
+
+    ``kept[i]`` is the position, among the sources, of ``vectors[i]``; ``damaged`` holds (position, reason).
+    """
+
+    vectors: Float[Tensor, "kept hidden"]
+    kept: tuple[int, ...]
+    damaged: tuple[tuple[int, str], ...] = ()
+
+
+@contextmanager
+def inferring(model: SkillNet) -> Iterator[None]:
+    """Evaluation mode, no gradients, the hardware's own precision; training mode is put back afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), autocast("auto", model.device):
+            yield
+    finally:
+        model.train(training)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on another device."""
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def encode_sources(model: SkillNet, readers: Mapping[str, Reader], skill: str, sources: Iterable[Source]) -> Encoded:
+    """The L2-normalised vector of every source of one skill, in the order of the sources.
+
+    A source that cannot be read is reported in ``damaged``; the others do not depend on it.
+    """
+    reader = readers[skill]
+    damaged: list[tuple[int, str]] = []
+    vectors: dict[int, Tensor] = {}
+    with inferring(model):
+        for batch in by_length(_read(reader, sources, damaged), lambda item: reader.length(item[1])):
+            encoded = model.encode(skill, to_device(reader.collate([features for _, features in batch]), model.device))
+            vectors.update(zip((position for position, _ in batch), encoded.float().cpu(), strict=True))
+    kept = tuple(sorted(vectors))
+    rows = [vectors[position] for position in kept]
+    empty = torch.empty(0, model.config.hidden)
+    return Encoded(torch.stack(rows) if rows else empty, kept, tuple(damaged))
+
+
+def _read(reader: Reader, sources: Iterable[Source], damaged: list[tuple[int, str]]) -> Iterator[tuple[int, Features]]:
+    for position, source in enumerate(sources):
+        try:
+            yield position, reader.read(source)
+        except DamagedItem as error:
+            damaged.append((position, str(error)))

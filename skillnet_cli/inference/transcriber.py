@@ -1,0 +1,83 @@
+"""Recordings of any length to text: windows, frame-wise labels, greedy decoding of CTC (paper §4.1, sound)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skillnet_cli.api import DamagedItem, Reader, UserError, Window
+from skillnet_cli.inference.batching import by_length
+from skillnet_cli.inference.encoder import inferring, to_device
+from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.objectives import TaskConfig
+from skillnet_cli.objectives.ctc import greedy
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What was said between two times, in seconds."""
+
+    start: float
+    end: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """The passages of one recording, in order; ``text`` is all of them."""
+
+    passages: tuple[Passage, ...]
+    text: str
+
+
+def ctc_task(model: SkillNet, name: str | None = None) -> TaskConfig:
+    """The model's task whose objective is ctc: the one named, or the only one.
+
+    Raises:
+        UserError: there is none, or several and none is named.
+    """
+    tasks = [task for task in map(model.task, model.config.tasks or {}) if task.objective == "ctc"]
+    chosen = [task for task in tasks if name in (None, task.name)]
+    if len(chosen) == 1:
+        return chosen[0]
+    known = ", ".join(task.name for task in tasks) or "none"
+    wanted = f"no task '{name}' that transcribes" if name else "not one task that transcribes"
+    raise UserError(f"the model has {wanted}: its tasks with objective ctc are {known}")
+
+
+class Transcriber:
+    """Transcribes files with one ctc task of a model."""
+
+    def __init__(self, model: SkillNet, readers: Mapping[str, Reader], task: TaskConfig) -> None:
+        self.model = model
+        self.task = task
+        self.skill = task.skills[0]
+        self.reader = readers[self.skill]
+
+    def transcribe(self, path: Path) -> Transcript:
+        """The transcript of a file, a passage a window.
+
+        Raises:
+            DamagedItem: the file cannot be decoded, or holds nothing.
+        """
+        texts: dict[int, Passage] = {}
+        windows = enumerate(self.reader.split(path))
+        with inferring(self.model):
+            for batch in by_length(windows, lambda item: self.reader.length(item[1].features)):
+                heard = self._hear([window for _, window in batch])
+                texts.update(zip((position for position, _ in batch), heard, strict=True))
+        passages = tuple(texts[position] for position in sorted(texts))
+        if not passages:
+            raise DamagedItem("it holds no sound")
+        return Transcript(passages, self._join(passage.text for passage in passages))
+
+    def _hear(self, windows: Sequence[Window]) -> list[Passage]:
+        batch = self.reader.collate([window.features for window in windows])
+        predicted = self.model.predict(self.task.name, [[to_device(batch, self.model.device)]])
+        texts = [greedy(frames, self.task.labels) for frames in predicted]
+        return [Passage(window.start, window.end, text) for window, text in zip(windows, texts, strict=True)]
+
+    def _join(self, texts: Iterable[str]) -> str:
+        between = " " if " " in self.task.labels else ""
+        return between.join(text for text in texts if text)
