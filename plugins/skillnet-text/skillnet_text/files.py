@@ -1,0 +1,45 @@
+"""Text files in and out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from skillnet_cli.api import DamagedItem, Source
+
+
+def open_text(source: Source) -> str:
+    """The text of a source: a string is the text itself; bytes and files must be UTF-8, with or without a BOM.
+
+    Raises:
+        DamagedItem: the file cannot be read, is in another encoding, or holds nothing but white space.
+    """
+    text = source if isinstance(source, str) else _decode(_read(source))
+    if not text.strip():
+        raise DamagedItem("the text is empty")
+    return text
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that nobody ever sees a part of it under its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def _read(source: bytes | Path) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise DamagedItem(f"cannot read {source}: {error.strerror}") from error
+
+
+def _decode(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = content[error.start]
+        raise DamagedItem(f"not UTF-8 (byte 0x{found:02x} at {error.start}): save the text as UTF-8") from error

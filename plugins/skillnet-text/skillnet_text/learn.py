@@ -1,0 +1,71 @@
+"""Learns a vocabulary of word-pieces from texts: the same texts give the same file, byte for byte."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from tokenizers import Tokenizer, trainers
+
+from skillnet_cli.api import UserError
+from skillnet_text.reader import text_tokenizer
+from skillnet_text.vocabulary import CONTINUES, SPECIAL_TOKENS, UNK, Vocabulary
+
+CHARACTER_SHARE = 0.8
+"""At most this share of a vocabulary goes to single characters; the rest is for pieces of several."""
+
+
+def learn_vocabulary(texts: Iterable[str], size: int, out: Path) -> None:
+    """Learn ``size`` lower-case word-pieces (fewer where the texts yield fewer) and write them to ``out``.
+
+    Raises:
+        UserError: there is no text, or ``size`` has no room for anything but special tokens.
+    """
+    blank = partial(text_tokenizer, {UNK: 0}, lowercase=True)
+    normalizer = blank().normalizer
+    clean = [normalizer.normalize_str(text) for text in texts]
+    kept = frequent_characters(clean, int(size * CHARACTER_SHARE))
+    # Rare characters become blanks: they stay out of the vocabulary and out of its pieces.
+    legible = ["".join(character if character in kept else " " for character in text) for text in clean]
+    Vocabulary(learn_pieces(blank, legible, size)).save(out)
+
+
+def frequent_characters(texts: Iterable[str], most: int) -> frozenset[str]:
+    """The characters that occur twice or more, at most ``most`` of them, the most frequent first."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    known = [character for character in counts if counts[character] > 1 and not character.isspace()]
+    return frozenset(sorted(known, key=lambda character: (-counts[character], character))[:most])
+
+
+def learn_pieces(
+    blank: Callable[[], Tokenizer], texts: Sequence[str], size: int, base: Sequence[str] = ()
+) -> list[str]:
+    """Special tokens, ``base``, the characters of ``texts``, and pieces learnt from them, ``size`` in all.
+
+    Args:
+        blank: makes an untrained tokenizer (one that was trained would split texts at its special tokens).
+
+    Raises:
+        UserError: there is no text, or ``size`` is too small for the single characters.
+    """
+    if not any(texts):
+        raise UserError("there is no text to learn a vocabulary from")
+    fixed = [*SPECIAL_TOKENS, *base]
+    singles = _train(blank(), texts, 0, fixed)
+    if size <= len(singles):
+        raise UserError(f"a vocabulary of {size} is too small: its single characters alone are {len(singles)}")
+    # The trainer numbers the characters inside words in the order of a hash table, and breaks ties by number:
+    # given beforehand in a fixed order, they make its result repeatable.
+    inside = sorted(piece for piece in singles if piece.startswith(CONTINUES) and piece not in fixed)
+    return _train(blank(), texts, size, [*fixed, *inside])
+
+
+def _train(tokenizer: Tokenizer, texts: Sequence[str], size: int, fixed: list[str]) -> list[str]:
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=fixed, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    ids = tokenizer.get_vocab()
+    return sorted(ids, key=lambda piece: ids[piece])

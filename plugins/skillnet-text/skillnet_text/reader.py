@@ -1,0 +1,54 @@
+"""Reads natural language as BERT does: cleaned, every Chinese character by itself, other words in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from torch import Tensor
+
+from skillnet_cli.api import Source
+from skillnet_text.config import TextConfig
+from skillnet_text.tokens import TokenReader
+from skillnet_text.vocabulary import UNK
+
+
+def text_tokenizer(ids: Mapping[str, int], lowercase: bool) -> Tokenizer:
+    """BERT's word-piece tokenizer over ``ids``; special tokens written out in a text are ordinary text to it."""
+    tokenizer = Tokenizer(models.WordPiece(dict(ids), unk_token=UNK))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+class TextReader(TokenReader[TextConfig]):
+    """Texts as ``[CLS] tokens``, pairs of texts as ``[CLS] a [SEP] b`` (paper §3.3)."""
+
+    skill = "text"
+
+    def __init__(self, config: TextConfig, assets: Path | None = None) -> None:
+        super().__init__(config, assets)
+        self._tokenizer = text_tokenizer(self.vocabulary.ids, config.lowercase)
+
+    def pieces(self, text: str) -> list[int]:
+        """The ids of a text's word-pieces, without special tokens."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def frame(self, pieces: list[int]) -> list[int]:
+        """``[CLS] pieces``."""
+        return [self.vocabulary.cls_id, *pieces]
+
+    def read_pair(self, first: Source, second: Source) -> Int64[Tensor, " tokens"]:
+        """Read two texts as one item, the second as another segment; the longer gives way where both do not fit.
+
+        Raises:
+            DamagedItem: as :meth:`read`.
+        """
+        head, tail = self._pieces(first), self._pieces(second)
+        room = self._room - 1
+        kept = max(room - len(tail), min(len(head), (room + 1) // 2))
+        head = head[:kept]
+        return torch.tensor([*self.frame(head), self.vocabulary.sep_id, *tail[: room - len(head)]])

@@ -1,0 +1,81 @@
+"""A vocabulary of word-pieces: one piece a line, the number of the line is its id, as BERT's ``vocab.txt``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from skillnet_cli.api import UserError
+from skillnet_text.files import write_whole
+
+PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+CONTINUES = "##"
+"""What a piece begins with that goes on with the word of the piece before it."""
+
+
+class Vocabulary:
+    """Pieces and their ids.
+
+    Raises:
+        UserError: a special token is missing, or a piece stands there twice; ``origin`` says where.
+    """
+
+    def __init__(self, pieces: Sequence[str], origin: str = "the vocabulary") -> None:
+        self.pieces = tuple(pieces)
+        self._check(origin)
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        """Read a vocabulary file. Raises UserError where it is missing, not UTF-8 or no vocabulary."""
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except OSError as error:
+            raise UserError(f"cannot read the vocabulary {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"the vocabulary {path} is not UTF-8 (byte {error.start})") from error
+        # Only line feeds end a line: BERT's Chinese vocabulary has pieces that str.splitlines would cut at.
+        lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+        return cls(lines, origin=str(path))
+
+    def save(self, path: Path) -> None:
+        """Write the pieces to ``path``, whole or not at all."""
+        write_whole(path, "".join(f"{piece}\n" for piece in self.pieces).encode("utf-8"))
+
+    @property
+    def size(self) -> int:
+        """The number of pieces."""
+        return len(self.pieces)
+
+    @cached_property
+    def ids(self) -> Mapping[str, int]:
+        """Piece -> id."""
+        return {piece: number for number, piece in enumerate(self.pieces)}
+
+    @property
+    def cls_id(self) -> int:
+        """The id of ``[CLS]``."""
+        return self.ids[CLS]
+
+    @property
+    def sep_id(self) -> int:
+        """The id of ``[SEP]``."""
+        return self.ids[SEP]
+
+    @property
+    def mask_id(self) -> int:
+        """The id of ``[MASK]``."""
+        return self.ids[MASK]
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """The ids that masking neither hides nor puts in."""
+        return frozenset(self.ids[token] for token in SPECIAL_TOKENS)
+
+    def _check(self, origin: str) -> None:
+        missing = [token for token in SPECIAL_TOKENS if token not in self.ids]
+        if missing:
+            raise UserError(f"{origin} is no vocabulary of word-pieces: it lacks {', '.join(missing)}")
+        if len(self.ids) < self.size:
+            twice = next(piece for number, piece in enumerate(self.pieces) if self.ids[piece] != number)
+            raise UserError(f"{origin} has the piece '{twice}' twice")
