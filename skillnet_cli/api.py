@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import pluggy
 
@@ -125,6 +125,7 @@ class Window:
     features: Features
 
 
+@runtime_checkable
 class Vocabulary(Protocol):
     """What the masked-token objective must know of a reader's tokens."""
 
@@ -133,6 +134,7 @@ class Vocabulary(Protocol):
     special_ids: frozenset[int]
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Turns files, bytes and texts of one modality into features, and features into batches.
 

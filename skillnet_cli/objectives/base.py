@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from skillnet_cli.api import Batch, Features, Reader, Task
 
-Loss: TypeAlias = "tuple[Float[Tensor, ''], Int[Tensor, '']]"
+Loss: TypeAlias = tuple[Float[Tensor, ""], Int[Tensor, ""]]
 """The summed loss and the number of things it was summed over."""
 
 
@@ -40,7 +40,7 @@ class Encoded:
     tokens: Float[Tensor, "tokens hidden"]
     lengths: Int[Tensor, " items"]
     cls_rows: Int[Tensor, " items"]
-    rows: tuple[Int[Tensor, " segment_tokens"], ...]
+    rows: tuple[Int[Tensor, " _"], ...]
 
     @property
     def cls(self) -> Float[Tensor, "items hidden"]:
@@ -81,7 +81,7 @@ class Targets:
         return {}
 
 
-Heads: TypeAlias = Mapping[str, nn.Module]
+Heads: TypeAlias = nn.ModuleDict
 
 
 class Objective(ABC):

@@ -1,0 +1,96 @@
+"""Attention over packed sequences: no padding reaches any other part of the model.
+
+Shapes: T tokens of all sequences together, H heads, D width of a head, n sequences of a bucket, L its longest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Sequences of about the same length: their rows in the packed tokens, and which of them are real."""
+
+    rows_nL: Int[Tensor, "n L"]
+    real_nL: Bool[Tensor, "n L"] | None
+
+
+class AttentionPlan:
+    """Where the sequences lie in the packed tokens; made once for a forward pass, used by every layer."""
+
+    def __init__(self, lengths: Int[Tensor, " items"]) -> None:
+        """``lengths``: how many tokens each sequence has, in the order in which they are packed."""
+        self.lengths = lengths
+
+    @cached_property
+    def starts(self) -> Int[Tensor, " boundaries"]:
+        """The row of each sequence's first token, and the number of all tokens at the end."""
+        return F.pad(self.lengths.cumsum(0), (1, 0))
+
+    @cached_property
+    def longest(self) -> int:
+        """The length of the longest sequence."""
+        return int(self.lengths.max())
+
+    @cached_property
+    def equal(self) -> bool:
+        """Whether all sequences have one length."""
+        return bool((self.lengths == self.lengths[0]).all())
+
+    @cached_property
+    def buckets(self) -> list[Bucket]:
+        """The sequences by padded length. A sequence's bucket depends on its own length alone."""
+        padded = padded_lengths(self.lengths)
+        return [self._bucket(int(length), padded == length) for length in padded.unique()]
+
+    @cached_property
+    def order(self) -> Int[Tensor, " tokens"]:
+        """For each packed token its place among the real tokens of all buckets, one bucket after another."""
+        rows = [b.rows_nL.flatten() if b.real_nL is None else b.rows_nL[b.real_nL] for b in self.buckets]
+        return torch.cat(rows).argsort()
+
+    def _bucket(self, longest: int, chosen: Bool[Tensor, " items"]) -> Bucket:
+        lengths, starts = self.lengths[chosen], self.starts[:-1][chosen]
+        offsets = torch.arange(longest, device=lengths.device)
+        real = offsets < lengths[:, None]
+        rows = torch.where(real, starts[:, None] + offsets, starts[:, None])
+        return Bucket(rows, None if bool(real.all()) else real)
+
+
+def padded_lengths(lengths: Int[Tensor, " items"]) -> Int[Tensor, " items"]:
+    """Round lengths up to multiples of 8, and of an eighth of the next lower power of two above 64."""
+    step = (2 ** (lengths.clamp(min=64).double().log2().floor().long() - 3)).clamp(min=8)
+    return (lengths + step - 1) // step * step
+
+
+def attend(
+    q_THD: Float[Tensor, "T H D"], k_THD: Float[Tensor, "T H D"], v_THD: Float[Tensor, "T H D"], plan: AttentionPlan
+) -> Float[Tensor, "T H D"]:
+    """Scaled dot-product attention (eq. 3) of every token to the tokens of its own sequence."""
+    if q_THD.is_cuda and q_THD.dtype in (torch.bfloat16, torch.float16):
+        from torch.nn.attention.varlen import varlen_attn
+
+        starts = plan.starts.to(torch.int32)
+        return varlen_attn(q_THD, k_THD, v_THD, starts, starts, plan.longest, plan.longest)
+    if plan.equal:
+        return _attend_equal(q_THD, k_THD, v_THD, plan.longest)
+    return torch.cat([_attend_bucket(q_THD, k_THD, v_THD, bucket) for bucket in plan.buckets])[plan.order]
+
+
+def _attend_equal(q_THD: Tensor, k_THD: Tensor, v_THD: Tensor, length: int) -> Tensor:
+    q, k, v = (x.unflatten(0, (-1, length)).transpose(1, 2) for x in (q_THD, k_THD, v_THD))  # (n, H, L, D)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)  # (T, H, D)
+
+
+def _attend_bucket(q_THD: Tensor, k_THD: Tensor, v_THD: Tensor, bucket: Bucket) -> Tensor:
+    q, k, v = (x[bucket.rows_nL].transpose(1, 2) for x in (q_THD, k_THD, v_THD))  # (n, H, L, D)
+    mask = None if bucket.real_nL is None else bucket.real_nL[:, None, None, :]
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)  # (n, L, H, D)
+    return out.flatten(0, 1) if bucket.real_nL is None else out[bucket.real_nL]

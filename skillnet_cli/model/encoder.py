@@ -1,0 +1,111 @@
+"""The routed Transformer of paper §3.2: every skill owns the Q/K/V projections, everything else is shared.
+
+Tokens are packed: the sequences of a batch lie one after another, T tokens in all, without padding. Which skill
+projects a token is an argument (:class:`Routes`), never state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from skillnet_cli.model.attention import AttentionPlan, attend
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Which skill projects which tokens: all of them one skill, or ``order`` groups the tokens by skill.
+
+    ``order`` holds the rows of the first skill's tokens, then those of the second, …; ``counts`` says how many each
+    skill has; ``inverse`` brings tokens in that order back to where they were.
+    """
+
+    skills: tuple[str, ...]
+    counts: tuple[int, ...] = ()
+    order: Int[Tensor, " T"] | None = None
+    inverse: Int[Tensor, " T"] | None = None
+
+
+class SkillProjection(nn.Linear):
+    """One skill's query, key and value projections of one layer, fused: W^Q, W^K and W^V of eq. 5."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__(hidden, 3 * hidden)
+
+
+class RoutedAttention(nn.Module):
+    """Multi-head attention (eq. 1 to 4) whose projections are chosen by the activated skill (eq. 5)."""
+
+    def __init__(self, hidden: int, heads: int, skills: Iterable[str]) -> None:
+        super().__init__()
+        self.heads = heads
+        self.skills = nn.ModuleDict({skill: SkillProjection(hidden) for skill in skills})
+        self.out = nn.Linear(hidden, hidden)
+
+    def forward(
+        self, tokens: Float[Tensor, "T hidden"], plan: AttentionPlan, routes: Routes
+    ) -> Float[Tensor, "T hidden"]:
+        qkv = self.project(tokens, routes).unflatten(-1, (3, self.heads, -1))  # (T, 3, heads, head width)
+        query, key, value = qkv.unbind(1)
+        return self.out(attend(query, key, value, plan).flatten(1))
+
+    def project(self, tokens: Float[Tensor, "T hidden"], routes: Routes) -> Float[Tensor, "T 3*hidden"]:
+        """Every token's query, key and value, by its own skill's projection."""
+        if routes.order is None:
+            return self.skills[routes.skills[0]](tokens)
+        groups = tokens[routes.order].split(routes.counts)
+        projected = [self.skills[skill](group) for skill, group in zip(routes.skills, groups, strict=True)]
+        return torch.cat(projected)[routes.inverse]
+
+
+class FeedForward(nn.Module):
+    """The feed-forward network, shared by all skills."""
+
+    def __init__(self, hidden: int, ffn: int, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.up = nn.Linear(hidden, ffn)
+        self.down = nn.Linear(ffn, hidden)
+        self.activation = activation
+
+    def forward(self, tokens: Float[Tensor, "T hidden"]) -> Float[Tensor, "T hidden"]:
+        return self.down(self.activation(self.up(tokens)))
+
+
+class Block(nn.Module):
+    """One layer, layer norms in front (as in CLIP)."""
+
+    def __init__(self, attention: RoutedAttention, feed_forward: FeedForward, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(hidden)
+        self.attention = attention
+        self.ffn_norm = nn.LayerNorm(hidden)
+        self.feed_forward = feed_forward
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, tokens: Float[Tensor, "T hidden"], plan: AttentionPlan, routes: Routes
+    ) -> Float[Tensor, "T hidden"]:
+        tokens = tokens + self.dropout(self.attention(self.attention_norm(tokens), plan, routes))
+        return tokens + self.dropout(self.feed_forward(self.ffn_norm(tokens)))
+
+
+class Encoder(nn.Module):
+    """The layers one after another, then the shared final norm."""
+
+    def __init__(self, blocks: Iterable[nn.Module], final_norm: nn.Module) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.final_norm = final_norm
+
+    def forward(
+        self, tokens: Float[Tensor, "T hidden"], lengths: Int[Tensor, " items"], routes: Routes
+    ) -> Float[Tensor, "T hidden"]:
+        """Encode packed sequences of the given lengths; a sequence attends to itself only."""
+        plan = AttentionPlan(lengths)
+        for block in self.blocks:
+            tokens = block(tokens, plan, routes)
+        return self.final_norm(tokens)

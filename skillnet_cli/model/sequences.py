@@ -1,0 +1,81 @@
+"""Joins a tower's segments into packed sequences and says which skill each token belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from skillnet_cli.model.encoder import Routes
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one skill's embedder made of a batch: packed tokens, each item's [CLS] first."""
+
+    skill: str
+    tokens: Float[Tensor, "tokens hidden"]
+    lengths: Int[Tensor, " items"]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """A tower ready for the encoder. ``rows`` has each segment's tokens' rows, -1 for a [CLS] left out."""
+
+    tokens: Float[Tensor, "T hidden"]
+    lengths: Int[Tensor, " items"]
+    routes: Routes
+    cls_rows: Int[Tensor, " items"]
+    rows: tuple[Int[Tensor, " _"], ...]
+
+
+def join(segments: Sequence[Segment]) -> Sequences:
+    """Put each item's segments one after another; the last segment's [CLS] stands for the sequence.
+
+    The other segments lose theirs. The order of tokens within a sequence carries no meaning: attention knows
+    positions only from the embedders.
+    """
+    last = segments[-1]
+    if len(segments) == 1:
+        rows = torch.arange(len(last.tokens), device=last.lengths.device)
+        return Sequences(last.tokens, last.lengths, Routes((last.skill,)), starts(last.lengths), (rows,))
+    kept = [segment.lengths - 1 for segment in segments[:-1]] + [last.lengths]
+    lengths = torch.stack(kept).sum(0)
+    rows = []
+    begin = starts(lengths)
+    for segment, count in zip(segments, kept, strict=True):
+        rows.append(_rows(segment, begin, left_out=segment is not last))
+        begin = begin + count
+    return _interleave(segments, lengths, tuple(rows), cls_rows=begin - last.lengths)
+
+
+def starts(lengths: Int[Tensor, " items"]) -> Int[Tensor, " items"]:
+    """The row of each item's first token when the items are packed."""
+    return lengths.cumsum(0) - lengths
+
+
+def _rows(segment: Segment, begin: Int[Tensor, " items"], left_out: bool) -> Int[Tensor, " segment_tokens"]:
+    """The row of each of the segment's tokens when item i's first kept token goes to row ``begin[i]``."""
+    own = starts(segment.lengths)
+    shift = (begin - own - int(left_out)).repeat_interleave(segment.lengths)
+    rows = torch.arange(len(segment.tokens), device=begin.device) + shift
+    if left_out:
+        rows[own] = -1
+    return rows
+
+
+def _interleave(
+    segments: Sequence[Segment],
+    lengths: Int[Tensor, " items"],
+    rows: tuple[Int[Tensor, " _"], ...],
+    cls_rows: Int[Tensor, " items"],
+) -> Sequences:
+    tokens = torch.cat([segment.tokens[r >= 0] for segment, r in zip(segments, rows, strict=True)])
+    order = torch.cat([r[r >= 0] for r in rows])  # tokens are grouped by segment; order says where each belongs
+    inverse = order.argsort()
+    counts = tuple(int((r >= 0).sum()) for r in rows)
+    routes = Routes(tuple(segment.skill for segment in segments), counts, order, inverse)
+    return Sequences(tokens[inverse], lengths, routes, cls_rows, rows)

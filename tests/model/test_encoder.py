@@ -1,0 +1,126 @@
+"""Routed, packed attention against plain loops and torch's own modules."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from skillnet_cli.model.attention import AttentionPlan, attend, padded_lengths
+from skillnet_cli.model.build import build_encoder
+from skillnet_cli.model.config import SkillNetConfig
+from skillnet_cli.model.encoder import RoutedAttention
+from skillnet_cli.model.sequences import Segment, join
+
+LENGTHS = [[5, 5, 5], [1, 7, 3, 9, 2], [70, 3, 130, 66]]
+
+
+def loop_over_heads(
+    attention: RoutedAttention, tokens: Tensor, skills: list[str], lengths: list[int]
+) -> Tensor:
+    """Equations 1 to 5, one token, head and sequence at a time."""
+    width = tokens.shape[1] // attention.heads
+    qkv = torch.stack([attention.skills[skill](token) for skill, token in zip(skills, tokens, strict=True)])
+    out, begin = [], 0
+    for length in lengths:
+        q, k, v = qkv[begin : begin + length].chunk(3, dim=1)
+        heads = []
+        for head in range(attention.heads):
+            part = slice(head * width, (head + 1) * width)
+            scores = q[:, part] @ k[:, part].T / math.sqrt(width)
+            heads.append(torch.softmax(scores, dim=-1) @ v[:, part])
+        out.append(attention.out(torch.cat(heads, dim=1)))
+        begin += length
+    return torch.cat(out)
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_attention_of_one_skill_equals_a_loop_over_heads(lengths: list[int]) -> None:
+    torch.manual_seed(0)
+    attention = RoutedAttention(32, 4, ["alpha", "beta"]).double()
+    tokens = torch.randn(sum(lengths), 32, dtype=torch.float64)
+    joined = join([Segment("beta", tokens, torch.tensor(lengths))])
+    routed = attention(joined.tokens, AttentionPlan(joined.lengths), joined.routes)
+    torch.testing.assert_close(routed, loop_over_heads(attention, tokens, ["beta"] * len(tokens), lengths))
+
+
+def test_attention_of_several_segments_equals_a_loop_over_heads() -> None:
+    torch.manual_seed(0)
+    attention = RoutedAttention(32, 4, ["alpha", "beta"]).double()
+    first = Segment("alpha", torch.randn(3 + 1 + 4, 32, dtype=torch.float64), torch.tensor([3, 1, 4]))
+    second = Segment("beta", torch.randn(2 + 5 + 1, 32, dtype=torch.float64), torch.tensor([2, 5, 1]))
+    joined = join([first, second])
+    expected_tokens, skills = [], []
+    for i, (a, b) in enumerate([(3, 2), (1, 5), (4, 1)]):
+        start_a, start_b = sum([3, 1, 4][:i]), sum([2, 5, 1][:i])
+        expected_tokens += [first.tokens[start_a + 1 : start_a + a], second.tokens[start_b : start_b + b]]
+        skills += ["alpha"] * (a - 1) + ["beta"] * b
+    tokens = torch.cat(expected_tokens)
+    assert joined.lengths.tolist() == [4, 5, 4]
+    torch.testing.assert_close(joined.tokens, tokens)
+    torch.testing.assert_close(joined.tokens[joined.cls_rows], second.tokens[[0, 2, 7]])
+    routed = attention(joined.tokens, AttentionPlan(joined.lengths), joined.routes)
+    torch.testing.assert_close(routed, loop_over_heads(attention, tokens, skills, [4, 5, 4]))
+
+
+def test_rows_lead_from_each_segments_tokens_to_their_place() -> None:
+    tokens = torch.arange(7.0)[:, None].expand(-1, 4)
+    first, second = Segment("alpha", tokens, torch.tensor([4, 3])), Segment("beta", tokens + 10, torch.tensor([2, 5]))
+    joined = join([first, second])
+    for segment, rows in zip((first, second), joined.rows, strict=True):
+        kept = rows >= 0
+        torch.testing.assert_close(joined.tokens[rows[kept]], segment.tokens[kept])
+    assert joined.rows[0].tolist().count(-1) == 2
+    assert joined.rows[0][[0, 4]].tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_packed_encoder_equals_torchs_padded_one(norm: str, lengths: list[int]) -> None:
+    """The same weights in nn.TransformerEncoderLayer, with padding and a mask."""
+    torch.manual_seed(0)
+    config = SkillNetConfig(
+        layers=3, hidden=32, heads=4, ffn=64, norm=norm, activation="gelu", dropout=0.0, skills={"alpha": {}}, tasks={}
+    )
+    encoder = build_encoder(config).double()
+    items = [torch.randn(length, 32, dtype=torch.float64) for length in lengths]
+    joined = join([Segment("alpha", torch.cat(items), torch.tensor(lengths))])
+    packed = encoder(joined.tokens, joined.lengths, joined.routes)
+    x = nn.utils.rnn.pad_sequence(items, batch_first=True)
+    padding = torch.arange(x.shape[1]) >= torch.tensor(lengths)[:, None]
+    for block in encoder.blocks:
+        layer = nn.TransformerEncoderLayer(32, 4, 64, 0.0, "gelu", batch_first=True, norm_first=norm == "pre").double()
+        layer.self_attn.in_proj_weight.data = block.attention.skills["alpha"].weight.data
+        layer.self_attn.in_proj_bias.data = block.attention.skills["alpha"].bias.data
+        layer.self_attn.out_proj.load_state_dict(block.attention.out.state_dict())
+        layer.linear1.load_state_dict(block.feed_forward.up.state_dict())
+        layer.linear2.load_state_dict(block.feed_forward.down.state_dict())
+        layer.norm1.load_state_dict(block.attention_norm.state_dict())
+        layer.norm2.load_state_dict(block.ffn_norm.state_dict())
+        x = layer.train()(x, src_key_padding_mask=padding)
+    x = encoder.final_norm(x)
+    torch.testing.assert_close(packed, x[~padding], rtol=0, atol=1e-10)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=12))
+def test_a_sequence_does_not_depend_on_its_batch_mates(lengths: list[int]) -> None:
+    generator = torch.Generator().manual_seed(sum(lengths))
+    q, k, v = (torch.randn(sum(lengths), 2, 8, generator=generator) for _ in range(3))
+    together = attend(q, k, v, AttentionPlan(torch.tensor(lengths)))
+    begin = 0
+    for length in lengths:
+        part = slice(begin, begin + length)
+        alone = attend(q[part], k[part], v[part], AttentionPlan(torch.tensor([length])))
+        torch.testing.assert_close(together[part], alone, rtol=0, atol=1e-6)
+        begin += length
+
+
+@given(st.integers(1, 20_000))
+def test_padding_is_little(length: int) -> None:
+    padded = int(padded_lengths(torch.tensor([length])))
+    assert length <= padded < length + max(8, length / 7)

@@ -1,0 +1,138 @@
+"""The whole model: routing of gradients, invariance of batches, saving and loading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModel
+
+from skillnet_cli.api import Batch, UserError
+from skillnet_cli.model import SkillNet
+from skillnet_cli.model.build import build_readers
+from skillnet_cli.model.count import activated_parameters, activated_parts, part_of, parameters_by_part
+from skillnet_cli.model.folder import fingerprint, load_model, save_model
+from tests.toy import toy_registry
+
+
+def toy_batch(lengths: list[int], seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    ids = [torch.cat([torch.tensor([1]), torch.randint(3, 20, (n - 1,), generator=generator)]) for n in lengths]
+    return {"ids": torch.cat(ids), "lengths": torch.tensor(lengths)}
+
+
+LENGTHS = [5, 9, 9, 3]
+PACKED = torch.zeros(sum(LENGTHS), dtype=torch.bool).index_fill(0, torch.tensor([2, 7, 8, 24]), True)
+HIDDEN = torch.where(PACKED, 7, -100)
+INPUTS: dict[str, tuple[list[list[Batch]], dict[str, Tensor]]] = {
+    "classify": ([[toy_batch(LENGTHS)]], {"classes": torch.tensor([0, 1, 2, 3])}),
+    "spell": (
+        [[toy_batch(LENGTHS)]],
+        {"transcripts": torch.tensor([1, 2, 3, 3, 4]), "transcript_lengths": torch.tensor([1, 1, 2, 1])},
+    ),
+    "match": ([[toy_batch(LENGTHS)], [toy_batch([4, 4, 4, 4], 1)]], {}),
+    "fill": ([[toy_batch(LENGTHS)]], {"tokens_0": HIDDEN}),
+    "fill-both": ([[toy_batch(LENGTHS), toy_batch([6, 2, 4, 7])]], {"tokens_0": HIDDEN, "tokens_1": torch.full((19,), -100)}),
+    "guess": (
+        [[toy_batch(LENGTHS) | {"mask": PACKED}]],
+        {"hidden": PACKED[[i for i in range(26) if i not in (0, 5, 14, 23)]], "units": torch.tensor([1, 2, 3, 4])},
+    ),
+}
+
+
+@pytest.mark.parametrize("task", INPUTS)
+def test_a_task_touches_only_its_own_parts(model: SkillNet, task: str) -> None:
+    towers, targets = INPUTS[task]
+    total, count = model(task, towers, targets)
+    assert total.isfinite() and count > 0
+    total.backward()
+    touched = {part_of(name) for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert touched <= set(activated_parts(model, task))
+    assert {f"skill:{skill}" for skill in model.task(task).skills} <= touched
+
+
+@pytest.mark.parametrize("task", ["classify", "spell", "match"])
+def test_predictions_do_not_depend_on_batch_mates(model: SkillNet, task: str) -> None:
+    model.eval()
+    together = model.encode("alpha", toy_batch(LENGTHS))
+    begin = 0
+    whole = toy_batch(LENGTHS)["ids"]
+    for index, length in enumerate(LENGTHS):
+        alone = {"ids": whole[begin : begin + length], "lengths": torch.tensor([length])}
+        torch.testing.assert_close(model.encode("alpha", alone)[0], together[index], rtol=0, atol=1e-5)
+        begin += length
+
+
+def test_parts_cover_every_parameter_once(model: SkillNet) -> None:
+    parts = parameters_by_part(model)
+    assert sum(parts.values()) == sum(parameter.numel() for parameter in model.parameters())
+    assert activated_parameters(model, "classify") == sum(
+        parts[part] for part in ("shared", "skill:alpha", "embedder:alpha", "head:classify")
+    )
+    # per layer: 32 x 96 weights and 96 biases
+    assert parts["skill:alpha"] == 2 * (32 * 96 + 96)
+
+
+def test_a_saved_model_answers_the_same(model: SkillNet, tmp_path: Path) -> None:
+    registry = toy_registry()
+    readers = build_readers({"alpha": {}, "beta": {}, "gamma": {}}, registry)
+    folder = tmp_path / "model"
+    for _ in range(2):  # saving over an older model replaces it whole
+        save_model(model, readers, folder)
+        (folder / "stale.txt").touch()
+    save_model(model, readers, folder)
+    loaded, loaded_readers = load_model(folder, registry)
+    assert sorted(path.name for path in folder.iterdir()) == ["assets", "config.json", "model.safetensors"]
+    assert set(loaded_readers) == {"alpha", "beta", "gamma"}
+    assert loaded.task("match") == model.task("match")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
+    assert torch.equal(model.encode("beta", toy_batch(LENGTHS)), loaded.encode("beta", toy_batch(LENGTHS)))
+    auto = AutoModel.from_pretrained(folder, registry=registry)
+    assert torch.equal(auto.encoder.final_norm.state_dict().get("weight", torch.ones(1)),
+                       model.encoder.final_norm.state_dict().get("weight", torch.ones(1)))  # fmt: skip
+
+
+@pytest.fixture
+def folder(model: SkillNet, tmp_path: Path) -> Path:
+    save_model(model, build_readers({"alpha": {}, "beta": {}, "gamma": {}}, toy_registry()), tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_truncated_file_is_named(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"model\.safetensors: damaged"):
+        load_model(folder, toy_registry())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors.update({"encoder.blocks.0.ffn_norm.weight": torch.ones(5)}), r"'encoder.blocks.0.ffn_norm.weight' has shape \(5,\), config.json asks for \(32,\)"),
+        (lambda tensors: tensors.pop("heads.classify.bias"), "'heads.classify.bias' is missing"),
+        (lambda tensors: tensors.update({"extra": torch.ones(1)}), "'extra' is unexpected"),
+    ],
+)  # fmt: skip
+def test_weights_of_another_size_are_named(folder: Path, change: object, message: str) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)  # type: ignore[operator]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=message):
+        load_model(folder, toy_registry())
+
+
+def test_a_folder_without_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no model lies there"):
+        load_model(tmp_path, toy_registry())
+
+
+def test_the_fingerprint_tells_weights_apart(model: SkillNet, folder: Path) -> None:
+    before = fingerprint(folder)
+    with torch.no_grad():
+        model.embedders["alpha"].table.weight[0, 0] += 1
+    save_model(model, build_readers({"alpha": {}, "beta": {}, "gamma": {}}, toy_registry()), folder)
+    assert fingerprint(folder) != before
