@@ -39,7 +39,7 @@ def test_the_watch_itself_sees_a_heavy_import() -> None:
     assert heavy_after("import numpy") == ["numpy"]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["plugins", "--json"], ["recipes", "list"]])
+@pytest.mark.parametrize("words", [["--help"], ["pretrain", "--help"], ["plugins", "--json"], ["eval", "--help"]])
 def test_help_and_listings_import_nothing_heavy(words: list[str]) -> None:
     code = f"""
 import sys
