@@ -1,0 +1,67 @@
+"""``demo-emoji`` and ``demo-emoji-pretrain``: emoji at 64 pixels, captioned with their Chinese names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torchvision.io import encode_png
+
+from skillnet_cli.api import DamagedItem
+from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.data.writer import SetWriter
+from skillnet_image.datasets import emoji as source
+from skillnet_image.datasets.emoji import Emoji, EmojiCollection
+from skillnet_image.pixels import decode, square
+
+SIDE = 64
+DEV = 150
+CAPTIONS = ("{}", "{}的图片", "一个{}")
+"""What a training picture is called; the tests ask for the name alone."""
+
+
+def prepare(job: Preparation) -> None:
+    """Write the set that the job names: ``train`` and, for fine-tuning, ``dev``, ``test`` and ``unseen``."""
+    collection = source.read_emoji(job)
+    for_pretraining = job.dataset.name.endswith("-pretrain")
+    vendors = source.PRETRAIN_VENDORS if for_pretraining else (*source.FINETUNE_VENDORS, source.TEST_VENDOR)
+    dev = {} if for_pretraining else dev_vendors(collection)
+    pairs = ((split_of(emoji, collection.unseen, dev), emoji) for emoji in collection.of(*vendors))
+    chosen = list(source.limited(pairs, job.limit))
+    with job.writer(choices={"vendors": list(vendors), "side": SIDE, "unseen_names": len(collection.unseen)}) as writer:
+        for split, emoji in job.progress.track(chosen, len(chosen), job.dataset.name):
+            write(writer, split, emoji, collection.unseen)
+        writer.finish()
+
+
+def dev_vendors(collection: EmojiCollection) -> Mapping[str, str]:
+    """Names of which one picture is kept for development -> its vendor; the other vendors' pictures train."""
+    names = source.in_hash_order(collection.common_names(*source.FINETUNE_VENDORS, source.TEST_VENDOR))[:DEV]
+    vendors = source.FINETUNE_VENDORS
+    return {name: vendors[place % len(vendors)] for place, name in enumerate(names)}
+
+
+def split_of(emoji: Emoji, unseen: frozenset[str], dev: Mapping[str, str]) -> str:
+    """The split that a picture would belong to."""
+    if emoji.vendor == source.TEST_VENDOR:
+        return "unseen" if emoji.name in unseen else "test"
+    return "dev" if dev.get(emoji.name) == emoji.vendor else "train"
+
+
+def write(writer: SetWriter, split: str, emoji: Emoji, unseen: frozenset[str]) -> None:
+    """Keep a picture, or write down why not."""
+    reason = source.reason_against(emoji)
+    if not reason and split == "train" and emoji.name in unseen:
+        reason = "a held-out name"
+    if reason:
+        return writer.reject(split, emoji.id, "filtered", reason)
+    try:
+        png = shrink(emoji.png)
+    except DamagedItem as error:
+        return writer.reject(split, emoji.id, "damaged", str(error))
+    captions = [caption.format(emoji.name) for caption in (CAPTIONS if split == "train" else CAPTIONS[:1])]
+    return writer.keep(split, emoji.id, {"text": captions}, {"image": (png, ".png")})
+
+
+def shrink(png: bytes) -> bytes:
+    """The picture on white at SIDE × SIDE pixels, as PNG."""
+    return encode_png(square(decode(png), SIDE)).numpy().tobytes()

@@ -1,0 +1,104 @@
+"""``demo-clips`` and ``demo-clips-pretrain``: emoji in motion, captioned with their Chinese names and the motion.
+
+The division of vendors and names is that of the pictures. No caption of a test occurs in training: its name does,
+with other motions, and its motion does, with other names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+from PIL import Image
+
+from skillnet_cli.data.prepare import Preparation
+from skillnet_image.datasets import emoji as source
+from skillnet_image.datasets.emoji import Emoji, EmojiCollection
+from skillnet_video.datasets.motions import MOTIONS, Motion, encode, render
+
+CONCEPTS = 400
+"""Seen names that clips are made of, of those that all seven vendors have."""
+COPIES = 2
+"""Clips of a training vendor's picture, each with another motion."""
+DEV = 100
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip to be made."""
+
+    emoji: Emoji
+    motion: Motion
+
+    @property
+    def id(self) -> str:
+        """The picture's and the motion's number, such as ``Appl-1F682-0``."""
+        return f"{self.emoji.id}-{MOTIONS.index(self.motion)}"
+
+    @property
+    def caption(self) -> str:
+        """The name and what it does, such as 火车从左向右移动."""
+        return self.motion.caption.format(self.emoji.name)
+
+
+def prepare(job: Preparation) -> None:
+    """Write the set that the job names: ``train`` and, for fine-tuning, ``dev``, ``test`` and ``unseen``."""
+    collection = source.read_emoji(job)
+    for_pretraining = job.dataset.name.endswith("-pretrain")
+    vendors = source.PRETRAIN_VENDORS if for_pretraining else source.FINETUNE_VENDORS
+    clips = list(training_clips(collection, vendors))
+    pairs = [("train", clip) for clip in clips]
+    if not for_pretraining:
+        pairs = [*divided(clips), *test_clips(collection)]
+    chosen = list(source.limited(pairs, job.limit))
+    with job.writer(choices={"concepts": CONCEPTS, "motions": len(MOTIONS)}) as writer:
+        for split, clip in job.progress.track(chosen, len(chosen), job.dataset.name):
+            media = {"video": (film(clip, job.seed), ".mp4")}
+            writer.keep(split, clip.id, {"text": [clip.caption]}, media)
+        writer.finish()
+
+
+def concepts(collection: EmojiCollection) -> list[str]:
+    """The seen names that clips are made of."""
+    vendors = (*source.PRETRAIN_VENDORS, *source.FINETUNE_VENDORS, source.TEST_VENDOR)
+    return source.in_hash_order(collection.common_names(*vendors))[:CONCEPTS]
+
+
+def training_clips(collection: EmojiCollection, vendors: tuple[str, ...]) -> Iterator[Clip]:
+    """COPIES clips of every vendor's picture of every concept, with motions all different for one name."""
+    wanted = frozenset(concepts(collection))
+    for place, vendor in enumerate(vendors):
+        for emoji in collection.of(vendor):
+            if emoji.name in wanted:
+                yield from (Clip(emoji, motion_of(emoji.name, place * COPIES + copy)) for copy in range(COPIES))
+
+
+def test_clips(collection: EmojiCollection) -> Iterator[tuple[str, Clip]]:
+    """One clip of the test vendor's picture of every concept and of every held-out name, with its split."""
+    seen = frozenset(concepts(collection))
+    for emoji in collection.of(source.TEST_VENDOR):
+        if source.reason_against(emoji) is None and emoji.name in seen | collection.unseen:
+            clip = Clip(emoji, motion_of(emoji.name, COPIES * len(source.FINETUNE_VENDORS)))
+            yield "test" if emoji.name in seen else "unseen", clip
+
+
+def motion_of(name: str, turn: int) -> Motion:
+    """The motion of a name's clip number ``turn``: from a place that the name's hash says, one after the other."""
+    first = hashlib.sha256(name.encode()).digest()[0]
+    return MOTIONS[(first + turn) % len(MOTIONS)]
+
+
+def divided(clips: list[Clip]) -> Iterator[tuple[str, Clip]]:
+    """Training clips with their split: DEV of them, in the order of their hashes, for development."""
+    dev = frozenset(source.in_hash_order(clip.id for clip in clips)[:DEV])
+    return (("dev" if clip.id in dev else "train", clip) for clip in clips)
+
+
+def film(clip: Clip, seed: int) -> bytes:
+    """The clip's mp4 file; ground and course are drawn from the seed and the clip's id."""
+    picture = Image.open(io.BytesIO(clip.emoji.png)).convert("RGBA")
+    return encode(render(picture, clip.motion, np.random.default_rng((seed, crc32(clip.id.encode())))))
