@@ -13,7 +13,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import hypothesis
 import jaxtyping
 
-PACKAGES = ["cli", "text", "sound", "image", "video", "code"]
+PACKAGES = ["cli", "text", "sound", "image", "video", "code", "series"]
 
 # Before the first import of any of them: every annotated function checks the shapes it is given and gives.
 jaxtyping.install_import_hook([f"skillnet_{name}" for name in PACKAGES], "beartype.beartype")
