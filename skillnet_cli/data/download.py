@@ -1,0 +1,169 @@
+"""Downloads over http(s): resumed where they broke off, retried within bounds, checked before they count."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path, PurePosixPath
+from typing import IO
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.data.files import CHUNK, partial_path, sha256_of
+from skillnet_cli.data.progress import Progress, Silent
+
+TRIES = 5
+FIRST_WAIT = 0.5
+TIMEOUT = 30.0
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+
+
+def download(url: str, cache: Path, sha256: str | None = None, progress: Progress | None = None) -> Path:
+    """The file at an address, from the cache where it lies there whole.
+
+    A broken download is resumed with a range request, now or at the next call; a server that has changed the file or
+    knows no ranges starts it anew. Five tries in a row that bring nothing are the end.
+
+    Raises:
+        UserError: the address is wrong, or the server says that there is no such file.
+        FailedJob: the network failed for good, or the file does not have the ``sha256``.
+    """
+    path = cache / cached_name(url)
+    if path.is_file() and (sha256 is None or sha256_of(path) == sha256):
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(path)
+    for _ in (progress or Silent()).track(_pieces(url, partial), None, f"fetching {url} (MiB)"):
+        pass
+    found = sha256_of(partial)
+    if sha256 is not None and found != sha256:
+        partial.unlink()
+        raise FailedJob(f"{url}: the file has the sha256 {found}, expected is {sha256}: it was altered or replaced")
+    _validator_path(partial).unlink(missing_ok=True)
+    return partial.replace(path)
+
+
+def cached_name(url: str) -> str:
+    """A file's name in the cache: different addresses never share one, and its suffix stays."""
+    base = re.sub(r"[^\w.-]", "_", unquote(PurePosixPath(urlsplit(url).path).name))[-80:]
+    return f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{base or 'file'}"
+
+
+def _pieces(url: str, partial: Path) -> Iterator[int]:
+    """Fill ``partial``, yielding the size of each piece that arrives, until the file is whole."""
+    failures = 0
+    while True:
+        before = _size(partial)
+        try:
+            with _request(url, partial) as answer:
+                yield from _receive(answer, partial)
+                return
+        except HTTPError as error:
+            reason = _refusal(url, error, partial)
+        except (URLError, http.client.HTTPException, OSError) as error:
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+        failures = 0 if _size(partial) > before else failures + 1
+        if failures >= TRIES:
+            raise FailedJob(f"{url}: given up after {TRIES} tries ({reason}): run it again to go on where it stopped")
+        time.sleep(FIRST_WAIT * 2**failures)
+
+
+@dataclass
+class _Answer:
+    """What a server sends: the body, where in the file it starts, and how long the file is, if it says so."""
+
+    body: http.client.HTTPResponse
+    start: int
+    total: int | None
+
+    def __enter__(self) -> _Answer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.body.close()
+
+
+class _HttpOnly(HTTPRedirectHandler):
+    """Follows no redirect away from http(s), nor from https to http."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage | Message, newurl: str
+    ) -> Request | None:
+        scheme = urlsplit(newurl).scheme
+        if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
+            raise UserError(f"{req.full_url} leads to {newurl}, which is not followed: fetch the file yourself")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+
+
+def _request(url: str, partial: Path) -> _Answer:
+    """Ask for what ``partial`` lacks, provided that the server's file is still the one it was begun with."""
+    have, validator = _size(partial), _validator_path(partial)
+    headers = {"User-Agent": "skillnet", "Accept-Encoding": "identity"}
+    if have and validator.is_file():
+        headers |= {"Range": f"bytes={have}-", "If-Range": validator.read_text(encoding="latin-1")}
+    try:
+        request = Request(url, headers=headers)
+        body = build_opener(_HttpOnly).open(request, timeout=TIMEOUT)
+    except (ValueError, http.client.InvalidURL) as error:
+        raise UserError(f"'{url}' is not an address that can be fetched: {error}") from error
+    if body.status == 206:
+        return _Answer(body, *_range_of(body))
+    _begin(partial, body)
+    length = body.headers.get("Content-Length")
+    return _Answer(body, 0, int(length) if length else None)
+
+
+def _begin(partial: Path, body: http.client.HTTPResponse) -> None:
+    """Start anew, and remember which version of the file this is."""
+    partial.write_bytes(b"")
+    etag = body.headers.get("ETag", "")
+    strong = etag if etag and not etag.startswith("W/") else body.headers.get("Last-Modified")
+    if strong:
+        _validator_path(partial).write_text(strong, encoding="latin-1")
+    else:
+        _validator_path(partial).unlink(missing_ok=True)
+
+
+def _range_of(body: http.client.HTTPResponse) -> tuple[int, int | None]:
+    match = re.match(r"bytes (\d+)-\d+/(\d+|\*)", body.headers.get("Content-Range", ""))
+    if not match:
+        raise http.client.HTTPException("an answer without a range")
+    return int(match[1]), None if match[2] == "*" else int(match[2])
+
+
+def _receive(answer: _Answer, partial: Path) -> Iterator[int]:
+    with open(partial, "r+b") as file:
+        file.seek(answer.start)
+        while piece := answer.body.read(CHUNK):
+            file.write(piece)
+            yield len(piece)
+        file.truncate()
+        size = file.tell()
+    if answer.total is not None and size != answer.total:
+        raise http.client.HTTPException(f"{size} of {answer.total} bytes arrived")
+
+
+def _refusal(url: str, error: HTTPError, partial: Path) -> str:
+    """Why a server refused, where another try may help. Raises UserError where none will."""
+    error.close()
+    answer = f"the server answers {error.code}"
+    if error.code == 416:  # what we have is longer than the file: begin again
+        partial.unlink()
+    elif error.code not in _PASSING:
+        raise UserError(f"{url}: {answer} {error.reason}: check the address, or fetch it yourself")
+    return answer
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _validator_path(partial: Path) -> Path:
+    return partial.with_name(partial.name + ".version")

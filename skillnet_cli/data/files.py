@@ -1,0 +1,70 @@
+"""Files that take their name only when they are whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+PARTIAL = ".partial"
+CHUNK = 1 << 20
+
+
+class AtomicFile:
+    """A file written under ``PATH.partial`` that becomes ``PATH`` when finished, on the disk and not before."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        self._partial = partial_path(path)
+        self._digest = hashlib.sha256()
+        self._file: BinaryIO = open(self._partial, "wb")  # noqa: SIM115 - finish() or close() closes it
+
+    def write(self, content: bytes) -> None:
+        """Append."""
+        self._file.write(content)
+        self._digest.update(content)
+        self.size += len(content)
+
+    def finish(self) -> str:
+        """Give the file its name and return its sha256."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        os.replace(self._partial, self.path)
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        """Stop writing; what is there keeps the name of a partial file."""
+        self._file.close()
+
+
+def write_whole(path: Path, content: bytes) -> str:
+    """Write a small file at once, as :class:`AtomicFile` does; returns its sha256."""
+    file = AtomicFile(path)
+    file.write(content)
+    return file.finish()
+
+
+def partial_path(path: Path) -> Path:
+    """Where a file is written until it is whole."""
+    return path.with_name(path.name + PARTIAL)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that the names in a folder are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

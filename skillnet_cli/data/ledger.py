@@ -1,0 +1,78 @@
+"""The ledger of a prepared set: what became of every item that came in, and why."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from skillnet_cli.api import UserError
+from skillnet_cli.data.files import AtomicFile
+
+Rejection: TypeAlias = Literal["filtered", "duplicate", "unavailable", "damaged"]
+"""Why an item is left out: by a stated rule, as a copy, because it could not be had, because it cannot be read."""
+
+CLASSES = ("kept", *get_args(Rejection))
+LEDGER = "ledger.jsonl"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one item; ``why`` is one of :data:`CLASSES`."""
+
+    split: str
+    id: str
+    why: str
+    reason: str = ""
+
+
+class Ledger:
+    """Writes ``ledger.jsonl`` row by row and counts its classes; the file takes its name when it is finished."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = AtomicFile(folder / LEDGER)
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Class -> items, every class in it; they sum to what came in."""
+        return {why: self._counts[why] for why in CLASSES}
+
+    def add(self, entry: Entry) -> None:
+        """Write one row."""
+        if entry.why not in CLASSES:
+            raise ValueError(f"class {entry.why!r} is none of {', '.join(CLASSES)}")
+        row = asdict(entry)
+        row["class"] = row.pop("why")
+        self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", errors="replace") + b"\n")
+        self._counts[entry.why] += 1
+
+    def finish(self) -> str:
+        """Make the ledger whole and return its sha256."""
+        return self._file.finish()
+
+    def close(self) -> None:
+        """Leave it unfinished."""
+        self._file.close()
+
+
+def read_ledger(folder: Path) -> Iterator[Entry]:
+    """The rows of a prepared set's ledger. Raises UserError where it is missing or damaged."""
+    path = folder / LEDGER
+    try:
+        with open(path, encoding="utf-8") as rows:
+            for number, row in enumerate(rows, 1):
+                yield _entry(path, number, row)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+
+
+def _entry(path: Path, number: int, row: str) -> Entry:
+    try:
+        values = json.loads(row)
+        return Entry(values["split"], values["id"], values["class"], values["reason"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}, line {number}: not a row of a ledger: prepare the set again") from error

@@ -1,0 +1,197 @@
+"""Reads prepared sets: by name, by split, by index."""
+
+from __future__ import annotations
+
+import bisect
+import difflib
+import functools
+import hashlib
+import io
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.data.files import sha256_of
+from skillnet_cli.data.ledger import LEDGER
+from skillnet_cli.data.manifest import MANIFEST, Manifest, ShardFacts, SplitFacts
+from skillnet_cli.data.shards import decode_sample
+
+OPEN_SHARDS = 128
+"""Shards that a process holds open at a time."""
+
+
+class PreparedSet:
+    """A whole prepared set on disk."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: Path | str) -> PreparedSet:
+        """Open the set in a folder. Raises UserError where it is none, unfinished or damaged."""
+        return cls(Path(path), Manifest.read(Path(path)))
+
+    def split(self, name: str) -> Split:
+        """One of its splits. Raises UserError naming the splits there are."""
+        facts = self.manifest.splits.get(name)
+        if facts is None:
+            there = ", ".join(self.manifest.splits)
+            raise UserError(f"set '{self.manifest.name}' has no split '{name}': it has {there}")
+        return Split(self.manifest.name, name, self.path, facts)
+
+    def verify(self) -> None:
+        """Read every byte. Raises FailedJob naming the first file that is not as it was written."""
+        wanted = {LEDGER: self.manifest.ledger_sha256}
+        for shard in (shard for split in self.manifest.splits.values() for shard in split.shards):
+            index, checks = tables_of(Path(shard.file))
+            wanted |= {shard.file: shard.sha256, index.name: shard.index_sha256, checks.name: shard.crc32_sha256}
+        for name, sha256 in wanted.items():
+            path = self.path / name
+            if not path.is_file():
+                raise FailedJob(f"{path}: missing: prepare the set again")
+            if sha256_of(path) != sha256:
+                raise _altered(path, "its checksum is another")
+
+
+class Split(Sequence[dict[str, Any]]):
+    """The samples of one split, by index. Holds no open file itself: cheap to copy, safe to fork and to share."""
+
+    def __init__(self, set_name: str, name: str, folder: Path, facts: SplitFacts) -> None:
+        self.set_name = set_name
+        self.name = name
+        self.facts = facts
+        self._folder = folder
+        self._ends = list(accumulate(shard.items for shard in facts.shards))
+
+    def __len__(self) -> int:
+        return self.facts.items
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        """A sample: its id, its fields, its media as bytes.
+
+        Raises:
+            FailedJob: the shard is missing or was altered.
+        """
+        if isinstance(index, slice):
+            return [self._sample(place) for place in range(*index.indices(len(self)))]
+        place = index + len(self) if index < 0 else index
+        if not 0 <= place < len(self):
+            raise IndexError(f"index {index} in a split of {len(self)} items")
+        return self._sample(place)
+
+    def _sample(self, place: int) -> dict[str, Any]:
+        number = bisect.bisect_right(self._ends, place)
+        shard = self.facts.shards[number]
+        first = self._ends[number] - shard.items
+        return _open_shard(self._folder / shard.file, shard).read(place - first)
+
+
+class _Shard:
+    """An open tar and the two tables beside it. Reading leaves no trace: one positioned read a sample."""
+
+    def __init__(self, path: Path, facts: ShardFacts) -> None:
+        index, checks = tables_of(path)
+        self._path = path
+        self._offsets = _load_table(index, facts.index_sha256)
+        self._checks = _load_table(checks, facts.crc32_sha256)
+        self._handle = -1
+        self._handle = _open_of_size(path, facts.bytes)
+
+    def read(self, place: int) -> dict[str, Any]:
+        start, end = int(self._offsets[place]), int(self._offsets[place + 1])
+        region = os.pread(self._handle, end - start, start)
+        if zlib.crc32(region) != self._checks[place]:
+            raise _altered(self._path, f"sample {place} is not as it was written")
+        return decode_sample(region)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", -1) >= 0:
+            os.close(self._handle)
+
+
+# A shard that falls out of the cache is closed when its last reader lets go of it, so threads may share the cache.
+@functools.lru_cache(maxsize=OPEN_SHARDS)
+def _open_shard(path: Path, facts: ShardFacts) -> _Shard:
+    return _Shard(path, facts)
+
+
+def tables_of(shard: Path) -> tuple[Path, Path]:
+    """The paths of a shard's offset index and of its checksums."""
+    return shard.with_suffix(".index.npy"), shard.with_suffix(".crc32.npy")
+
+
+def _load_table(path: Path, sha256: str) -> np.ndarray[Any, Any]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise FailedJob(f"{path}: {error.strerror}: prepare the set again") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise _altered(path, "its checksum is another")
+    table: np.ndarray[Any, Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    return table
+
+
+def _open_of_size(path: Path, size: int) -> int:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise FailedJob(f"{path}: {error.strerror}: prepare the set again") from error
+    found = os.fstat(handle).st_size
+    if found != size:
+        os.close(handle)
+        raise _altered(path, f"it has {found} bytes, {size} were written")
+    return handle
+
+
+def _altered(path: Path, what: str) -> FailedJob:
+    return FailedJob(f"{path}: altered or damaged ({what}): prepare the set again")
+
+
+def find_set(name: str, roots: Iterable[Path] | None = None) -> Path:
+    """The folder of the prepared set called ``name``: the first of the roots that has it.
+
+    Args:
+        name: a folder below a root, or the path of a set.
+        roots: where to look; without it :func:`data_roots`.
+
+    Raises:
+        UserError: there is none, or it is unfinished; near names are pointed out.
+    """
+    looked_in = list(data_roots() if roots is None else roots)
+    places = [root / name for root in looked_in] + ([Path(name)] if os.sep in name else [])
+    there = [place for place in places if place.is_dir()]
+    for place in there:
+        if (place / MANIFEST).is_file():
+            return place
+    if there:
+        Manifest.read(there[0])
+    raise UserError(_unknown_set(name, looked_in))
+
+
+def data_roots(given: Sequence[Path] = ()) -> list[Path]:
+    """Where sets are looked for: the folders given, those in SKILLNET_DATA, ``./data``."""
+    named = [Path(part) for part in os.environ.get("SKILLNET_DATA", "").split(os.pathsep) if part]
+    return [*given, *named, Path("data")]
+
+
+def _unknown_set(name: str, roots: Sequence[Path]) -> str:
+    names = sorted({path.parent.name for root in roots for path in root.glob(f"*/{MANIFEST}")})
+    near = difflib.get_close_matches(name, names, n=1)
+    where = ", ".join(map(str, roots)) or "no folder"
+    message = f"no prepared set '{name}' in {where}"
+    if near:
+        return f"{message}: did you mean '{near[0]}'?"
+    return f"{message}: there {'are ' + ', '.join(names) if names else 'is none'}; make it with 'skillnet prepare'"
