@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,8 +21,8 @@ class PostNormBlock(Block):
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """CLIP's approximation of gelu, x · sigmoid(1.702 x)."""
-    return x * torch.sigmoid(1.702 * x)
+    """CLIP's approximation of gelu, x · sigmoid(1.702 x), written so that it is one fused operation and two products."""
+    return F.silu(1.702 * x) / 1.702
 
 
 BLOCKS = {"pre": Block, "post": PostNormBlock}
