@@ -11,7 +11,7 @@ from typing import Any
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # type: ignore[import-not-found]
 
 TOMLError = tomllib.TOMLDecodeError
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")

@@ -1,0 +1,80 @@
+"""What would go wrong in a stage, found before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from skillnet_cli import objectives
+from skillnet_cli.api import UserError
+from skillnet_cli.data.prepared import PreparedSet
+from skillnet_cli.engine.plan import TRAIN, StagePlan, TaskPlan
+from skillnet_cli.objectives.classification import Classification
+from skillnet_cli.objectives.contrastive import Contrastive
+from skillnet_cli.objectives.ctc import Ctc
+from skillnet_cli.objectives.masked_units import MaskedUnits
+
+PROBES = 1_000
+"""How many items of a set are looked at for labels that the set itself does not list."""
+
+
+def check_plan(plan: StagePlan, world: int) -> None:
+    """Raises UserError with everything that cannot work, one line each, for training in ``world`` processes."""
+    problems = [
+        f"{plan.name}.tasks.{name}: {problem}"
+        for name, task in plan.tasks.items()
+        for problem in (*_check_batch(task, world), *_check_sets(task))
+    ]
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _check_batch(task: TaskPlan, world: int) -> Iterator[str]:
+    settings = task.settings
+    if settings.batch % world:
+        yield f"batch = {settings.batch} is not divisible by the {world} processes: choose a multiple of {world}"
+    if not issubclass(objectives.load(task.config.objective), Contrastive):
+        return
+    if settings.micro_batch is not None:
+        yield "micro_batch: a contrastive task needs its whole batch at once, leave it out"
+    items = sum(len(each.split(TRAIN)) for each in task.sets.values() if TRAIN in each.manifest.splits)
+    if items < settings.batch:
+        yield f"{items} training items are too few for one contrastive batch of {settings.batch}"
+
+
+def _check_sets(task: TaskPlan) -> Iterator[str]:
+    for name, each in task.sets.items():
+        wanted = [*task.config.skills, *filter(None, [task.config.target])]
+        missing = [field for field in wanted if field not in each.manifest.fields]
+        if missing:
+            yield f"data set '{name}' has no {' and no '.join(missing)}; it has {', '.join(each.manifest.fields)}"
+        elif TRAIN not in each.manifest.splits:
+            yield f"data set '{name}' has no split '{TRAIN}'; it has {', '.join(each.manifest.splits)}"
+        elif not len(each.split(TRAIN)):
+            yield f"the split '{TRAIN}' of data set '{name}' is empty"
+        elif task.config.target is not None:
+            yield from _check_labels(task, name, each)
+
+
+def _check_labels(task: TaskPlan, name: str, opened: PreparedSet) -> Iterator[str]:
+    """The first item, of up to PROBES spread over the set, that is trained towards something unlisted."""
+    target, known, split = str(task.config.target), set(task.config.labels), opened.split(TRAIN)
+    if not known:
+        yield f"data set '{name}' lists no values for '{target}': prepare it again"
+        return
+    probes = min(PROBES, len(split))
+    for sample in (split[place * len(split) // probes] for place in range(probes)):
+        strange = sorted(_symbols(task, sample[target]) - known)
+        if strange:
+            yield f"data set '{name}', item {sample['id']}: {target} {strange[0]!r} is none of the {len(known)} listed"
+            return
+
+
+def _symbols(task: TaskPlan, value: Any) -> set[str]:
+    """What the task's objective must find among the labels; other objectives check for themselves."""
+    objective = objectives.load(task.config.objective)
+    if issubclass(objective, Classification):
+        return {value}
+    if issubclass(objective, (Ctc, MaskedUnits)):
+        return {str(symbol) for symbol in value}
+    return set()

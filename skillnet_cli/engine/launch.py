@@ -1,0 +1,95 @@
+"""Starts a stage in this process, or in several under torch's elastic launch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.engine.checks import check_plan
+from skillnet_cli.engine.plan import plan_stage
+from skillnet_cli.engine.stopping import Stopped
+from skillnet_cli.engine.train import run_stage
+from skillnet_cli.plugins import load_registry
+from skillnet_cli.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many processes train together, and how they find one another (the words of torchrun)."""
+
+    nproc: int = 1
+    nnodes: int = 1
+    rdzv_endpoint: str | None = None
+    max_restarts: int = 0
+
+
+def launch(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], processes: Processes = Processes()) -> None:
+    """Train a stage to its end, in this process if one is all that is asked for.
+
+    Under torchrun, whose variables are in the environment, this process is one of its ranks.
+
+    Raises:
+        UserError, FailedJob: as :func:`skillnet_cli.engine.train.run_stage`, whichever process met it first.
+        SystemExit: with 128 + the number of the signal that stopped the training, which can go on from there.
+    """
+    if stage not in recipe.stages():
+        raise UserError(f"the recipe '{recipe.name}' has no [{stage}]; it has {' and '.join(recipe.stages())}")
+    try:
+        if processes.nproc * processes.nnodes == 1:
+            run_stage(recipe, stage, run, roots)
+        else:
+            _launch_elastic(recipe, stage, run, roots, processes)
+    except Stopped as stopped:
+        print(f"skillnet: {stopped}", file=sys.stderr)
+        raise SystemExit(128 + stopped.number) from stopped
+
+
+def _launch_elastic(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], processes: Processes) -> None:
+    check_plan(plan_stage(recipe, stage, load_registry(), roots), processes.nproc * processes.nnodes)
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the first failure is reported below
+    config = LaunchConfig(
+        min_nodes=processes.nnodes,
+        max_nodes=processes.nnodes,
+        nproc_per_node=processes.nproc,
+        run_id=f"skillnet-{recipe.name}",
+        rdzv_backend="c10d",
+        rdzv_endpoint=processes.rdzv_endpoint or "localhost:0",
+        max_restarts=processes.max_restarts,
+        monitor_interval=0.2,
+    )
+    arguments = (recipe.model_dump(mode="json", exclude_none=True), stage, str(run), [str(root) for root in roots])
+    try:
+        elastic_launch(config, worker)(*arguments)
+    except SignalException as error:
+        raise Stopped(error.sigval.value, "stopped; the same command goes on from the newest checkpoint") from error
+    except ChildFailedError as error:
+        raise _first_failure(error) from error
+
+
+@record
+def worker(recipe: dict[str, Any], stage: str, run: str, roots: Sequence[str]) -> None:
+    """One process of an elastic launch."""
+    try:
+        run_stage(Recipe.model_validate(recipe), stage, Path(run), [Path(root) for root in roots])
+    except Stopped as stopped:
+        os._exit(128 + stopped.number)
+
+
+def _first_failure(error: ChildFailedError) -> Exception:
+    """The exception of the process that failed first, as a user should see it; a bug keeps its traceback."""
+    rank, failure = error.get_first_failure()
+    kind, _, text = failure.message.partition(": ")
+    known = {"UserError": UserError, "FailedJob": FailedJob}
+    if kind in known:
+        return known[kind](text)
+    return FailedJob(f"process {rank} died ({failure.exitcode}): {failure.message}")

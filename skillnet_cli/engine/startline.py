@@ -1,0 +1,64 @@
+"""What a run says before its first step: what it will do, with what, on what."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from skillnet_cli.engine.distribution import Ranks
+from skillnet_cli.engine.plan import StagePlan, TaskPlan
+from skillnet_cli.engine.training import Origin
+from skillnet_cli.model.count import activated_parameters
+from skillnet_cli.model.precision import default_precision
+from skillnet_cli.model.skillnet import SkillNet
+
+NAMED = 3
+"""Names listed before the rest is only counted."""
+
+
+def start_lines(plan: StagePlan, model: SkillNet, ranks: Ranks, start: Origin, fresh: Sequence[str]) -> Iterator[str]:
+    """The stage in a line, then a line a task; ``fresh`` are tensors that the origin did not have."""
+    stage = plan.stage
+    precision = default_precision(ranks.device) if stage.precision == "auto" else stage.precision
+    total = sum(parameter.numel() for parameter in model.parameters())
+    yield (
+        f"{plan.name} of {plan.recipe.name}: {stage.steps:,} steps at lr {stage.lr:g} ({stage.schedule}, "
+        f"{stage.warmup:,} to warm up), {total / 1e6:.1f} M parameters, {precision}, "
+        f"seed {plan.recipe.seed}, {_place(ranks)}"
+    )
+    yield f"  from {start}{_named(fresh)}"
+    ratios = sum(task.settings.ratio for task in plan.tasks.values())
+    for name, task in plan.tasks.items():
+        yield f"  {name}: {_task(task, stage.steps, ratios)}, {activated_parameters(model, name) / 1e6:.1f} M activated"
+
+
+def say(ranks: Ranks, lines: Iterator[str] | Sequence[str]) -> None:
+    """Print lines on standard error, on the main rank alone."""
+    if ranks.is_main:
+        for line in lines:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _place(ranks: Ranks) -> str:
+    threads = f", {torch.get_num_threads()} threads each" if ranks.device.type == "cpu" else ""
+    return f"{ranks.world} {ranks.device.type} process{'es' if ranks.world > 1 else ''}{threads}"
+
+
+def _named(fresh: Sequence[str]) -> str:
+    if not fresh:
+        return ""
+    more = f" and {len(fresh) - NAMED} more" if len(fresh) > NAMED else ""
+    return f", which lacks {', '.join(fresh[:NAMED])}{more} (fresh)"
+
+
+def _task(task: TaskPlan, steps: int, ratios: int) -> str:
+    items = sum(map(len, task.splits))
+    seen = steps * task.settings.ratio / ratios * task.settings.batch
+    batch = f"batches of {task.settings.batch:,}"
+    if task.config.objective == "contrastive":
+        batch += f" (chance {math.log(task.settings.batch):.2f})"
+    share = f"{task.settings.ratio}/{ratios} of the updates"
+    return f"{share}, {batch}, {items:,} items of {' + '.join(task.sets)} ({seen / items:.1f} epochs)"

@@ -1,0 +1,53 @@
+"""SIGTERM and SIGINT: the first asks the training to stop after its step, a second one ends the process at once."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(Exception):
+    """A signal stopped the training after it had saved its state; the exit code is 128 + the signal's number."""
+
+    def __init__(self, number: int, message: str = "") -> None:
+        super().__init__(number, message)
+        self.number = number
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class StopSignals:
+    """While entered, ``received`` is the number of the signal that asked to stop, 0 before one came."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        for other in SIGNALS:
+            signal.signal(other, signal.SIG_DFL)
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def ignore_signals(worker: int = 0) -> None:
+    """For processes that read ahead: their parent decides when they end (a terminal signals the whole group)."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,92 @@
+"""A stage under way: the model, the optimizer and the position, and how they start, are saved and go on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from skillnet_cli.api import UserError
+from skillnet_cli.engine import checkpoints
+from skillnet_cli.engine.distribution import Ranks, distribute
+from skillnet_cli.engine.folders import RunFolder
+from skillnet_cli.engine.optimizer import build_optimizer
+from skillnet_cli.engine.plan import StagePlan
+from skillnet_cli.engine.resuming import trained_by
+from skillnet_cli.engine.state import load_model_tensors, load_optimizer_tensors, model_tensors, optimizer_tensors
+from skillnet_cli.engine.update import Progress, Updater
+from skillnet_cli.model.folder import load_model
+from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.plugins import Registry
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a stage's first parameters come from: a model's folder, or fresh ones (None)."""
+
+    folder: Path | None
+
+    def __str__(self) -> str:
+        return f"the model in {self.folder}" if self.folder else "fresh parameters"
+
+
+def origin(plan: StagePlan, run: RunFolder) -> Origin:
+    """What ``finetune.init`` means for this run; pretraining starts fresh.
+
+    Raises:
+        UserError: the recipe has a pretraining that this run has not finished.
+    """
+    wanted = getattr(plan.stage, "init", "fresh")
+    if wanted == "fresh" or (wanted == "pretrain" and plan.recipe.pretrain is None):
+        return Origin(None)
+    if wanted != "pretrain":
+        return Origin(Path(wanted))
+    folder = run.stage("pretrain").model
+    if not folder.exists():
+        raise UserError(
+            f"finetune.init = 'pretrain', and {run.path} has no finished pretraining: "
+            "run skillnet pretrain first, or add --set finetune.init=fresh"
+        )
+    return Origin(folder)
+
+
+def build_model(plan: StagePlan, start: Origin, registry: Registry) -> tuple[SkillNet, list[str]]:
+    """The model with its first parameters, and the names of those that the origin does not have (they are fresh).
+
+    Raises:
+        UserError: the origin holds no model, or one of another size.
+    """
+    torch.manual_seed(plan.recipe.seed)
+    model = SkillNet(plan.config)
+    if start.folder is None:
+        return model, []
+    saved, _ = load_model(start.folder, registry)
+    return model, load_model_tensors(model, saved.state_dict(), str(start.folder))
+
+
+def begin(plan: StagePlan, model: SkillNet, ranks: Ranks) -> Updater:
+    """Lay the model out over the ranks and give it an optimizer."""
+    model.to(ranks.device).train()  # type: ignore[arg-type]
+    distribute(model, ranks, plan.stage.strategy)
+    optimizer = build_optimizer(model, plan.stage.optimizer)
+    return Updater(model, optimizer, plan.stage, plan.recipe.seed, ranks)
+
+
+def save(updater: Updater, plan: StagePlan, root: Path) -> None:
+    """Write a checkpoint. All ranks must call this together; the main one writes."""
+    tensors = {
+        "model": model_tensors(updater.model),
+        "optimizer": optimizer_tensors(updater.model, updater.optimizer),
+    }
+    if updater.ranks.is_main:
+        state = {"progress": asdict(updater.progress), "trained_by": trained_by(plan.recipe, plan.name)}
+        checkpoints.save(root, updater.progress.step, tensors, state, plan.stage.checkpoints.keep)
+    updater.ranks.wait()
+
+
+def go_on(updater: Updater, checkpoint: checkpoints.Checkpoint) -> None:
+    """Put the state of a checkpoint in place, to the bit."""
+    load_model_tensors(updater.model, checkpoint.tensors("model"), str(checkpoint.folder))
+    load_optimizer_tensors(updater.model, updater.optimizer, checkpoint.tensors("optimizer"))
+    updater.progress = Progress(**checkpoint.state()["progress"])
