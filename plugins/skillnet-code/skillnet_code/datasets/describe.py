@@ -1,0 +1,56 @@
+"""What a docstring says in words: its first paragraph, without addresses, parameters and markup."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 62
+"""Characters of a description: with its special tokens it stays within a text's 64 tokens (paper, appendix)."""
+
+CHINESE = re.compile("[\u4e00-\u9fff]")
+
+_FIELD = re.compile(
+    r"""\s*(?: [:@]\w | >>> | ``` | \.\.\s | [-=*~]{3,}
+    | (?: args|arguments|params?|parameters?|returns?|raises?|yields?|examples?|usage|notes?|see\ also
+        |参数|入参|返回|返回值|示例|例子|用法|异常|注意|说明|备注) \s* (?: [:：(（] | $ )
+    | 详情 | 详见 | 请?参[考见阅] | 更多 )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_ADDRESS = re.compile(
+    r"[，,;；:：\s]*(?:(?:详情)?请?(?:参[考见阅]|见|查看)|详见|文档|链接)?[:：\s]*https?://\S+|^\s*&\S+"
+)
+_TYPE = re.compile(r"^\[\w[\w .|,]*\]\s*")
+_ENDS = "。；;.!！?？，, "
+
+
+def description(docstring: str) -> str:
+    """The words of a docstring's first paragraph, at most :data:`LONGEST` characters; '' where it has none.
+
+    It ends before the first blank line, rule, pointer to more, field or section (parameters, returns, …); addresses
+    and what introduces them are left out; Chinese lines are joined without a space.
+    """
+    words = ""
+    for line in docstring.splitlines():
+        part = " ".join(_ADDRESS.sub("", line).split())
+        if _FIELD.match(line) or (words and not line.strip()):
+            break
+        words = _join(words, part)
+    return _shorten(_TYPE.sub("", words).strip(" :：,，、-"))
+
+
+def chinese_characters(text: str) -> int:
+    """How many Chinese characters a text has."""
+    return len(CHINESE.findall(text))
+
+
+def _join(words: str, part: str) -> str:
+    between = "" if not words or not part or CHINESE.search(words[-1] + part[0]) else " "
+    return words + between + part
+
+
+def _shorten(words: str) -> str:
+    """Cut at the last end of a sentence, a clause or a word that leaves at least half of the room used."""
+    if len(words) <= LONGEST:
+        return words
+    ends = [place for place in range(LONGEST // 2, LONGEST) if words[place] in _ENDS]
+    return words[: ends[-1] if ends else LONGEST].strip(_ENDS)

@@ -1,0 +1,77 @@
+"""Finds the functions of a Python file and cuts their docstrings out of their code."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from skillnet_cli.api import DamagedItem
+
+Definition: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef"
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function or method. ``code`` is its source from the first decorator on, without the docstring.
+
+    ``stub`` says that its body does nothing: that it is empty, ``pass``, ``...`` or raises NotImplementedError.
+    """
+
+    id: str
+    code: str
+    docstring: str
+    stub: bool
+
+
+def functions(path: str, content: bytes) -> Iterator[Function]:
+    """The functions and methods of a file in their order; those inside other functions are part of these.
+
+    Raises:
+        DamagedItem: the file is not Python in UTF-8 that this interpreter understands.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about other people's escape sequences
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        raise DamagedItem(f"not valid Python: {str(error).splitlines()[0]}") from error
+    lines = text.replace("\r\n", "\n").split("\n")
+    for name, node in _definitions(tree, ""):
+        code = _without_docstring(node, lines)
+        yield Function(f"{path}:{node.lineno}:{name}", code, ast.get_docstring(node) or "", _is_stub(node))
+
+
+def _definitions(parent: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str, Definition]]:
+    for node in parent.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield prefix + node.name, node
+        elif isinstance(node, ast.ClassDef):
+            yield from _definitions(node, f"{prefix}{node.name}.")
+
+
+def _without_docstring(node: Definition, lines: list[str]) -> str:
+    """The lines of a definition, its docstring's lines left out, at the left margin."""
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    kept = set(range(first, (node.end_lineno or first) + 1))
+    if ast.get_docstring(node) is not None:
+        docstring = node.body[0]
+        kept -= set(range(docstring.lineno, (docstring.end_lineno or docstring.lineno) + 1)) - {node.lineno}
+    return textwrap.dedent("\n".join(lines[number - 1] for number in sorted(kept))).strip() + "\n"
+
+
+def _is_stub(node: Definition) -> bool:
+    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    return all(_does_nothing(statement) for statement in body)
+
+
+def _does_nothing(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Raise):
+        return "NotImplemented" in ast.dump(statement)
+    return isinstance(statement, ast.Pass) or (
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    )
