@@ -1,0 +1,129 @@
+"""From a task's samples to its batches: choose a caption, read, augment, prepare the target, collate."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from skillnet_cli.api import Batch, DamagedItem, Features, Reader, Task
+
+
+@runtime_checkable
+class TargetSide(Protocol):
+    """The data side of an objective, as :class:`skillnet_cli.objectives.Targets` defines it."""
+
+    def example(
+        self, features: list[list[Features]], target: Any, rng: np.random.Generator
+    ) -> tuple[list[list[Features]], Any]:
+        """An item's features as the model shall see them, and what the loss must know of the item."""
+
+    def collate(self, towers: list[list[Batch]], wanted: list[Any]) -> dict[str, Tensor]:
+        """What the loss must know of several items, as tensors."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One item, ready for a batch.
+
+    ``features`` are towers × segments, ``length`` the tokens that the embedders will make of them, ``damaged`` the
+    items (id, reason) in whose place this one stands.
+    """
+
+    id: str
+    features: list[list[Features]]
+    wanted: Any
+    length: int
+    damaged: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """A batch of one task: towers × segments in the order of ``Task.towers``, what the loss must know, the items' ids.
+
+    ``damaged`` has the items (id, reason) that could not be read and were replaced.
+    """
+
+    task: str
+    towers: tuple[tuple[Batch, ...], ...]
+    targets: dict[str, Tensor]
+    ids: tuple[str, ...]
+    damaged: tuple[tuple[str, str], ...] = ()
+
+
+class TaskPipeline:
+    """One task's samples as batches. It runs in loader processes and keeps no state.
+
+    All that is random about a sample comes from a generator seeded with (seed, epoch, the id's CRC-32): which of its
+    texts, the reader's choice, the augmentation, the masks.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        readers: Mapping[str, Reader],
+        targets: TargetSide,
+        augments: Mapping[str, Callable[[Features, np.random.Generator], Features]] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.task = task
+        self.seed = seed
+        self._readers = readers
+        self._targets = targets
+        self._augments = dict(augments or {})
+
+    def example(self, sample: Mapping[str, Any], epoch: int | None) -> Example:
+        """One sample, read. Without ``epoch`` (evaluation): its first text, no choices, no augmentation.
+
+        Raises:
+            DamagedItem: the sample cannot be decoded, lacks a field, or does not fit the task.
+        """
+        rng = self._generator(sample["id"], epoch)
+        training = None if epoch is None else rng
+        read = [[self._read(skill, sample, training) for skill in tower] for tower in self.task.towers]
+        target = None if self.task.target is None else _field(sample, self.task.target)
+        features, wanted = self._targets.example(read, target, rng)
+        return Example(sample["id"], features, wanted, self._length(features))
+
+    def batch(self, examples: Sequence[Example]) -> TaskBatch:
+        """Several examples as one batch."""
+        towers = [
+            [self._readers[skill].collate([each.features[t][s] for each in examples]) for s, skill in enumerate(tower)]
+            for t, tower in enumerate(self.task.towers)
+        ]
+        targets = self._targets.collate(towers, [each.wanted for each in examples])
+        ids = tuple(each.id for each in examples)
+        damaged = tuple(item for each in examples for item in each.damaged)
+        return TaskBatch(self.task.name, tuple(map(tuple, towers)), targets, ids, damaged)
+
+    def _generator(self, id: str, epoch: int | None) -> np.random.Generator:
+        """In evaluation the masks depend on the item alone, so that models of any seed are asked the same."""
+        key = zlib.crc32(id.encode())
+        return np.random.default_rng(key if epoch is None else (self.seed, epoch, key))
+
+    def _read(self, skill: str, sample: Mapping[str, Any], rng: np.random.Generator | None) -> Features:
+        source = _field(sample, skill)
+        if isinstance(source, list):
+            if not source:
+                raise DamagedItem(f"the field '{skill}' is empty")
+            source = source[0 if rng is None else int(rng.integers(len(source)))]
+        features = self._readers[skill].read(source, rng)
+        augment = self._augments.get(skill)
+        return features if rng is None or augment is None else augment(features, rng)
+
+    def _length(self, features: list[list[Features]]) -> int:
+        return sum(
+            self._readers[skill].length(segment)
+            for tower, segments in zip(self.task.towers, features, strict=True)
+            for skill, segment in zip(tower, segments, strict=True)
+        )
+
+
+def _field(sample: Mapping[str, Any], name: str) -> Any:
+    if name not in sample:
+        raise DamagedItem(f"it has no field '{name}'")
+    return sample[name]

@@ -1,0 +1,85 @@
+"""The batches of each training step, for a loader: map-style, so that it can start at any step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from skillnet_cli.api import DamagedItem, FailedJob, UserError
+from skillnet_cli.data.pipeline import Example, TaskBatch, TaskPipeline
+from skillnet_cli.data.sampler import Place, Stream
+from skillnet_cli.data.schedule import TaskOrder
+
+PATIENCE = 100
+"""Damaged samples in a row after which something other than samples is wrong."""
+
+
+class StepDataset(Dataset[list[TaskBatch]]):
+    """This rank's micro-batches of every step, a pure function of the step.
+
+    The global batch of a step is the same whatever the number of ranks; each takes its stride of it, sorts it by
+    length and cuts it into equally many micro-batches, so that all ranks have the same number. Holds no open file:
+    cheap to copy into loader processes.
+
+    Args:
+        order: the task of each step.
+        streams: each task's samples.
+        pipelines: each task's way from samples to batches.
+        rank: which stride is this process's.
+        world: of how many.
+        micro_batch: for each task the most items of a micro-batch, None for the whole share at once.
+
+    Raises:
+        UserError: a batch cannot be shared out evenly.
+    """
+
+    def __init__(
+        self,
+        order: TaskOrder,
+        streams: Mapping[str, Stream],
+        pipelines: Mapping[str, TaskPipeline],
+        rank: int,
+        world: int,
+        micro_batch: Mapping[str, int | None],
+    ) -> None:
+        for task, stream in streams.items():
+            if stream.batch % world:
+                raise UserError(f"task '{task}': a batch of {stream.batch} is not divisible by {world} processes")
+        self._order = order
+        self._streams = streams
+        self._pipelines = pipelines
+        self._rank = rank
+        self._world = world
+        self._micro_batch = micro_batch
+
+    def __getitem__(self, step: int) -> list[TaskBatch]:
+        """The micro-batches of a step, counted from 0.
+
+        Raises:
+            FailedJob: a hundred samples in a row are damaged, or a shard is.
+        """
+        task = self._order.task(step)
+        k = self._order.position(step)
+        slots = range(self._rank, self._streams[task].batch, self._world)
+        places = self._streams[task].items(k)
+        examples = sorted((self._example(task, k, slot, places[slot]) for slot in slots), key=lambda each: each.length)
+        parts = -(-len(examples) // (self._micro_batch.get(task) or len(examples)))
+        cuts = np.array_split(np.arange(len(examples)), parts)
+        return [self._pipelines[task].batch([examples[place] for place in cut]) for cut in cuts]
+
+    def _example(self, task: str, k: int, slot: int, place: Place) -> Example:
+        """The example of one slot, or the first of its substitutes that can be read."""
+        stream, pipeline = self._streams[task], self._pipelines[task]
+        damaged: list[tuple[str, str]] = []
+        while len(damaged) < PATIENCE:
+            sample = stream.sample(place)
+            try:
+                return dataclasses.replace(pipeline.example(sample, place.epoch), damaged=tuple(damaged))
+            except DamagedItem as error:
+                place = stream.substitute(k, slot, len(damaged))
+                damaged.append((sample["id"], str(error)))
+        item, reason = damaged[-1]
+        raise FailedJob(f"task '{task}': {PATIENCE} samples in a row cannot be read, the last is '{item}': {reason}")
