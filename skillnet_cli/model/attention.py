@@ -80,7 +80,9 @@ def attend(
         from torch.nn.attention.varlen import varlen_attn
 
         starts = plan.starts.to(torch.int32)
-        return varlen_attn(q_THD, k_THD, v_THD, starts, starts, plan.longest, plan.longest)
+        out = varlen_attn(q_THD, k_THD, v_THD, starts, starts, plan.longest, plan.longest)
+        assert isinstance(out, Tensor), "a tuple comes only with return_aux"
+        return out
     if plan.equal:
         return _attend_equal(q_THD, k_THD, v_THD, plan.longest)
     return torch.cat([_attend_bucket(q_THD, k_THD, v_THD, bucket) for bucket in plan.buckets])[plan.order]

@@ -45,5 +45,3 @@ def activated_parameters(model: SkillNet, task: str) -> int:
     """How many parameters a task really uses."""
     parts = parameters_by_part(model)
     return sum(parts.get(part, 0) for part in activated_parts(model, task))
-
-

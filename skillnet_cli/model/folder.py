@@ -8,6 +8,7 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -87,7 +88,7 @@ def _load_weights(folder: Path, config: SkillNetConfig, registry: Registry) -> S
     if not weights.is_file():
         raise UserError(f"{weights}: the model's weights are missing")
     try:
-        model, report = SkillNet.from_pretrained(
+        loaded: Any = SkillNet.from_pretrained(
             folder,
             config=config,
             registry=registry,
@@ -97,13 +98,15 @@ def _load_weights(folder: Path, config: SkillNetConfig, registry: Registry) -> S
         )
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{weights}: damaged ({str(error).splitlines()[0]})") from error
+    model, report = loaded
     for name, *shapes in sorted(report["mismatched_keys"]):
         saved, wanted = (tuple(shape) for shape in shapes)
         raise UserError(f"{weights}: tensor '{name}' has shape {saved}, config.json asks for {wanted}")
     for kind in ("missing", "unexpected"):
         for name in sorted(report[f"{kind}_keys"]):
             raise UserError(f"{weights}: tensor '{name}' is {kind}")
-    return model.eval()
+    ready: SkillNet = model.eval()
+    return ready
 
 
 def fingerprint(folder: Path) -> str:

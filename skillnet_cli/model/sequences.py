@@ -40,8 +40,8 @@ def join(segments: Sequence[Segment]) -> Sequences:
     """
     last = segments[-1]
     if len(segments) == 1:
-        rows = torch.arange(len(last.tokens), device=last.lengths.device)
-        return Sequences(last.tokens, last.lengths, Routes((last.skill,)), starts(last.lengths), (rows,))
+        every = torch.arange(len(last.tokens), device=last.lengths.device)
+        return Sequences(last.tokens, last.lengths, Routes((last.skill,)), starts(last.lengths), (every,))
     kept = [segment.lengths - 1 for segment in segments[:-1]] + [last.lengths]
     lengths = torch.stack(kept).sum(0)
     rows = []

@@ -55,9 +55,7 @@ class SkillNet(PreTrainedModel):
         """
         return self.objectives[task].loss(self._encode_towers(task, towers), targets, self.heads, self.embedders)
 
-    def predict(
-        self, task: str, towers: Sequence[Sequence[Batch]], targets: Mapping[str, Tensor] | None = None
-    ) -> Any:
+    def predict(self, task: str, towers: Sequence[Sequence[Batch]], targets: Mapping[str, Tensor] | None = None) -> Any:
         """What the task answers for a batch, as its objective defines it; only masked objectives need targets."""
         encoded = self._encode_towers(task, towers)
         return self.objectives[task].predict(encoded, targets or {}, self.heads, self.embedders)

@@ -21,7 +21,7 @@ class PostNormBlock(Block):
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """CLIP's approximation of gelu, x · sigmoid(1.702 x), written so that it is one fused operation and two products."""
+    """CLIP's approximation of gelu, x · sigmoid(1.702 x), by way of silu: one fused operation and two products."""
     return F.silu(1.702 * x) / 1.702
 
 

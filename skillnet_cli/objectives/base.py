@@ -97,20 +97,14 @@ class Objective(ABC):
         """The heads that this task needs, by name; tasks that name the same head share it."""
 
     @abstractmethod
-    def loss(
-        self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads
-    ) -> Loss:
+    def loss(self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads) -> Loss:
         """The loss of a batch as (sum, count)."""
 
     @abstractmethod
-    def predict(
-        self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads
-    ) -> Any:
+    def predict(self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads) -> Any:
         """What the task answers for a batch; each objective says what that is."""
 
 
 def label_index(labels: Sequence[str]) -> dict[str, int]:
     """Each label's place in the head's outputs."""
     return {label: index for index, label in enumerate(labels)}
-
-

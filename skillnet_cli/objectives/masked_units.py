@@ -34,7 +34,7 @@ class UnitTargets(Targets):
         return features, (span_mask(frames, rng), units)
 
     def collate(self, towers: list[list[Batch]], wanted: list[Any]) -> dict[str, Tensor]:
-        """``units``: the units of the hidden frames; the first tower's ``mask`` covers [CLS] (never hidden) and frames."""
+        """``units`` of the hidden frames; the first tower's ``mask`` covers [CLS] (never hidden) and frames."""
         masks = [np.concatenate([[False], mask]) for mask, _ in wanted]
         towers[0][0]["mask"] = torch.from_numpy(np.concatenate(masks))
         return {

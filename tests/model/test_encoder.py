@@ -19,9 +19,7 @@ from skillnet_cli.model.sequences import Segment, join
 LENGTHS = [[5, 5, 5], [1, 7, 3, 9, 2], [70, 3, 130, 66]]
 
 
-def loop_over_heads(
-    attention: RoutedAttention, tokens: Tensor, skills: list[str], lengths: list[int]
-) -> Tensor:
+def loop_over_heads(attention: RoutedAttention, tokens: Tensor, skills: list[str], lengths: list[int]) -> Tensor:
     """Equations 1 to 5, one token, head and sequence at a time."""
     width = tokens.shape[1] // attention.heads
     qkv = torch.stack([attention.skills[skill](token) for skill, token in zip(skills, tokens, strict=True)])
