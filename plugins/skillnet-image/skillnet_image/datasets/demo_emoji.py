@@ -27,7 +27,8 @@ def prepare(job: Preparation) -> None:
     dev = {} if for_pretraining else dev_vendors(collection)
     pairs = ((split_of(emoji, collection.unseen, dev), emoji) for emoji in collection.of(*vendors))
     chosen = list(source.limited(pairs, job.limit))
-    with job.writer(choices={"vendors": list(vendors), "side": SIDE, "unseen_names": len(collection.unseen)}) as writer:
+    choices = {"vendors": list(vendors), "side": SIDE, "unseen_names": len(collection.unseen)}
+    with job.writer(source=job.sources or source.SOURCES, choices=choices) as writer:
         for split, emoji in job.progress.track(chosen, len(chosen), job.dataset.name):
             write(writer, split, emoji, collection.unseen)
         writer.finish()

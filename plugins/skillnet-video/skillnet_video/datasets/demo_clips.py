@@ -7,15 +7,15 @@ with other motions, and its motion does, with other names.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
-from PIL import Image
 
+from skillnet_cli.api import DamagedItem
 from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.data.writer import SetWriter
 from skillnet_image.datasets import emoji as source
 from skillnet_image.datasets.emoji import Emoji, EmojiCollection
 from skillnet_video.datasets.motions import MOTIONS, Motion, encode, render
@@ -53,13 +53,23 @@ def prepare(job: Preparation) -> None:
     clips = list(training_clips(collection, vendors))
     pairs = [("train", clip) for clip in clips]
     if not for_pretraining:
+        vendors = (*vendors, source.TEST_VENDOR)
         pairs = [*divided(clips), *test_clips(collection)]
     chosen = list(source.limited(pairs, job.limit))
-    with job.writer(choices={"concepts": CONCEPTS, "motions": len(MOTIONS)}) as writer:
+    choices = {"vendors": list(vendors), "concepts": CONCEPTS, "motions": len(MOTIONS)}
+    with job.writer(source=job.sources or source.SOURCES, choices=choices) as writer:
         for split, clip in job.progress.track(chosen, len(chosen), job.dataset.name):
-            media = {"video": (film(clip, job.seed), ".mp4")}
-            writer.keep(split, clip.id, {"text": [clip.caption]}, media)
+            write(writer, split, clip, job.seed)
         writer.finish()
+
+
+def write(writer: SetWriter, split: str, clip: Clip, seed: int) -> None:
+    """Keep a clip, or write down why not."""
+    try:
+        mp4 = film(clip, seed)
+    except DamagedItem as error:
+        return writer.reject(split, clip.id, "damaged", str(error))
+    return writer.keep(split, clip.id, {"text": [clip.caption]}, {"video": (mp4, ".mp4")})
 
 
 def concepts(collection: EmojiCollection) -> list[str]:
@@ -99,6 +109,6 @@ def divided(clips: list[Clip]) -> Iterator[tuple[str, Clip]]:
 
 
 def film(clip: Clip, seed: int) -> bytes:
-    """The clip's mp4 file; ground and course are drawn from the seed and the clip's id."""
-    picture = Image.open(io.BytesIO(clip.emoji.png)).convert("RGBA")
-    return encode(render(picture, clip.motion, np.random.default_rng((seed, crc32(clip.id.encode())))))
+    """The clip's mp4 file; ground and course are drawn from the seed and the clip's id. Raises DamagedItem."""
+    rng = np.random.default_rng((seed, crc32(clip.id.encode())))
+    return encode(render(source.sprite(clip.emoji), clip.motion, rng))
