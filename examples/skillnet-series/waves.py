@@ -1,6 +1,6 @@
 """Make something to learn from: noisy sine, square, ramp and flat runs, and tables that name their kinds.
 
-    python waves.py FOLDER [RUNS]
+python waves.py FOLDER [RUNS]
 """
 
 from __future__ import annotations
