@@ -20,7 +20,7 @@ from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.files import sha256_of
 from skillnet_cli.data.ledger import LEDGER
 from skillnet_cli.data.manifest import MANIFEST, Manifest, ShardFacts, SplitFacts
-from skillnet_cli.data.shards import decode_sample
+from skillnet_cli.data.shards import decode_sample, tables_of
 
 OPEN_SHARDS = 128
 """Shards that a process holds open at a time."""
@@ -126,11 +126,6 @@ class _Shard:
 @functools.lru_cache(maxsize=OPEN_SHARDS)
 def _open_shard(path: Path, facts: ShardFacts) -> _Shard:
     return _Shard(path, facts)
-
-
-def tables_of(shard: Path) -> tuple[Path, Path]:
-    """The paths of a shard's offset index and of its checksums."""
-    return shard.with_suffix(".index.npy"), shard.with_suffix(".crc32.npy")
 
 
 def _load_table(path: Path, sha256: str) -> np.ndarray[Any, Any]:

@@ -11,6 +11,7 @@ import json
 import re
 import tarfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 BLOCK = 512
@@ -23,6 +24,11 @@ _SUFFIX = re.compile(r"(\.[A-Za-z0-9]+)+\Z")
 def shard_stem(split: str, number: int) -> str:
     """The name that a shard and its two tables share: ``train-000012``."""
     return f"{split}-{number:06d}"
+
+
+def tables_of(shard: Path) -> tuple[Path, Path]:
+    """The paths of a shard's offset index and of its checksums."""
+    return shard.with_suffix(".index.npy"), shard.with_suffix(".crc32.npy")
 
 
 def encode_sample(key: str, record: Mapping[str, Any], media: Mapping[str, tuple[bytes, str]]) -> bytes:

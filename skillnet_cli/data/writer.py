@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
-from skillnet_cli.api import DamagedItem, FailedJob, UserError
-from skillnet_cli.data.files import PARTIAL, AtomicFile, sync_folder, write_whole
+from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.data.files import PARTIAL, sync_folder, write_whole
 from skillnet_cli.data.ledger import LEDGER, Entry, Ledger, Rejection
-from skillnet_cli.data.manifest import MANIFEST, Manifest, ShardFacts, SplitFacts
-from skillnet_cli.data.prepared import tables_of
-from skillnet_cli.data.shards import (
-    SHARD_SUFFIXES,
-    check_name,
-    check_suffix,
-    encode_sample,
-    end_of_archive,
-    shard_stem,
-)
+from skillnet_cli.data.manifest import MANIFEST, Manifest
+from skillnet_cli.data.shards import SHARD_SUFFIXES, check_name, check_suffix
+from skillnet_cli.data.split_writer import SplitWriter
 
 _OURS = re.compile(
     rf"({re.escape(MANIFEST)}|{re.escape(LEDGER)}|.+-\d{{6}}({'|'.join(map(re.escape, SHARD_SUFFIXES))}))"
@@ -62,7 +51,7 @@ class SetWriter:
             name=name, version=version, licence=licence, source=tuple(source), seed=seed, choices=dict(choices or {}),
         )  # fmt: skip
         self._shard_items = shard_items
-        self._splits: dict[str, _SplitWriter] = {}
+        self._splits: dict[str, SplitWriter] = {}
         self._fields: dict[str, str] = {}
         self._seen: set[tuple[str, str]] = set()
         self._ledger = Ledger(out)
@@ -131,10 +120,10 @@ class SetWriter:
         if kind is None and not self._finished:
             raise RuntimeError("a SetWriter was left without finish()")
 
-    def _split(self, name: str) -> _SplitWriter:
+    def _split(self, name: str) -> SplitWriter:
         if name not in self._splits:
             check_name("split", name)
-            self._splits[name] = _SplitWriter(self._out, name, self._shard_items)
+            self._splits[name] = SplitWriter(self._out, name, self._shard_items)
         return self._splits[name]
 
     def _agree(self, kinds: Mapping[str, str]) -> None:
@@ -151,76 +140,6 @@ class SetWriter:
             raise UserError(f"{self._draft.name}: the source holds no items: check what it points to")
         rejected = ", ".join(f"{count} {why}" for why, count in counts.items() if count)
         raise FailedJob(f"{self._draft.name}: no item could be kept ({rejected}): see {self._out / LEDGER}")
-
-
-class _SplitWriter:
-    """The shards of one split, one open at a time."""
-
-    def __init__(self, out: Path, name: str, shard_items: int) -> None:
-        self._out = out
-        self._name = name
-        self._shard_items = shard_items
-        self._shards: list[ShardFacts] = []
-        self._items = 0
-        self._fields: set[str] | None = None
-        self._open: _ShardWriter | None = None
-
-    def add(self, record: dict[str, Any], media: Mapping[str, tuple[bytes, str]], fields: Mapping[str, str]) -> None:
-        region = _encode(f"{self._items:08d}", record, media)
-        if self._open is None:
-            self._open = _ShardWriter(self._out / f"{shard_stem(self._name, len(self._shards))}.tar")
-        self._open.add(region)
-        self._items += 1
-        self._fields = set(fields) if self._fields is None else self._fields & set(fields)
-        if self._open.items == self._shard_items:
-            self._end_shard()
-
-    def finish(self) -> SplitFacts:
-        self._end_shard()
-        return SplitFacts(items=self._items, fields=tuple(sorted(self._fields or ())), shards=tuple(self._shards))
-
-    def close(self) -> None:
-        if self._open:
-            self._open.close()
-
-    def _end_shard(self) -> None:
-        if self._open:
-            self._shards.append(self._open.finish())
-            self._open = None
-
-
-class _ShardWriter:
-    """One tar with its two tables."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._tar = AtomicFile(path)
-        self._offsets = [0]
-        self._checks: list[int] = []
-
-    @property
-    def items(self) -> int:
-        return len(self._checks)
-
-    def add(self, region: bytes) -> None:
-        self._tar.write(region)
-        self._offsets.append(self._tar.size)
-        self._checks.append(zlib.crc32(region))
-
-    def finish(self) -> ShardFacts:
-        self._tar.write(end_of_archive(self._tar.size))
-        index, checks = tables_of(self._path)
-        return ShardFacts(
-            file=self._path.name,
-            items=self.items,
-            bytes=self._tar.size,
-            sha256=self._tar.finish(),
-            index_sha256=write_whole(index, _npy(np.array(self._offsets, dtype="<i8"))),
-            crc32_sha256=write_whole(checks, _npy(np.array(self._checks, dtype="<u4"))),
-        )
-
-    def close(self) -> None:
-        self._tar.close()
 
 
 def field_kinds(fields: Mapping[str, Any], media: Mapping[str, tuple[bytes, str]]) -> dict[str, str]:
@@ -245,19 +164,6 @@ def _kind(value: Any) -> str:
         if all(isinstance(each, (int, float)) for each in value):
             return "numbers"
     return "json"
-
-
-def _encode(key: str, record: Mapping[str, Any], media: Mapping[str, tuple[bytes, str]]) -> bytes:
-    try:
-        return encode_sample(key, record, media)
-    except ValueError as error:  # UnicodeEncodeError is one
-        raise DamagedItem(f"it cannot be stored: {error}") from error
-
-
-def _npy(table: np.ndarray[Any, Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, table, allow_pickle=False)
-    return buffer.getvalue()
 
 
 def _clear(out: Path) -> None:
