@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from skillnet_sound.frames import KERNELS, SAMPLE_RATE, STRIDES, frame_count, shortest
@@ -20,8 +18,6 @@ class SoundConfig(BaseModel):
     """The width of the seven convolutions."""
     kernels: tuple[PositiveInt, ...] = Field(default=KERNELS, min_length=1)
     strides: tuple[PositiveInt, ...] = Field(default=STRIDES, min_length=1)
-    norm: Literal["layer", "group"] = "layer"
-    """``group`` only for loading wav2vec's weights: with it an item's frames depend on the length of its batch."""
     max_seconds: float = Field(default=20.0, gt=0)
     """Longer recordings are cut off in training, and read in windows for transcripts."""
     max_positions: PositiveInt = 1_000

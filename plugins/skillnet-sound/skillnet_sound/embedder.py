@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from skillnet_cli.api import Batch
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.convolution import WaveConvolution
-from skillnet_sound.frames import frame_count
 
 
 class WaveEmbedder(nn.Module):
@@ -40,16 +39,12 @@ class WaveEmbedder(nn.Module):
         With ``mask`` (tokens,) the learnt vector stands in for the hidden frames, after the convolution and before the
         positions are added.
         """
-        frames = self.projection(self.convolution(batch["samples"]))
-        lengths = 1 + frame_count(batch["lengths"], self.config.kernels, self.config.strides)
-        tokens = torch.cat([self.cls.expand(len(frames), 1, -1), frames], dim=1)
-        real = torch.arange(tokens.shape[1], device=lengths.device) < lengths[:, None]
-        packed = tokens[real]
+        frames, counts = self.convolution(batch["samples"], batch["lengths"])
+        place = torch.arange(1 + int(counts.max()), device=counts.device).expand(len(counts), -1)
+        place = place[place <= counts[:, None]]  # (tokens,): 0 at each [CLS], then 1, 2, … at its frames
+        tokens = self.cls.expand(len(place), -1)
+        tokens = tokens.masked_scatter((place > 0)[:, None], self.projection(frames).to(tokens.dtype))
         if "mask" in batch:
-            packed = torch.where(batch["mask"][:, None], self.masked, packed)
-        return self.norm(packed + self._positions(real)), lengths
-
-    def _positions(self, real: Tensor) -> Tensor:
-        """The position vectors (tokens, hidden) of the packed tokens; zeros for every ``[CLS]``."""
-        table = F.pad(self.position, (0, 0, 1, 0))
-        return table[real.nonzero()[:, 1]]
+            tokens = torch.where(batch["mask"][:, None], self.masked, tokens)
+        positions = F.pad(self.position, (0, 0, 1, 0))[place]
+        return self.norm(tokens + positions), 1 + counts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 
-import soundfile  # type: ignore[import-untyped]
+import soundfile
 
 from skillnet_cli.api import Source
 from skillnet_sound.config import SoundConfig

@@ -1,0 +1,1 @@
+"""The demo's data sets: Mandarin speech, synthesised where it is needed."""

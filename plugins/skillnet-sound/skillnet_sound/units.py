@@ -1,0 +1,85 @@
+"""Units of speech: k-means over MFCC, the targets of masked units (paper §4.2, sound)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torchaudio.functional import compute_deltas
+from torchaudio.transforms import MFCC
+
+from skillnet_cli.api import UserError
+from skillnet_sound.frames import SAMPLE_RATE
+
+CLUSTERS = 100
+COEFFICIENTS = 13
+WINDOW, HOP = 400, 160
+"""25 and 10 ms at 16 kHz. Without centring, every second frame begins where a frame of the convolution does."""
+
+SAMPLED_FRAMES = 200_000
+"""Frames that k-means is fitted on at most: more changed nothing that we could measure."""
+
+
+class MfccFeatures:
+    """39 numbers for each frame of the convolution: 13 coefficients, their differences and the differences' own."""
+
+    def __init__(self) -> None:
+        mel = {"n_fft": WINDOW, "hop_length": HOP, "n_mels": 40, "center": False}
+        # The logarithm of the mels, not decibels: those are cut off relative to the loudest clip of a batch.
+        self._mfcc = MFCC(SAMPLE_RATE, n_mfcc=COEFFICIENTS, log_mels=True, melkwargs=mel)
+
+    def __call__(self, clips: Sequence[Float[Tensor, " _"]]) -> list[Float[Tensor, "_ 39"]]:
+        """The features of each clip (at least 400 samples at 16 kHz), which do not depend on the other clips."""
+        counts = torch.tensor([1 + (len(clip) - WINDOW) // HOP for clip in clips])
+        plain = hold_last(self._mfcc(pad_sequence(list(clips), batch_first=True)), counts)
+        slope = hold_last(compute_deltas(plain), counts)
+        together = torch.cat([plain, slope, compute_deltas(slope)], dim=1).transpose(1, 2)
+        return [features[:count:2] for features, count in zip(together, counts.tolist(), strict=True)]
+
+
+def hold_last(values: Float[Tensor, "clips features frames"], counts: Tensor) -> Float[Tensor, "clips features frames"]:
+    """Repeat each clip's last of ``counts`` (clips,) frames through its padding, as differences need at the end."""
+    index = torch.arange(values.shape[2]).minimum(counts[:, None] - 1)
+    return values.gather(2, index[:, None].expand_as(values))
+
+
+def fit_centres(
+    features: Float[Tensor, "frames 39"], seed: int, clusters: int = CLUSTERS
+) -> Float[Tensor, "clusters 39"]:
+    """k-means centres of a seeded sample of at most ``SAMPLED_FRAMES`` frames.
+
+    Raises:
+        UserError: there are fewer frames than clusters.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    if len(features) < clusters:
+        raise UserError(f"{len(features)} frames are too few for {clusters} clusters: take more recordings")
+    chosen = np.random.default_rng(seed).permutation(len(features))[:SAMPLED_FRAMES]
+    means = MiniBatchKMeans(clusters, batch_size=10_000, n_init=1, max_iter=50, random_state=seed)
+    centres = means.fit(features[torch.from_numpy(np.sort(chosen))].numpy()).cluster_centers_
+    return torch.from_numpy(centres.astype(np.float32))
+
+
+def nearest(features: Float[Tensor, "frames 39"], centres: Float[Tensor, "clusters 39"]) -> list[int]:
+    """The unit of each frame: the number of its nearest centre."""
+    units: list[int] = torch.cdist(features, centres).argmin(dim=1).tolist()
+    return units
+
+
+def save_centres(centres: Float[Tensor, "clusters 39"], path: Path) -> None:
+    """Write centres as safetensors, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    save_file({"centres": centres}, partial)
+    partial.replace(path)
+
+
+def load_centres(path: Path) -> Float[Tensor, "clusters 39"]:
+    """Read what :func:`save_centres` wrote."""
+    return load_file(path)["centres"]
