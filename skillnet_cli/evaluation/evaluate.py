@@ -42,4 +42,4 @@ def evaluate(
     work = Work(model, readers, task, split, spread(len(split), limit), registry or load_registry())
     with inferring(model):
         findings = PROTOCOLS.get(task.objective, fill_in)(work)
-    return Result(task=task.name, set=split.set, split=split.name, **findings.__dict__)
+    return Result(task=task.name, set=split.set_name, split=split.name, **findings.__dict__)

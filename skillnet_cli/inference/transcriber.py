@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skillnet_cli.api import DamagedItem, Reader, UserError, Window
+from skillnet_cli.api import DamagedItem, Features, Reader, UserError, Window
 from skillnet_cli.inference.batching import by_length
 from skillnet_cli.inference.encoder import inferring, to_device
+from skillnet_cli.inference.skills import tasks_of
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.objectives.ctc import greedy
@@ -37,13 +38,13 @@ def ctc_task(model: SkillNet, name: str | None = None) -> TaskConfig:
     Raises:
         UserError: there is none, or several and none is named.
     """
-    tasks = [task for task in map(model.task, model.config.tasks or {}) if task.objective == "ctc"]
+    tasks = tasks_of(model.config, "ctc")
     chosen = [task for task in tasks if name in (None, task.name)]
     if len(chosen) == 1:
         return chosen[0]
     known = ", ".join(task.name for task in tasks) or "none"
-    wanted = f"no task '{name}' that transcribes" if name else "not one task that transcribes"
-    raise UserError(f"the model has {wanted}: its tasks with objective ctc are {known}")
+    wanted = f"no task '{name}' that transcribes" if name else "no single task that transcribes"
+    raise UserError(f"the model has {wanted}: its tasks with objective ctc are {known}; choose with --task")
 
 
 class Transcriber:
@@ -71,6 +72,11 @@ class Transcriber:
         if not passages:
             raise DamagedItem("it holds no sound")
         return Transcript(passages, self._join(passage.text for passage in passages))
+
+    def hear(self, features: Features) -> str:
+        """The transcript of one recording that is short enough for the model, as its reader read it."""
+        with inferring(self.model):
+            return self._hear([Window(0.0, 0.0, features)])[0].text
 
     def _hear(self, windows: Sequence[Window]) -> list[Passage]:
         batch = self.reader.collate([window.features for window in windows])

@@ -1,0 +1,86 @@
+"""The verbs together, and what becomes of errors: one clear line and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from skillnet_cli.api import DamagedItem, FailedJob, UserError
+from skillnet_cli.cli import (
+    embed,
+    evaluate,
+    inspect,
+    plugins,
+    prepare,
+    prepare_table,
+    prepare_vocab,
+    report,
+    search,
+    train,
+    transcribe,
+)
+
+USER_MISTAKE = 2
+FAILED = 1
+INTERRUPTED = 130
+
+
+class Verbs(TyperGroup):
+    """The verbs; one of two words, as ``prepare table``, is found before its first word alone."""
+
+    def resolve_command(self, ctx, args):  # type: ignore[no-untyped-def]
+        """Look for a verb of two words first."""
+        if " ".join(args[:2]) in self.commands:
+            args = [" ".join(args[:2]), *args[2:]]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    name="skillnet",
+    cls=Verbs,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="One sparsely activated Transformer for text, sound, image, video and code: train it, measure it, use it.",
+    epilog="Each verb has an example: skillnet VERB --help",
+)
+app.command("prepare")(prepare.prepare)
+app.command("prepare table")(prepare_table.prepare_table)
+app.command("prepare vocab")(prepare_vocab.prepare_vocab)
+app.command("pretrain")(train.pretrain)
+app.command("finetune")(train.finetune)
+app.command("eval")(evaluate.evaluate)
+app.command("report")(report.report)
+app.command("embed")(embed.embed)
+app.command("search")(search.search)
+app.command("transcribe")(transcribe.transcribe)
+app.command("inspect")(inspect.inspect)
+app.command("plugins")(plugins.plugins)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run(given or ["--help"]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line; returns 0, 2 for a user's mistake, 1 for a job that failed, 130 for an interrupt."""
+    try:
+        code = app(args=list(arguments), prog_name="skillnet", standalone_mode=False)
+    except (UserError, TyperException) as error:
+        return _complain(error, USER_MISTAKE)
+    except (FailedJob, DamagedItem, OSError) as error:
+        return _complain(error, FAILED)
+    except typer.Abort:
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def _complain(error: Exception, code: int) -> int:
+    described = error.format_message() if hasattr(error, "format_message") else str(error)
+    print(f"skillnet: error: {described}", file=sys.stderr)
+    return code

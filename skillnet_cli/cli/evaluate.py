@@ -1,0 +1,101 @@
+"""``skillnet eval``: the figures of a model's tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from skillnet_cli.api import UserError
+from skillnet_cli.cli.checkpoint import Opened, open_checkpoint
+from skillnet_cli.cli.completion import task_names
+from skillnet_cli.cli.options import AsJson, Checkpoint, Data
+from skillnet_cli.cli.output import print_json, print_table, remark
+
+if TYPE_CHECKING:
+    from skillnet_cli.data.prepared import Split
+    from skillnet_cli.evaluation.result import Result
+
+PART = "test"
+
+
+def evaluate(
+    task: Annotated[str, typer.Option(help="One of the model's tasks.", autocompletion=task_names)],
+    split: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SET[:PART]",
+            help="What to measure on; may be repeated; the part is test where none is said.",
+            show_default="the sets that the task was trained on",
+        ),
+    ] = None,
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many items, evenly spread; not kept.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a task on prepared sets.
+
+    How is the protocol of its objective. Figures on whole splits are kept in the results.json of the model's run, for its report.
+
+    \b
+    Examples:
+      skillnet eval --task t2i
+      skillnet eval --task t2i --split demo-emoji:unseen --json
+      skillnet eval --task asr --split my-speech:dev --limit 200 --checkpoint runs/my/model
+    """
+    opened = open_checkpoint(checkpoint)
+    results = measured(opened, task, split or [], data or [], limit)
+    if opened.run is not None and limit is None:
+        from skillnet_cli.evaluation.result import record_results
+
+        record_results(opened.run, results, opened.fingerprint)
+    if as_json:
+        print_json(as_document(opened, results))
+    else:
+        print_results(results)
+
+
+def measured(opened: Opened, name: str, places: list[str], data: list[Path], limit: int | None) -> list[Result]:
+    """The task's results on each place. Raises UserError where the task or a place is unknown."""
+    from skillnet_cli.evaluation.evaluate import evaluate as measure
+
+    task = opened.task(name)
+    splits = list(open_splits(places or list(task.datasets), data, strict=bool(places)))
+    if not splits:
+        raise UserError(f"none of the sets of task '{name}' has a part '{PART}': name one with --split SET:PART")
+    results = []
+    for split in splits:
+        result = measure(opened.model, opened.readers, task, split, limit=limit)
+        if result.damaged:
+            remark(f"{result.set}:{result.split}: {result.damaged} items could not be read and are left out")
+        results.append(result)
+    return results
+
+
+def open_splits(places: list[str], data: list[Path], strict: bool) -> Iterator[Split]:
+    """The splits that ``SET[:PART]`` names; without ``strict``, sets that lack the part are passed over."""
+    from skillnet_cli.data.prepared import PreparedSet, data_roots, find_set
+
+    for place in places:
+        name, _, part = place.rpartition(":") if ":" in place else (place, "", PART)
+        prepared = PreparedSet.open(find_set(name, data_roots(data)))
+        if strict or part in prepared.manifest.splits:
+            yield prepared.split(part)
+
+
+def as_document(opened: Opened, results: list[Result]) -> dict[str, Any]:
+    """The results for programs, without the cases that galleries show."""
+    rows = [{key: value for key, value in each.as_json().items() if key != "cases"} for each in results]
+    return {"checkpoint": str(opened.folder), "model": opened.fingerprint, "results": rows}
+
+
+def print_results(results: list[Result]) -> None:
+    """Print a row a result."""
+    for result in results:
+        figures = [(name, f"{value:.4f}") for name, value in result.metrics.items()]
+        print_table([(f"{result.task} {result.set}:{result.split}", f"{result.items} items"), *figures])

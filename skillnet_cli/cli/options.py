@@ -1,0 +1,21 @@
+"""Options that several verbs share. ``Optional`` because typer reads annotations at run time, on Python 3.10 too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="SKILLNET_CHECKPOINT", show_default=False, help="The model's folder; without it the newest runs/*/model."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+Data = Annotated[
+    list[Path] | None,
+    typer.Option(show_default=False, help="Look here for prepared sets first, then in SKILLNET_DATA, then in data."),
+]
+Runs = Annotated[Path, typer.Option(help="The folder of runs.")]

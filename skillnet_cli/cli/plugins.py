@@ -1,0 +1,68 @@
+"""``skillnet plugins``: what is installed, what it brings, what is broken or missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skillnet_cli.api import Task, UserError
+from skillnet_cli.cli.options import AsJson
+from skillnet_cli.cli.output import print_json, print_table
+from skillnet_cli.plugins import Plugin, Registry, load_registry
+
+
+def plugins(as_json: AsJson = False) -> None:
+    """List the installed plugins with what they bring, and the tasks that want for a skill.
+
+    \b
+    Example:
+      skillnet plugins --json
+    """
+    registry = load_registry()
+    if as_json:
+        tasks = [owned.value for owned in registry.tasks.values()]
+        return print_json({
+            "plugins": [describe(plugin) for plugin in registry.plugins],
+            "incomplete": {task.name: hint for task in tasks if (hint := wanting(registry, task))},
+        })  # fmt: skip
+    print_plugins(registry)
+
+
+def describe(plugin: Plugin) -> dict[str, Any]:
+    """A plugin for programs."""
+    return {
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "skills": [each.skill for each in plugin.modalities],
+        "tasks": [each.name for each in plugin.tasks],
+        "datasets": [each.name for each in plugin.datasets],
+        "metrics": [each.name for each in plugin.metrics],
+        "error": plugin.error,
+    }
+
+
+def wanting(registry: Registry, task: Task) -> str | None:
+    """What to install before a task can be used; None where nothing is missing."""
+    try:
+        registry.task(task.name)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def print_plugins(registry: Registry) -> None:
+    """Print a row a plugin, then what is missing."""
+    if not registry.plugins:
+        return print("no plugin is installed: pip install 'skillnet-cli[all]'")
+    print_table([("plugin", "version", "skills", "tasks", "data sets"), *(row(plugin) for plugin in registry.plugins)])
+    for owned in registry.tasks.values():
+        if hint := wanting(registry, owned.value):
+            print(hint)
+
+
+def row(plugin: Plugin) -> tuple[str, ...]:
+    """A plugin for people; a broken one says why."""
+    if plugin.error:
+        return plugin.distribution, plugin.version, f"cannot be loaded: {plugin.error}", "", ""
+    facts = describe(plugin)
+    return plugin.distribution, plugin.version, *(", ".join(facts[kind]) for kind in ("skills", "tasks", "datasets"))

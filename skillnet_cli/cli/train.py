@@ -1,0 +1,96 @@
+"""``skillnet pretrain`` and ``skillnet finetune``: the two stages of a recipe."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skillnet_cli.cli.options import Data, Runs
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a TOML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated.", show_default=False),
+]
+Nproc = Annotated[int, typer.Option(min=1, help="Processes on this machine.")]
+Nnodes = Annotated[int, typer.Option(min=1, help="Machines that train together.")]
+Endpoint = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Where several machines meet; the same on all.", show_default=False),
+]
+Restarts = Annotated[int, typer.Option(min=0, help="How often a failed process group is started again.")]
+RUNS = Path("runs")
+
+
+def pretrain(
+    recipe: RecipeFile,
+    set_: Overrides = None,
+    data: Data = None,
+    runs: Runs = RUNS,
+    nproc: Nproc = 1,
+    nnodes: Nnodes = 1,
+    rdzv_endpoint: Endpoint = None,
+    max_restarts: Restarts = 0,
+) -> None:
+    """Run the [pretrain] stage of a recipe.
+
+    A run that was stopped goes on from its last checkpoint.
+
+    \b
+    Examples:
+      skillnet pretrain recipes/demo.toml
+      skillnet pretrain recipes/demo.toml --set pretrain.steps=200 --set name=trial
+      skillnet pretrain recipes/paper.toml --nproc 8
+    """
+    train("pretrain", recipe, set_, data, runs, (nproc, nnodes, rdzv_endpoint, max_restarts))
+
+
+def finetune(
+    recipe: RecipeFile,
+    set_: Overrides = None,
+    data: Data = None,
+    runs: Runs = RUNS,
+    nproc: Nproc = 1,
+    nnodes: Nnodes = 1,
+    rdzv_endpoint: Endpoint = None,
+    max_restarts: Restarts = 0,
+) -> None:
+    """Run the [finetune] stage of a recipe.
+
+    All its tasks are trained jointly. A run that was stopped goes on from its last checkpoint.
+
+    \b
+    Examples:
+      skillnet finetune recipes/demo.toml
+      skillnet finetune recipes/demo.toml --set finetune.init=fresh --set name=demo-fresh
+      skillnet finetune recipes/paper.toml --nproc 8 --nnodes 2 --rdzv-endpoint host0:29500
+    """
+    train("finetune", recipe, set_, data, runs, (nproc, nnodes, rdzv_endpoint, max_restarts))
+
+
+def train(
+    stage: str,
+    recipe: Path,
+    overrides: list[str] | None,
+    data: list[Path] | None,
+    runs: Path,
+    processes: tuple[int, int, str | None, int],
+) -> None:
+    """Check the recipe, then train a stage of it in ``runs/NAME``."""
+    from skillnet_cli.plugins import load_registry
+    from skillnet_cli.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or (), load_registry())
+
+    from skillnet_cli.data.prepared import data_roots
+    from skillnet_cli.engine.launch import Processes, launch
+    from skillnet_cli.engine.stopping import Stopped
+
+    try:
+        launch(loaded, stage, runs / loaded.name, data_roots(data or ()), Processes(*processes))
+    except Stopped as stopped:
+        print(f"skillnet: {stopped}", file=sys.stderr)
+        raise typer.Exit(128 + stopped.number) from stopped
