@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,9 +38,19 @@ def _check_batch(task: TaskPlan, world: int) -> Iterator[str]:
         return
     if settings.micro_batch is not None:
         yield "micro_batch: a contrastive task needs its whole batch at once, leave it out"
-    items = sum(len(each.split(TRAIN)) for each in task.sets.values() if TRAIN in each.manifest.splits)
-    if items < settings.batch:
-        yield f"{items} training items are too few for one contrastive batch of {settings.batch}"
+    for name, items, share in _shares(task):
+        if items < share:
+            yield f"{items} training items of {name} are too few for the {share} in one contrastive batch"
+
+
+def _shares(task: TaskPlan) -> Iterator[tuple[str, int, int]]:
+    """(set, training items, items that one batch takes of it); sets mixed by size count as one."""
+    items = {name: len(s.split(TRAIN)) for name, s in task.sets.items() if TRAIN in s.manifest.splits}
+    if task.weights is None:
+        yield " + ".join(items), sum(items.values()), task.settings.batch
+        return
+    for name, weight in zip(task.sets, task.weights, strict=True):
+        yield name, items.get(name, 0), math.ceil(task.settings.batch * weight / sum(task.weights))
 
 
 def _check_sets(task: TaskPlan) -> Iterator[str]:

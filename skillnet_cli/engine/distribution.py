@@ -77,8 +77,9 @@ def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
     """
     if ranks.world == 1:
         return
-    shape = (ranks.world, 1) if strategy == "replicate" else (ranks.world,)
-    mesh = init_device_mesh(ranks.device.type, shape)
+    replicate = strategy == "replicate"
+    shape, names = ((ranks.world, 1), ("copies", "parts")) if replicate else ((ranks.world,), ("parts",))
+    mesh = init_device_mesh(ranks.device.type, shape, mesh_dim_names=names)
     projections = [module for module in model.modules() if isinstance(module, SkillProjection)]
     for unit in [*projections, *model.encoder.blocks, *model.heads.values()]:
         fully_shard(unit, mesh=mesh)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,18 +40,14 @@ def launch(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], process
 
     Raises:
         UserError, FailedJob: as :func:`skillnet_cli.engine.train.run_stage`, whichever process met it first.
-        SystemExit: with 128 + the number of the signal that stopped the training, which can go on from there.
+        Stopped: a signal stopped the training, which can go on from there; the exit code is 128 + its number.
     """
     if stage not in recipe.stages():
         raise UserError(f"the recipe '{recipe.name}' has no [{stage}]; it has {' and '.join(recipe.stages())}")
-    try:
-        if processes.nproc * processes.nnodes == 1:
-            run_stage(recipe, stage, run, roots)
-        else:
-            _launch_elastic(recipe, stage, run, roots, processes)
-    except Stopped as stopped:
-        print(f"skillnet: {stopped}", file=sys.stderr)
-        raise SystemExit(128 + stopped.number) from stopped
+    if processes.nproc * processes.nnodes == 1:
+        run_stage(recipe, stage, run, roots)
+    else:
+        _launch_elastic(recipe, stage, run, roots, processes)
 
 
 def _launch_elastic(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], processes: Processes) -> None:
@@ -86,10 +82,11 @@ def worker(recipe: dict[str, Any], stage: str, run: str, roots: Sequence[str]) -
 
 
 def _first_failure(error: ChildFailedError) -> Exception:
-    """The exception of the process that failed first, as a user should see it; a bug keeps its traceback."""
+    """What the process that failed first raised, as a user should see it; a bug keeps its traceback."""
     rank, failure = error.get_first_failure()
-    kind, _, text = failure.message.partition(": ")
-    known = {"UserError": UserError, "FailedJob": FailedJob}
-    if kind in known:
-        return known[kind](text)
-    return FailedJob(f"process {rank} died ({failure.exitcode}): {failure.message}")
+    if failure.exitcode < 0:
+        return FailedJob(f"process {rank} was killed by {signal.Signals(-failure.exitcode).name}; run it again to go on")
+    recorded = failure.error_file_data["message"]
+    kind, _, text = (recorded["message"] if isinstance(recorded, dict) else recorded).partition(": ")
+    known: dict[str, type[Exception]] = {"UserError": UserError, "FailedJob": FailedJob}
+    return known[kind](text) if kind in known else error

@@ -46,7 +46,8 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    finite = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
-    }
-    return json.dumps(finite, ensure_ascii=False) + "\n"
+    return json.dumps({key: _finite(value) for key, value in row.items()}, ensure_ascii=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from skillnet_cli.api import FailedJob
+from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.pipeline import TaskBatch, TaskPipeline
 from skillnet_cli.data.sampler import Stream
 from skillnet_cli.data.schedule import TaskOrder
@@ -44,14 +45,27 @@ def _pipeline(plan: StagePlan, task: TaskPlan, registry: Registry) -> TaskPipeli
     return TaskPipeline(task.config, readers, targets, augments, plan.recipe.seed)
 
 
+class _Carrier(Dataset[Any]):
+    """Carries failures out of the loader's processes as values: raised there, they would arrive as tracebacks."""
+
+    def __init__(self, dataset: StepDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, step: int) -> list[TaskBatch] | Exception:
+        try:
+            return self.dataset[step]
+        except (FailedJob, UserError) as error:
+            return error
+
+
 def steps(dataset: StepDataset, start: int, stop: int, workers: int) -> Iterator[tuple[int, list[TaskBatch]]]:
     """(step, this rank's micro-batches) of the steps from ``start`` to ``stop``, in order.
 
     Raises:
-        FailedJob: a process that reads ahead was killed, for want of memory for instance.
+        FailedJob: data is damaged, or a process that reads ahead was killed, for want of memory for instance.
     """
-    loader: DataLoader[list[TaskBatch]] = DataLoader(
-        dataset,
+    loader: DataLoader[Any] = DataLoader(
+        _Carrier(dataset),
         sampler=range(start, stop),
         batch_size=None,
         num_workers=workers,
@@ -59,9 +73,16 @@ def steps(dataset: StepDataset, start: int, stop: int, workers: int) -> Iterator
     )
     batches = iter(loader)
     for step in range(start, stop):
-        try:
-            yield step, next(batches)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise FailedJob(f"step {step + 1}: a process that reads data died: {error}") from error
+        found = _next(batches, step)
+        if isinstance(found, Exception):
+            raise found
+        yield step, found
+
+
+def _next(batches: Iterator[Any], step: int) -> Any:
+    try:
+        return next(batches)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise FailedJob(f"step {step + 1}: a process that reads data died: {error}") from error
