@@ -10,7 +10,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, trainers
 
 from skillnet_cli.api import UserError
-from skillnet_text.reader import text_tokenizer
+from skillnet_text.tokenizer import text_tokenizer
 from skillnet_text.vocabulary import CONTINUES, SPECIAL_TOKENS, UNK, Vocabulary
 
 CHARACTER_SHARE = 0.8

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from jaxtyping import Int64
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 
 from skillnet_cli.api import Source
 from skillnet_text.config import TextConfig
+from skillnet_text.tokenizer import text_tokenizer
 from skillnet_text.tokens import TokenReader
-from skillnet_text.vocabulary import UNK
-
-
-def text_tokenizer(ids: Mapping[str, int], lowercase: bool) -> Tokenizer:
-    """BERT's word-piece tokenizer over ``ids``; special tokens written out in a text are ordinary text to it."""
-    tokenizer = Tokenizer(models.WordPiece(dict(ids), unk_token=UNK))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return tokenizer
 
 
 class TextReader(TokenReader[TextConfig]):
