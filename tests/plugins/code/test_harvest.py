@@ -86,10 +86,12 @@ def test_code_without_its_docstring_is_the_same_program() -> None:
     source = inspect.getsource(textwrap)
     tree = ast.parse(source)
     nodes = {node.lineno: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    inner = {n.lineno for node in nodes.values() for n in ast.walk(node) if isinstance(n, ast.FunctionDef)} - {
-        node.lineno for parent in ast.walk(tree) if not isinstance(parent, ast.FunctionDef)
-        for node in ast.iter_child_nodes(parent) if isinstance(node, ast.FunctionDef)
-    }  # fmt: skip
+    inner = {
+        child.lineno
+        for node in nodes.values()
+        for child in ast.walk(node)
+        if isinstance(child, ast.FunctionDef) and child is not node
+    }
     found = {int(function.id.split(":")[1]): function for function in functions("textwrap.py", source.encode())}
     assert inner
     assert set(found) == set(nodes) - inner
@@ -100,9 +102,24 @@ def test_code_without_its_docstring_is_the_same_program() -> None:
 
 
 def test_line_ends_within_a_line_do_not_shift_what_is_cut() -> None:
-    source = 'def f():\n    """说明文字"""\n    return "\x0c" \\\n        "\u2028"\n\n\ndef g():\r\n    """第二个"""\r\n    return 2\r\n'
+    odd = '    return "\x0c" \\\n        "\u2028"\n'
+    source = f'def f():\n    """说明文字"""\n{odd}\n\ndef g():\r\n    """第二个"""\r\n    return 2\r\n'
     codes = [function.code for function in functions("a.py", source.encode())]
-    assert codes == ['def f():\n    return "\x0c" \\\n        "\u2028"\n', "def g():\n    return 2\n"]
+    assert codes == [f"def f():\n{odd}", "def g():\n    return 2\n"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'def f(): "说明"; return 1\n',
+        'def f():\n    """说明"""; return 1\n',
+        'def f():\n    """说明"""  # 行情\n    return 1\n',
+        'def f():\r    """说明"""\r    return 1\r',
+    ],
+)
+def test_docstring_that_shares_a_line_is_cut_all_the_same(source: str) -> None:
+    (found,) = functions("a.py", source.encode())
+    assert (found.code, found.docstring) == ("def f():\n    return 1\n", "说明")
 
 
 @pytest.mark.parametrize("content", [b"def f(:", "x = '很好'".encode("gb18030"), b"x = 1\x00"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import copy
+import re
 import textwrap
 import warnings
 from collections.abc import Iterator
@@ -34,13 +36,13 @@ def functions(path: str, content: bytes) -> Iterator[Function]:
         DamagedItem: the file is not Python in UTF-8 that this interpreter understands.
     """
     try:
-        text = content.decode("utf-8-sig")
+        text = re.sub("\r\n?", "\n", content.decode("utf-8-sig"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about other people's escape sequences
             tree = ast.parse(text)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError) as error:
         raise DamagedItem(f"not valid Python: {str(error).splitlines()[0]}") from error
-    lines = text.replace("\r\n", "\n").split("\n")
+    lines = text.split("\n")
     for name, node in _definitions(tree, ""):
         code = _without_docstring(node, lines)
         yield Function(f"{path}:{node.lineno}:{name}", code, ast.get_docstring(node) or "", _is_stub(node))
@@ -57,11 +59,30 @@ def _definitions(parent: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tup
 def _without_docstring(node: Definition, lines: list[str]) -> str:
     """The lines of a definition, its docstring's lines left out, at the left margin."""
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-    kept = set(range(first, (node.end_lineno or first) + 1))
+    kept = set(range(first, _end(node) + 1))
     if ast.get_docstring(node) is not None:
         docstring = node.body[0]
-        kept -= set(range(docstring.lineno, (docstring.end_lineno or docstring.lineno) + 1)) - {node.lineno}
+        if not _has_its_lines_to_itself(docstring, lines):
+            return ast.unparse(ast.fix_missing_locations(_bodied(node, node.body[1:]))) + "\n"
+        kept -= set(range(docstring.lineno, _end(docstring) + 1))
     return textwrap.dedent("\n".join(lines[number - 1] for number in sorted(kept))).strip() + "\n"
+
+
+def _has_its_lines_to_itself(statement: ast.stmt, lines: list[str]) -> bool:
+    """Whether nothing stands before or behind a statement; columns count UTF-8 bytes."""
+    before = lines[statement.lineno - 1].encode()[: statement.col_offset]
+    behind = lines[_end(statement) - 1].encode()[statement.end_col_offset :]
+    return not (before.strip() or behind.strip())
+
+
+def _bodied(node: Definition, body: list[ast.stmt]) -> Definition:
+    changed = copy.copy(node)
+    changed.body = body or [ast.Pass()]
+    return changed
+
+
+def _end(node: ast.stmt) -> int:
+    return node.end_lineno or node.lineno
 
 
 def _is_stub(node: Definition) -> bool:
