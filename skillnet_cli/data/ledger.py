@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -17,6 +18,9 @@ Rejection: TypeAlias = Literal["filtered", "duplicate", "unavailable", "damaged"
 
 CLASSES = ("kept", *get_args(Rejection))
 LEDGER = "ledger.jsonl"
+
+# Libraries put the addresses of objects into messages; the same input must give the same bytes.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,8 @@ class Ledger:
         """Write one row."""
         if entry.why not in CLASSES:
             raise ValueError(f"class {entry.why!r} is none of {', '.join(CLASSES)}")
-        row = asdict(entry)
-        row["class"] = row.pop("why")
+        reason = _ADDRESS.sub("", entry.reason)
+        row = {"split": entry.split, "id": entry.id, "class": entry.why, "reason": reason}
         self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", errors="replace") + b"\n")
         self._counts[entry.why] += 1
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+from jaxtyping import Integer
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.files import sha256_of
@@ -128,15 +129,14 @@ def _open_shard(path: Path, facts: ShardFacts) -> _Shard:
     return _Shard(path, facts)
 
 
-def _load_table(path: Path, sha256: str) -> np.ndarray[Any, Any]:
+def _load_table(path: Path, sha256: str) -> Integer[np.ndarray, " entries"]:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise FailedJob(f"{path}: {error.strerror}: prepare the set again") from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise _altered(path, "its checksum is another")
-    table: np.ndarray[Any, Any] = np.load(io.BytesIO(content), allow_pickle=False)
-    return table
+    return np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def _open_of_size(path: Path, size: int) -> int:

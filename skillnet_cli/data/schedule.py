@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
 
 import numpy as np
-
-_Kinds: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
+from jaxtyping import Int
 
 
 class BlockOrder:
@@ -37,7 +35,7 @@ class BlockOrder:
 
 
 @functools.lru_cache(maxsize=64)
-def _block(counts: tuple[int, ...], seed: int, block: int) -> _Kinds:
+def _block(counts: tuple[int, ...], seed: int, block: int) -> Int[np.ndarray, " places"]:
     return np.random.default_rng((seed, block)).permutation(np.repeat(np.arange(len(counts)), counts))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Integer
 
 from skillnet_cli.api import DamagedItem
 from skillnet_cli.data.files import AtomicFile, write_whole
@@ -96,7 +97,7 @@ def _encode(key: str, record: Mapping[str, Any], media: Mapping[str, tuple[bytes
         raise DamagedItem(f"it cannot be stored: {error}") from error
 
 
-def _npy(table: np.ndarray[Any, Any]) -> bytes:
+def _npy(table: Integer[np.ndarray, " entries"]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, table, allow_pickle=False)
     return buffer.getvalue()

@@ -94,10 +94,10 @@ class _Keeping:
             self._keep(item)
         except FileNotFoundError:
             self.writer.reject(item.split, item.id, "unavailable", "there is no such file")
-        except (DamagedItem, OSError) as error:
+        except DamagedItem as error:
             self.writer.reject(item.split, item.id, "damaged", str(error))
-        else:
-            self.kept[item.split] = self.kept.get(item.split, 0) + 1
+        except OSError as error:
+            self.writer.reject(item.split, item.id, "unavailable", str(error.strerror))
 
     def _keep(self, item: Item) -> None:
         fields = {name: value for name, value in item.fields.items() if name not in self.layout.media}
@@ -105,12 +105,15 @@ class _Keeping:
         target = self.layout.target
         if target:
             fields[target] = self.space.parse(fields[target])
-        self.writer.keep(item.split, item.id, fields, media)
-        if target:
-            self.space.add(fields[target])
+        if self.writer.keep(item.split, item.id, fields, media):
+            self.kept[item.split] = self.kept.get(item.split, 0) + 1
+            if target:
+                self.space.add(fields[target])
 
     def _medium(self, skill: str, name: str) -> tuple[bytes, str]:
         """The file's own bytes, once the modality's reader has read them."""
+        if "\0" in name:
+            raise DamagedItem("its path is none")
         path = self.job.table.parent / name
         content = path.read_bytes()
         self.readers[skill].read(content)
@@ -130,10 +133,8 @@ def deal(items: list[Item], fractions: Mapping[str, float], seed: int) -> None:
 def _writer(job: TableJob, layout: Layout, rows: int) -> SetWriter:
     splits = {"split_column": job.split_column} if job.split_column else {"fractions": dict(job.fractions)}
     choices = {"task": job.task.name, "columns": dict(layout.columns), "rows": rows, "limit": job.limit, **splits}
-    source = (job.table.name,)
-    return SetWriter(
-        job.out, name=job.out.resolve().name, licence=job.licence, seed=job.seed, source=source, choices=choices
-    )  # fmt: skip
+    name, source = job.out.resolve().name, (job.table.name,)
+    return SetWriter(job.out, name=name, licence=job.licence, seed=job.seed, source=source, choices=choices)
 
 
 def _checked(rows: Iterable[Row], layout: Layout, job: TableJob) -> Iterator[Row]:

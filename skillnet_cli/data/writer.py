@@ -59,8 +59,8 @@ class SetWriter:
 
     def keep(
         self, split: str, id: str, fields: dict[str, Any], media: dict[str, tuple[bytes, str]] | None = None
-    ) -> None:
-        """Write one item. An id that its split has already becomes a row ``duplicate`` of the ledger.
+    ) -> bool:
+        """Write one item. An id that its split has already becomes a row ``duplicate`` of the ledger instead.
 
         Args:
             split: its split.
@@ -68,19 +68,23 @@ class SetWriter:
             fields: what JSON can say: texts as a list of strings, labels, transcripts, numbers.
             media: field -> (encoded bytes, suffix with its dot).
 
+        Returns:
+            Whether it was kept.
+
         Raises:
             DamagedItem: a text is not valid Unicode, or a number is not finite; nothing is written.
             ValueError: a name or suffix that the format cannot hold, or a field of two kinds: a preparer's mistake.
         """
         if (split, id) in self._seen:
             self.reject(split, id, "duplicate", "another item has this id")
-            return
+            return False
         kinds = field_kinds(fields, media or {})
         self._agree(kinds)
         self._split(split).add({"id": id, **fields}, media or {}, kinds)
         self._fields |= kinds
         self._seen.add((split, id))
         self._ledger.add(Entry(split, id, "kept"))
+        return True
 
     def reject(self, split: str, id: str, why: Rejection, reason: str) -> None:
         """Write down that an item is left out, and why."""
