@@ -25,7 +25,7 @@ PLUGINS = ["text", "sound", "image", "video", "code"]
 FOLDERS = {"skillnet_cli": ROOT, **{f"skillnet_{name}": ROOT / "plugins" / f"skillnet-{name}" for name in PLUGINS}}
 
 # What the core only imports where a user has asked for it.
-OPTIONAL = {"tensorboard", "lancedb"}
+OPTIONAL = set()
 
 
 def project(package: str) -> dict[str, Any]:
