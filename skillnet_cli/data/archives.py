@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import re
 import tarfile
@@ -11,14 +14,20 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from lzma import LZMAError
+from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
+from skillnet_cli.data.files import CHUNK
 
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, OSError, NotImplementedError)
+_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError)
 _NOISE = re.compile(r"(__MACOSX/.*|(.*/)?\.DS_Store)\Z")
+_COMPRESSIONS: dict[bytes, Callable[[Any], BufferedIOBase]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+}
 SMALL = 256 << 20
 """Archives that unpack to no more than this many bytes are no bombs, however well they are packed."""
 
@@ -74,7 +83,7 @@ def _of_folder(folder: Path) -> Iterator[Member]:
 
 
 @contextmanager
-def _opened(archive: Path | Member) -> Iterator[BinaryIO]:
+def _opened(archive: Path | Member) -> Iterator[BufferedIOBase]:
     if isinstance(archive, Member):
         yield io.BytesIO(archive.read())
         return
@@ -95,12 +104,12 @@ def _one_line(label: str) -> Iterator[None]:
         raise UserError(f"{label}: not an archive, or a damaged one ({error or type(error).__name__})") from error
 
 
-def _is_zip(file: BinaryIO) -> bool:
+def _is_zip(file: BufferedIOBase) -> bool:
     file.seek(0)
     return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def _of_zip(file: BinaryIO, label: str) -> Iterator[Member]:
+def _of_zip(file: BufferedIOBase, label: str) -> Iterator[Member]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             if info.is_dir():
@@ -129,15 +138,46 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     return info.filename
 
 
-def _of_tar(file: BinaryIO, label: str) -> Iterator[Member]:
-    file.seek(0)
-    with tarfile.open(fileobj=file, mode="r|*") as archive:
+def _of_tar(file: BufferedIOBase, label: str) -> Iterator[Member]:
+    stream = _Ending(_decompressed(file))
+    with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
         for info in archive:
             if info.isdir():
                 continue
             if not info.isreg():
                 raise _leads_out(label, info.name, "a link" if info.issym() or info.islnk() else "a device")
             yield Member(info.name, info.size, _reading(info.name, lambda info=info: _tar_content(archive, info)))  # type: ignore[misc]
+    stream.check()
+
+
+def _decompressed(file: BufferedIOBase) -> BufferedIOBase:
+    file.seek(0)
+    start = file.read(6)
+    file.seek(0)
+    for magic, opened in _COMPRESSIONS.items():
+        if start.startswith(magic):
+            return opened(file)
+    return file
+
+
+class _Ending:
+    """A tar's bytes; remembers the last block, because tarfile takes a tar that breaks off for one that ends."""
+
+    def __init__(self, file: BufferedIOBase) -> None:
+        self._file = file
+        self._last = b""
+
+    def read(self, size: int) -> bytes:
+        piece = self._file.read(size)
+        self._last = (self._last + piece)[-tarfile.BLOCKSIZE :]
+        return piece
+
+    def check(self) -> None:
+        """Raises EOFError where the tar does not end in an empty block."""
+        while self.read(CHUNK):
+            pass
+        if self._last != bytes(tarfile.BLOCKSIZE):
+            raise EOFError("it breaks off")
 
 
 def _tar_content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:

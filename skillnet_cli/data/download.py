@@ -8,11 +8,10 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from email.message import Message
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from skillnet_cli.api import FailedJob, UserError
@@ -22,6 +21,7 @@ from skillnet_cli.data.progress import Progress, Silent
 TRIES = 5
 FIRST_WAIT = 0.5
 TIMEOUT = 30.0
+_RESERVED = ":/?#[]@!$&'()*+,;=%~"
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -35,6 +35,7 @@ def download(url: str, cache: Path, sha256: str | None = None, progress: Progres
         UserError: the address is wrong, or the server says that there is no such file.
         FailedJob: the network failed for good, or the file does not have the ``sha256``.
     """
+    _check_address(url)
     path = cache / cached_name(url)
     if path.is_file() and (sha256 is None or sha256_of(path) == sha256):
         return path
@@ -45,6 +46,7 @@ def download(url: str, cache: Path, sha256: str | None = None, progress: Progres
     found = sha256_of(partial)
     if sha256 is not None and found != sha256:
         partial.unlink()
+        _validator_path(partial).unlink(missing_ok=True)
         raise FailedJob(f"{url}: the file has the sha256 {found}, expected is {sha256}: it was altered or replaced")
     _validator_path(partial).unlink(missing_ok=True)
     return partial.replace(path)
@@ -54,6 +56,16 @@ def cached_name(url: str) -> str:
     """A file's name in the cache: different addresses never share one, and its suffix stays."""
     base = re.sub(r"[^\w.-]", "_", unquote(PurePosixPath(urlsplit(url).path).name))[-80:]
     return f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{base or 'file'}"
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        complete = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket or a port that is none
+        complete = False
+    if not complete or not re.fullmatch(r"[!-~\x80-\U0010ffff]+", url):
+        raise UserError(f"'{url}' is not an address that can be fetched")
 
 
 def _pieces(url: str, partial: Path) -> Iterator[int]:
@@ -94,12 +106,12 @@ class _HttpOnly(HTTPRedirectHandler):
     """Follows no redirect away from http(s), nor from https to http."""
 
     def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage | Message, newurl: str
+        self, req: Request, fp: Any, code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
     ) -> Request | None:
         scheme = urlsplit(newurl).scheme
         if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
             raise UserError(f"{req.full_url} leads to {newurl}, which is not followed: fetch the file yourself")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _request(url: str, partial: Path) -> _Answer:
@@ -108,11 +120,7 @@ def _request(url: str, partial: Path) -> _Answer:
     headers = {"User-Agent": "skillnet", "Accept-Encoding": "identity"}
     if have and validator.is_file():
         headers |= {"Range": f"bytes={have}-", "If-Range": validator.read_text(encoding="latin-1")}
-    try:
-        request = Request(url, headers=headers)
-        body = build_opener(_HttpOnly).open(request, timeout=TIMEOUT)
-    except (ValueError, http.client.InvalidURL) as error:
-        raise UserError(f"'{url}' is not an address that can be fetched: {error}") from error
+    body = build_opener(_HttpOnly).open(Request(quote(url, safe=_RESERVED), headers=headers), timeout=TIMEOUT)
     if body.status == 206:
         return _Answer(body, *_range_of(body))
     _begin(partial, body)
