@@ -22,6 +22,9 @@ BLOCK_VALUES = 2**16
 RATES = range(1_000, 768_001)
 """Sample rates that recordings have; a header that says otherwise is damaged, and would blow up resampling."""
 
+RIFF_UNKNOWN = 2**31
+"""Recorders that stream do not know the size and announce the largest."""
+
 CONTAINERS = "aac,aiff,amr,amrnb,amrwb,asf,caf,flac,matroska,mov,mp3,ogg,wav"
 """Formats that FFmpeg may open. Playlists are not among them: they can name other files and hosts."""
 
@@ -32,13 +35,11 @@ def blocks(source: Source, rate: int) -> Iterator[Block]:
     The format is told by the content, not by the name: soundfile reads what it knows, PyAV the rest.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or it may not be read.
         DamagedItem: it cannot be decoded, now or at a later block.
     """
     with _open(source) as file:
-        if file.seek(0, io.SEEK_END) == 0:
-            raise DamagedItem("the file is empty")
-        file.seek(0)
+        _check_size(file)
         try:
             sound = soundfile.SoundFile(file)
         except soundfile.LibsndfileError:
@@ -54,7 +55,22 @@ def _open(source: Source) -> io.BufferedIOBase:
         return io.BytesIO(source)
     if not Path(source).is_file():
         raise UserError(f"no such file: {source}")
-    return Path(source).open("rb")
+    try:
+        return Path(source).open("rb")
+    except OSError as error:
+        raise UserError(f"{source}: {error.strerror}") from error
+
+
+def _check_size(file: io.BufferedIOBase) -> None:
+    """Refuse an empty file, and a WAV file that lost its end: soundfile would read what is left and not say so."""
+    size = file.seek(0, io.SEEK_END)
+    if size == 0:
+        raise DamagedItem("the file is empty")
+    file.seek(0)
+    tag, announced = file.read(4), 8 + int.from_bytes(file.read(4), "little")
+    file.seek(0)
+    if tag == b"RIFF" and size < announced < RIFF_UNKNOWN:
+        raise DamagedItem(f"cut off after {size} of {announced} bytes")
 
 
 def _finite(parts: Iterable[Block]) -> Iterator[Block]:
@@ -77,12 +93,12 @@ def _av_blocks(file: io.BufferedIOBase, rate: int) -> Iterator[Block]:
 
     try:
         with av.open(file, options={"format_whitelist": CONTAINERS}) as container:
-            if not container.streams.audio:
-                raise DamagedItem("holds no sound")
-            stream = container.streams.audio[0]
+            stream = next(iter(container.streams.audio), None)
+            if stream is None or stream.codec_context is None:
+                raise DamagedItem("holds no sound that can be decoded")
             yield from _resampled(_av_frames(container, stream), stream.rate, rate)
-    except (av.error.FFmpegError, EOFError, OSError) as error:
-        raise DamagedItem(f"cannot be decoded: {error}") from error
+    except (av.error.FFmpegError, ValueError) as error:
+        raise DamagedItem(f"cannot be decoded: {getattr(error, 'strerror', error)}") from error
 
 
 def _av_frames(container: Any, stream: Any) -> Iterator[Block]:
