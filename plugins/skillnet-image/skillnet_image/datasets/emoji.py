@@ -89,10 +89,10 @@ class EmojiCollection:
     @cached_property
     def unseen(self) -> frozenset[str]:
         """The names held out from all training."""
-        return held_out(self.names(TEST_VENDOR))
+        return held_out(self.names(TEST_VENDOR), UNSEEN)
 
 
-def held_out(names: Iterable[str], count: int = UNSEEN) -> frozenset[str]:
+def held_out(names: Iterable[str], count: int) -> frozenset[str]:
     """The first ``count`` names in the order of their hashes, of those that no other name contains.
 
     So a held-out name occurs nowhere in a training caption, and every preparer and every seed holds out the same.

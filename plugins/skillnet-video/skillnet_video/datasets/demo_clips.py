@@ -49,7 +49,7 @@ def prepare(job: Preparation) -> None:
     """Write the set that the job names: ``train`` and, for fine-tuning, ``dev``, ``test`` and ``unseen``."""
     collection = source.read_emoji(job)
     for_pretraining = job.dataset.name.endswith("-pretrain")
-    vendors = source.PRETRAIN_VENDORS if for_pretraining else source.FINETUNE_VENDORS
+    vendors: tuple[str, ...] = source.PRETRAIN_VENDORS if for_pretraining else source.FINETUNE_VENDORS
     clips = list(training_clips(collection, vendors))
     pairs = [("train", clip) for clip in clips]
     if not for_pretraining:
@@ -66,10 +66,9 @@ def prepare(job: Preparation) -> None:
 def write(writer: SetWriter, split: str, clip: Clip, seed: int) -> None:
     """Keep a clip, or write down why not."""
     try:
-        mp4 = film(clip, seed)
+        writer.keep(split, clip.id, {"text": [clip.caption]}, {"video": (film(clip, seed), ".mp4")})
     except DamagedItem as error:
-        return writer.reject(split, clip.id, "damaged", str(error))
-    return writer.keep(split, clip.id, {"text": [clip.caption]}, {"video": (mp4, ".mp4")})
+        writer.reject(split, clip.id, "damaged", str(error))
 
 
 def concepts(collection: EmojiCollection) -> list[str]:
