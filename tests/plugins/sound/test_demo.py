@@ -115,7 +115,7 @@ def test_demo_speech_has_one_unit_a_frame(tmp_path: Path) -> None:
     assert found.manifest.targets == {"units": [str(unit) for unit in range(100)]}
     centres = load_centres(tmp_path / "speech-centres.safetensors")
     reader, mfcc = SoundReader(SoundConfig()), MfccFeatures()
-    for name in ("train", "test"):
+    for name in ("train", "dev", "test"):
         for sample in found.split(name):
             samples = reader.read(sample["sound"])
             assert len(sample["units"]) == reader.length(samples) - 1

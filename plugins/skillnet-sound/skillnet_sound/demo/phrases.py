@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -22,7 +23,7 @@ TRAINED, DEVELOPED, TESTED = 3_000, 150, 300
 HELD_OUT = {2: 20, 3: 130, 4: 300}
 """How many of the digit strings of each length are never trained on: together the strings to develop and test with."""
 
-SENTENCES_TRAINED, SENTENCES_TESTED = 2_000, 200
+SENTENCES_TRAINED, SENTENCES_DEVELOPED, SENTENCES_TESTED = 2_000, 100, 200
 
 TIMES = ("今天", "明天", "昨天", "早上", "中午", "晚上", "周末", "现在", "下个月", "去年", "春天", "刚才")
 PEOPLE = ("我", "你", "他", "老师", "妈妈", "爸爸", "朋友", "同学", "医生", "司机", "邻居", "孩子们")
@@ -52,15 +53,16 @@ def digit_utterances(seed: int) -> dict[str, list[Utterance]]:
 
 
 def sentence_utterances(seed: int) -> dict[str, list[Utterance]]:
-    """Short sentences and numbers; no sentence to test with is trained on, and test is in the unheard voice."""
+    """Short sentences and numbers, each in one split alone; test is in the unheard voice."""
     rng = np.random.default_rng((seed, 1))
     sentences: dict[str, None] = {}
-    while len(sentences) < SENTENCES_TRAINED + SENTENCES_TESTED:
+    while len(sentences) < SENTENCES_TRAINED + SENTENCES_DEVELOPED + SENTENCES_TESTED:
         sentences[_quantity(rng) if rng.random() < 0.4 else _sentence(rng)] = None
-    texts = list(sentences)
+    texts = iter(sentences)
     return {
-        "train": _spoken(texts[:SENTENCES_TRAINED], HEARD_VOICES, rng),
-        "test": _spoken(texts[SENTENCES_TRAINED:], [UNHEARD_VOICE], rng),
+        "train": _spoken(list(islice(texts, SENTENCES_TRAINED)), HEARD_VOICES, rng),
+        "dev": _spoken(list(islice(texts, SENTENCES_DEVELOPED)), HEARD_VOICES, rng),
+        "test": _spoken(list(texts), [UNHEARD_VOICE], rng),
     }
 
 
