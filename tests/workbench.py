@@ -69,7 +69,9 @@ class World:
     def losses(self, run: str = "toy", stage: str = "finetune") -> list[tuple[str, float]]:
         return [(row["task"], row["loss"]) for row in self.rows(run=run, stage=stage)]
 
-    def start(self, recipe: Recipe, run: str = "toy", stage: str = "finetune", **processes: Any) -> subprocess.Popen[str]:
+    def start(
+        self, recipe: Recipe, run: str = "toy", stage: str = "finetune", **processes: Any
+    ) -> subprocess.Popen[str]:
         """Train in a process of its own, as the command does."""
         arguments = {
             "recipe": recipe.model_dump(mode="json", exclude_none=True),
@@ -95,7 +97,11 @@ def make_set(folder: Path, name: str = "toy", train: int = 48, dev: int = 12, se
                 texts = {key: value for key, value in changed.items() if key != "waves"}
                 writer.keep(split, f"{split}-{number}", {**forms(word), **texts}, {"waves": (waves, ".waves")})
         writer.finish(
-            {"label": ["odd", "even"], "transcript": list(ALPHABET), "units": [str(each) for each in range(len(ALPHABET))]}
+            {
+                "label": ["odd", "even"],
+                "transcript": list(ALPHABET),
+                "units": [str(each) for each in range(len(ALPHABET))],
+            }
         )
 
 

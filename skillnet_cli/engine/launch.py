@@ -85,7 +85,9 @@ def _first_failure(error: ChildFailedError) -> Exception:
     """What the process that failed first raised, as a user should see it; a bug keeps its traceback."""
     rank, failure = error.get_first_failure()
     if failure.exitcode < 0:
-        return FailedJob(f"process {rank} was killed by {signal.Signals(-failure.exitcode).name}; run it again to go on")
+        return FailedJob(
+            f"process {rank} was killed by {signal.Signals(-failure.exitcode).name}; run it again to go on"
+        )
     recorded = failure.error_file_data["message"]
     kind, _, text = (recorded["message"] if isinstance(recorded, dict) else recorded).partition(": ")
     known: dict[str, type[Exception]] = {"UserError": UserError, "FailedJob": FailedJob}

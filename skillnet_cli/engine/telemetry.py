@@ -1,32 +1,17 @@
-"""What a run tells while it goes: metrics.jsonl, a progress bar or plain lines, TensorBoard where it is installed."""
+"""What a run tells while it goes: to metrics.jsonl, to whoever watches, to TensorBoard where it is installed."""
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
+from skillnet_cli.engine.display import open_display
 from skillnet_cli.engine.folders import StageFolder
 from skillnet_cli.engine.metrics import MetricsLog
 
-SECONDS_BETWEEN_LINES = 10.0
 SMOOTHING = 0.9
-
-
-class Display(Protocol):
-    """How a person, or a log, sees the run."""
-
-    def step(self, step: int, losses: Mapping[str, float]) -> None:
-        """A step is done; ``losses`` are the tasks' running means."""
-
-    def note(self, text: str) -> None:
-        """Something worth a line of its own."""
 
 
 class Telemetry:
@@ -36,7 +21,7 @@ class Telemetry:
         self.log = MetricsLog(folder.metrics, start)
         self.stack = ExitStack()
         self.stack.callback(self.log.close)
-        self.display = _display(stage, start, steps, self.stack)
+        self.display = open_display(stage, start, steps, self.stack)
         self.board = _tensorboard(folder, start, self.stack)
         self.losses: dict[str, float] = {}
 
@@ -97,52 +82,6 @@ class Silence:
 
     def note(self, text: str) -> None:
         pass
-
-
-class Bar:
-    """A progress bar with the running losses, for a person who watches."""
-
-    def __init__(self, progress: Progress, bar: TaskID) -> None:
-        self.progress = progress
-        self.bar = bar
-
-    def step(self, step: int, losses: Mapping[str, float]) -> None:
-        self.progress.update(self.bar, completed=step, losses=_losses(losses))
-
-    def note(self, text: str) -> None:
-        self.progress.console.print(text, highlight=False, markup=False)
-
-
-class Lines:
-    """A plain line every few seconds, for logs."""
-
-    def __init__(self, stage: str, start: int, steps: int) -> None:
-        self.stage = stage
-        self.steps = steps
-        self.last = (time.monotonic(), start)
-
-    def step(self, step: int, losses: Mapping[str, float]) -> None:
-        now, (before, last) = time.monotonic(), self.last
-        if now - before >= SECONDS_BETWEEN_LINES or step == self.steps:
-            rate = (step - last) / max(now - before, 1e-9)
-            self.note(f"{self.stage} step {step}/{self.steps} ({rate:.2f} steps/s): {_losses(losses)}")
-            self.last = (now, step)
-
-    def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-
-def _losses(losses: Mapping[str, float]) -> str:
-    return ", ".join(f"{task} {loss:.3f}" for task, loss in losses.items())
-
-
-def _display(stage: str, start: int, steps: int, stack: ExitStack) -> Display:
-    if not sys.stderr.isatty():
-        return Lines(stage, start, steps)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, TextColumn("{task.fields[losses]}"), console=Console(stderr=True))
-    stack.enter_context(progress)
-    return Bar(progress, progress.add_task(stage, total=steps, completed=start, losses=""))
 
 
 def _tensorboard(folder: StageFolder, start: int, stack: ExitStack) -> Any:

@@ -86,9 +86,7 @@ def train(
         done = step + 1
         _write_down(telemetry, done, outcome, batches, data_wait=waited, seconds=waited + clock.lap())
         if updater.progress.skipped_in_row >= stage.patience:
-            raise FailedJob(
-                f"step {done}: the last {stage.patience} updates were not finite: lower the lr"
-            )
+            raise FailedJob(f"step {done}: the last {stage.patience} updates were not finite: lower the lr")
         if stage.eval and done % stage.eval.every == 0 and done < stage.steps:
             _measure(plan, updater, telemetry)
         if done % stage.checkpoints.every == 0 or done == stage.steps or outcome.stop:

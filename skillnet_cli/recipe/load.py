@@ -94,7 +94,8 @@ def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text in UTF-8 (byte {error.start}): save it as UTF-8") from error
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not a text in UTF-8: save it as UTF-8") from error
     except OSError as error:
         beside = ", ".join(str(other) for other in sorted(path.parent.glob("*.toml"))[:5])
         hint = f"; there is {beside}" if beside else ""

@@ -45,6 +45,8 @@ def _text(details: ErrorDetails, schema: type[BaseModel]) -> str:
         return "is missing"
     if details["type"] == "extra_forbidden":
         return f"unknown key{did_you_mean(str(path[-1]), _keys_at(schema, path[:-1]))}"
+    if details["type"] == "too_short":
+        return "must not be empty"
     if details["type"] == "value_error":
         return details["msg"].removeprefix("Value error, ")
     text = details["msg"].replace("Input should", "must").replace("should", "must")

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from toy_config import ToyConfig
 from torch import Tensor, nn
+from toy_config import ToyConfig
 
 from skillnet_cli.api import DamagedItem, Window
 
