@@ -17,6 +17,7 @@ import sys
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ class Diary:
     steps: dict[str, dict[str, float]] = field(default_factory=dict)
     answers: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
+    spoken: str = ""
     model: str = ""
 
     @classmethod
@@ -167,19 +169,20 @@ def evaluate(diary: Diary, console: Console) -> None:
 def use(diary: Diary, console: Console) -> None:
     """Search the test items with a sentence, transcribe one of the test recordings, write the report."""
     run_steps([Step("embed", ["embed", *SEARCHABLE, "--to", str(COLLECTION)], COLLECTION)], diary, console)
-    ask("search", ["search", QUERY, "--in", str(COLLECTION)], diary, console)
-    unpack_recording()
+    ask("search", ["search", QUERY, "--in", str(COLLECTION), "--skill", "image"], diary, console)
+    diary.spoken = unpack_recording()
     ask("transcribe", ["transcribe", str(RECORDING)], diary, console)
     run_steps([Step("report", ["report", str(RUN)], REPORT)], diary, console)
 
 
-def unpack_recording() -> None:
-    """Take one test recording out of its prepared set: a WAV file like anyone's."""
+def unpack_recording() -> str:
+    """Take one test recording out of its prepared set, a WAV file like anyone's; returns what is said in it."""
     with tarfile.open("data/demo-digits/test-000000.tar") as shard:
-        member = next(member for member in shard if member.name.endswith(".wav"))
-        content = shard.extractfile(member)
-        assert content is not None, "shards hold plain files only"
-        RECORDING.write_bytes(content.read())
+        members = {member.name.partition(".")[2]: shard.extractfile(member) for member in islice(shard, 2)}
+        sample, recording = members["json"], members["sound.wav"]
+        assert sample is not None and recording is not None, "shards hold plain files only"
+        RECORDING.write_bytes(recording.read())
+        return str(json.load(sample)["transcript"])
 
 
 def figures_table(diary: Diary) -> Table:
@@ -225,7 +228,8 @@ def main() -> int:
         console.print(f"the demo stopped: {' '.join(error.cmd)} ended with exit code {error.returncode}")
         return 1
     console.print(steps_table(diary), found_table(diary), figures_table(diary))
-    console.print(f"{RECORDING} says: {diary.answers['transcribe']['transcripts'][0]['text']}")
+    heard = diary.answers["transcribe"]["transcripts"][0]["text"]
+    console.print(f"{RECORDING} says {diary.spoken}, and was heard as {heard}")
     console.print(f"report: {REPORT}   figures: {RUN / 'demo.json'}")
     return int(not all(figure.reached(diary.figures.get(figure.name, float("nan"))) for figure in FIGURES))
 

@@ -65,7 +65,7 @@ def demo(tmp_path: Path, watching: ModuleType, monkeypatch: pytest.MonkeyPatch) 
 def write_shard(path: Path) -> None:
     path.parent.mkdir(parents=True)
     with tarfile.open(path, "w") as shard:
-        for name, content in [("00000000.json", b"{}"), ("00000000.sound.wav", b"RIFF")]:
+        for name, content in [("00000000.json", b'{"transcript": "321"}'), ("00000000.sound.wav", b"RIFF")]:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             shard.addfile(member, io.BytesIO(content))
@@ -86,7 +86,7 @@ def test_it_goes_the_whole_way_and_a_second_run_reuses_it(demo: ModuleType, capf
     assert demo.main() == 0
     assert calls() == FIRST
     printed = capfd.readouterr().out
-    assert "reached" in printed and "missed" not in printed and "123" in printed
+    assert "reached" in printed and "missed" not in printed and "says 321, and was heard as 123" in printed
 
     assert demo.main() == 0
     assert calls() == ["prepare"]
