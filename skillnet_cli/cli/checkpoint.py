@@ -52,9 +52,7 @@ def choose_checkpoint(given: Path | None) -> Path:
         return given
     models = [config.parent for config in RUNS.glob("*/model/config.json")]
     if not models:
-        raise UserError(
-            "no model: name one with --checkpoint or SKILLNET_CHECKPOINT, or train one (none in runs/*/model)"
-        )
+        raise UserError("no model in runs/*/model: name one with --checkpoint or SKILLNET_CHECKPOINT, or train one")
     newest = max(models, key=lambda folder: (folder / "config.json").stat().st_mtime_ns)
     remark(f"using {newest}")
     return newest
@@ -74,7 +72,7 @@ def open_checkpoint(given: Path | None) -> Opened:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     model, readers = load_model(folder, load_registry())
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]  # transformers hides the types
     return Opened(folder, model, readers, fingerprint(folder))
 
 

@@ -40,7 +40,8 @@ def evaluate(
 ) -> None:
     """Measure a task on prepared sets.
 
-    How is the protocol of its objective. Figures on whole splits are kept in the results.json of the model's run, for its report.
+    The task's objective says how. Figures on whole splits are kept in the results.json of the model's run, for its
+    report.
 
     \b
     Examples:

@@ -24,7 +24,9 @@ def inspect(
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count parameters by part, in total and as each task activates them.
+    """Count a model's parameters.
+
+    By part, in total, and as each task activates them.
 
     \b
     Examples:

@@ -11,7 +11,9 @@ from skillnet_cli.plugins import Plugin, Registry, load_registry
 
 
 def plugins(as_json: AsJson = False) -> None:
-    """List the installed plugins with what they bring, and the tasks that want for a skill.
+    """List the installed plugins.
+
+    With what they bring, what is broken, and what tasks want for.
 
     \b
     Example:

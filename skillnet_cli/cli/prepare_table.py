@@ -43,8 +43,9 @@ def prepare_table(
 ) -> None:
     """Make a prepared set of your own table.
 
-    Its rows are captioned files, functions, labelled texts or transcribed recordings. Paths in the table are relative to its folder. Rows that repeat a file become one item with several texts. What
-    cannot be used is written down in the set's ledger.
+    Its rows are captioned files, functions, labelled texts or transcribed recordings; paths in it are relative to its
+    folder. Rows that repeat a file become one item with several texts. What cannot be used is written down in the
+    set's ledger.
 
     \b
     Examples:

@@ -22,7 +22,8 @@ def report(
 ) -> None:
     """Write the page of a run, report.html.
 
-    It shows figures, learning curves, and what the model finds, hears and says. The figures are those that training and skillnet eval have kept in the run's results.json.
+    It shows figures, learning curves, and what the model finds, hears and says. The figures are those that training
+    and skillnet eval have kept in the run's results.json.
 
     \b
     Example:

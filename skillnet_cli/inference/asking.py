@@ -43,10 +43,8 @@ def _what(config: SkillNetConfig, registry: Registry, query: str) -> tuple[str, 
         return query_skill(config), query
     modality = registry.modality_of_suffix(path.suffix)
     if modality is None or route_of(config, modality.skill) is None:
-        embedded = ", ".join(embeddable(config))
-        raise UserError(
-            f"{query}: the model embeds {embedded}, and this is {modality.skill if modality else 'neither'}"
-        )
+        kind = f"of skill {modality.skill}" if modality else "of none of them"
+        raise UserError(f"{query}: the model embeds {', '.join(embeddable(config))}, and this file is {kind}")
     return modality.skill, path
 
 

@@ -1,0 +1,100 @@
+"""Line charts as inline SVG, in the page's own colours; nothing is loaded from anywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 340.0, 190.0
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 10.0, 10.0, 34.0
+TICKS = 4
+
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart: its points from left to right; ``style`` is a class of the page's style sheet."""
+
+    points: Points
+    style: str = "first"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps values from ``low`` to ``high`` to pixels from ``start`` to ``end``."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """The place of a value in pixels."""
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+
+def line_chart(lines: Sequence[Line], label: str, x_label: str = "step") -> str:
+    """An SVG of lines over common axes, as wide as its place allows. ``label`` says what the vertical axis shows."""
+    points = [point for line in lines for point in line.points]
+    if not points:
+        return f'<p class="note">no {escape(label)} was written down</p>'
+    x = Scale(*_range([x for x, _ in points]), LEFT, WIDTH - RIGHT)
+    y = Scale(*_range([y for _, y in points]), HEIGHT - BOTTOM, TOP)
+    parts = [*_grid(x, y), *(_polyline(line, x, y) for line in lines if line.points)]
+    parts.append(
+        f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 4:.0f}">{escape(x_label)}</text>'
+    )
+    return (
+        f'<svg viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="{escape(label)} by {escape(x_label)}">'
+        f"<title>{escape(label)} by {escape(x_label)}</title>{''.join(parts)}</svg>"
+    )
+
+
+def ticks(low: float, high: float, count: int = TICKS) -> list[float]:
+    """About ``count`` round numbers (1, 2 or 5 times a power of ten apart) from ``low`` to ``high``."""
+    step = _round_step((high - low) / count)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [number * step for number in range(first, last + 1)]
+
+
+def thinned(points: Points, most: int = 150) -> list[tuple[float, float]]:
+    """At most ``most`` points: neighbours are averaged, so that a noisy curve shows its course."""
+    size = math.ceil(len(points) / most) if points else 1
+    groups = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
+
+
+def _round_step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= rough * (1 - 1e-9))
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    margin = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
+    return (low, high) if high > low else (low - margin, high + margin)
+
+
+def _grid(x: Scale, y: Scale) -> list[str]:
+    across = [
+        f'<path class="grid" d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}"/>'
+        f'<text class="tick y" x="{LEFT - 5}" y="{y(value) + 4:.1f}">{value:.4g}</text>'
+        for value in ticks(y.low, y.high)
+    ]
+    along = [
+        f'<text class="tick" x="{x(value):.1f}" y="{HEIGHT - BOTTOM + 15}">{value:.6g}</text>'
+        for value in ticks(x.low, x.high)
+    ]
+    return across + along
+
+
+def _polyline(line: Line, x: Scale, y: Scale) -> str:
+    places = [(x(a), y(b)) for a, b in line.points]
+    if len(places) == 1:
+        return f'<circle class="{line.style}" cx="{places[0][0]:.1f}" cy="{places[0][1]:.1f}" r="3"/>'
+    drawn = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
+    return f'<polyline class="{line.style}" points="{drawn}"/>'

@@ -1,0 +1,53 @@
+"""The frame of a report: one self-contained HTML page, for wide and narrow screens, light and dark."""
+
+from __future__ import annotations
+
+from html import escape
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c2330; --dim: #5d6777; --paper: #fbfbfd; --card: #ffffff; --line: #dde1e8;
+  --first: #2563c9; --second: #b4540a; --good: #14743c; --bad: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --dim: #9aa4b5; --paper: #12151b; --card: #1a1f28;
+  --line: #303846; --first: #7fb0ff; --second: #f0a35e; --good: #6fd39a; --bad: #ff8f85; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 72rem; padding: 1rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif; }
+h1 { font-size: 1.6rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); } h4 { margin: 0; }
+small, .note, figcaption, dt { color: var(--dim); font-size: .85rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; } th, td { padding: .35rem .7rem .35rem 0; text-align: left; }
+th { color: var(--dim); font-weight: 500; } tr { border-bottom: 1px solid var(--line); }
+td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
+.cards { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
+figure { margin: 0; min-width: 0; } .cards > figure, .case { background: var(--card); border: 1px solid var(--line);
+  border-radius: .5rem; padding: .8rem; }
+svg { display: block; width: 100%; height: auto; } svg text { fill: var(--dim); font-size: 10px; text-anchor: middle; }
+svg text.y { text-anchor: end; } .grid { stroke: var(--line); }
+polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+polyline.first { stroke: var(--first); } polyline.second { stroke: var(--second); }
+circle.first { fill: var(--first); } circle.second { fill: var(--second); }
+.case { margin: .8rem 0; display: grid; gap: .8rem; grid-template-columns: minmax(10rem, 1fr) 4fr; }
+.query { overflow-wrap: anywhere; } .query p { margin: 0; }
+.hits { display: grid; gap: .6rem; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); }
+.hits figure { border: 2px solid var(--line); border-radius: .4rem; padding: .4rem; overflow: auto; max-height: 24rem; }
+.hits .right { border-color: var(--good); } .hits .truth { border-style: dashed; }
+.case img, .case video { max-width: 100%; height: auto; } .case audio { width: 100%; }
+.case pre { margin: 0; overflow: auto; font-size: .78rem; max-height: 20rem; }
+pre { overflow-x: auto; }
+dl { margin: 0; display: grid; grid-template-columns: auto 1fr; gap: .2rem .8rem; overflow-wrap: anywhere; }
+dd { margin: 0; } dd.right { color: var(--good); } dd.wrong { color: var(--bad); }
+@media (max-width: 40rem) { .case { grid-template-columns: 1fr; } }
+"""
+
+
+def page(title: str, sections: dict[str, str]) -> str:
+    """A whole page: its title, then each section that has something in it under its heading."""
+    body = "".join(
+        f"<section><h2>{escape(name)}</h2>{content}</section>" for name, content in sections.items() if content
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
+        f"<body><h1>{escape(title)}</h1>{body}</body></html>\n"
+    )

@@ -1,0 +1,69 @@
+"""The report of a run: its figures, its learning curves, and what its model finds, hears and says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from skillnet_cli.evaluation.curves import curves
+from skillnet_cli.evaluation.galleries import gallery
+from skillnet_cli.evaluation.page import page
+from skillnet_cli.evaluation.result import read_results
+from skillnet_cli.plugins import Registry
+
+REPORT = "report.html"
+
+
+def write_report(run: Path, registry: Registry, roots: Sequence[Path]) -> Path:
+    """Write ``report.html`` into a run's folder, whole or not at all, and return its path.
+
+    Figures and cases come from ``results.json``, curves from the stages' ``metrics.jsonl``, pictures and texts from
+    the prepared sets below ``roots``.
+
+    Raises:
+        UserError: ``results.json`` is damaged.
+    """
+    rows = read_results(run)
+    sections = {
+        "Results": _results(rows),
+        "Learning curves": curves(run),
+        "Examples": "".join(gallery(row, registry, roots) for row in rows),
+        "Recipe": _recipe(run / "recipe.toml"),
+    }
+    partial = run / f"{REPORT}.partial"
+    partial.write_text(page(f"skillnet: {run.resolve().name}", sections), encoding="utf-8")
+    os.replace(partial, run / REPORT)
+    return run / REPORT
+
+
+def _results(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return '<p class="note">nothing has been measured yet: skillnet eval --task TASK</p>'
+    head = "<tr><th>task</th><th>set</th><th>figures</th><th>items</th><th>how</th></tr>"
+    return f'<div class="wide"><table>{head}{"".join(map(_row, rows))}</table></div>'
+
+
+def _row(row: Mapping[str, Any]) -> str:
+    figures = "<br>".join(f"{escape(name)} <b>{value:.4f}</b>" for name, value in row["metrics"].items())
+    items = f"{row['items']:,}" + (f"<br><small>{row['damaged']:,} unreadable</small>" if row["damaged"] else "")
+    how = "".join(f"<dt>{escape(name)}</dt><dd>{escape(_said(fact))}</dd>" for name, fact in row["protocol"].items())
+    return (
+        f"<tr><td>{escape(row['task'])}</td><td>{escape(row['set'])}:{escape(row['split'])}</td>"
+        f'<td class="number">{figures}</td><td class="number">{items}</td>'
+        f"<td><details><summary>protocol</summary><dl>{how}</dl></details></td></tr>"
+    )
+
+
+def _said(fact: Any) -> str:
+    """A fact of a protocol in words; those of several metrics one after another."""
+    if isinstance(fact, Mapping):
+        return "; ".join(f"{name}: {_said(inner)}" for name, inner in fact.items())
+    return str(fact)
+
+
+def _recipe(path: Path) -> str:
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return f"<details><summary>{path.name}</summary><pre>{escape(text)}</pre></details>" if text else ""

@@ -1,0 +1,44 @@
+"""A plugin for tests of what is done with a model: words that ask, shapes that are found, hums that are only heard."""
+
+from __future__ import annotations
+
+from skillnet_cli.api import Dataset, Metric, Modality, Task, hookimpl
+
+API_VERSION = 1
+
+
+@hookimpl
+def skillnet_modalities() -> list[Modality]:
+    def modality(skill: str, preview: str | None = None) -> Modality:
+        parts = {part: f"bytes_parts:{name}" for part, name in PARTS.items()}
+        return Modality(skill, (f".{skill}",), preview=preview, **parts)
+
+    return [modality("word"), modality("shape", "bytes_parts:preview"), modality("hum"), modality("lone")]
+
+
+PARTS = {"config": "BytesConfig", "reader": "BytesReader", "embedder": "BytesEmbedder"}
+
+
+@hookimpl
+def skillnet_tasks() -> list[Task]:
+    return [
+        Task("find", (("word",), ("shape",)), "contrastive", metrics=("recall@1", "recall@3")),
+        Task("hear", (("hum",),), "ctc", target="transcript", metrics=("misses",)),
+        Task("kind", (("word",),), "classification", target="label", metrics=("accuracy",)),
+        Task("fill", (("word",),), "masked-tokens", metrics=("accuracy",)),
+        Task("guess", (("lone",),), "masked-units", target="units", metrics=("accuracy",)),
+    ]
+
+
+@hookimpl
+def skillnet_metrics() -> list[Metric]:
+    return [Metric("misses", "bytes_parts:misses", higher_is_better=False)]
+
+
+@hookimpl
+def skillnet_datasets() -> list[Dataset]:
+    def dataset(name: str, prepare: str, part_of: str | None = None) -> Dataset:
+        return Dataset(name, f"bytes_parts:{prepare}", ("find",), "none", "tiny", part_of=part_of)
+
+    return [dataset("pairs", "prepare_pairs", "both"), dataset("hums", "prepare_hums", "both"),
+            dataset("broken", "prepare_broken")]  # fmt: skip

@@ -1,0 +1,127 @@
+"""Files and sets enter a collection once, by what the model's tasks have taught it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from skillnet_cli.api import DamagedItem, UserError
+from skillnet_cli.inference.asking import embed_query
+from skillnet_cli.inference.embedding import Embedding, Tally
+from skillnet_cli.inference.encoder import encode_sources
+from skillnet_cli.inference.skills import embeddable, query_skill, route_of, strangers
+from skillnet_cli.inference.sources import gather
+from skillnet_cli.inference.stores import Collection
+from skillnet_cli.plugins import load_registry
+from tests.inference.world import World
+
+
+@pytest.fixture
+def files(world: World) -> Path:
+    folder = world.folder / "files"
+    (folder / "deep").mkdir(parents=True)
+    contents = {"one.shape": b"abc", "deep/two.SHAPE": b"xyz", "bad.shape": b"!", "say.hum": b"abcabc", "no.hum": b"!"}
+    contents |= {"alone.lone": b"abc", "notes.pdf": b"?", ".hidden.shape": b"abc", "text.word": "词".encode()}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def add(world: World, *what: str) -> tuple[Tally, Collection]:
+    model, readers = world.model()
+    collection = Collection.create(world.folder / "c", "model", 16)
+    candidates = gather(what, model.config, load_registry(), [world.data])
+    return Embedding(model, readers, collection).add(candidates), collection
+
+
+def test_what_the_tasks_teach(world: World) -> None:
+    config = world.model()[0].config
+    assert embeddable(config) == ("word", "shape") and query_skill(config) == "word"
+    assert [route_of(config, skill) for skill in ("word", "shape", "hum", "lone")] == [
+        "content", "content", "transcript", None,
+    ]  # fmt: skip
+    assert strangers(config, "shape", ["word", "shape"]) == [] and strangers(config, "word", ["hum", "word"]) == ["hum"]
+
+
+def test_files_are_embedded_refused_or_damaged(world: World, files: Path) -> None:
+    tally, collection = add(world, str(files))
+    assert tally.added == {"shape": 2, "hum": 1, "word": 1} and tally.refused == {"lone": 1}
+    assert {Path(path).name for path in tally.damaged} == {"bad.shape", "no.hum"}
+    assert len(collection) == 4
+
+
+def test_a_recording_stands_by_the_text_of_its_transcript(world: World, files: Path) -> None:
+    _, collection = add(world, str(files))
+    model, readers = world.model()
+    (entry,) = [hit.entry for hit in collection.search(torch.ones(16), 9, ["hum"])]
+    assert entry.by == "transcript" and entry.text
+    vector = encode_sources(model, readers, "word", [entry.text]).vectors[0]
+    assert collection.search(vector, 9, ["hum"])[0].score == pytest.approx(1, abs=1e-3)
+
+
+def test_again_only_what_changed_is_embedded(world: World, files: Path) -> None:
+    add(world, str(files))
+    (files / "one.shape").write_bytes(b"other")
+    tally, collection = add(world, str(files))
+    assert tally.added == {"shape": 1} and tally.reused == {"shape": 1, "hum": 1, "word": 1}
+    assert len(collection) == 4
+
+
+def test_a_set_enters_by_what_is_searched_for(world: World) -> None:
+    world.prepare("pairs")
+    tally, collection = add(world, "pairs")
+    assert tally.added == {"shape": 17} and list(tally.damaged) == ["pairs:test#au-0"]
+    model, readers = world.model()
+    vector = encode_sources(model, readers, "shape", [b"bwbwbw"]).vectors[0]
+    hit = collection.search(vector, 1)[0]
+    assert hit.entry.path.startswith("pairs:test#bw-") and hit.entry.text == "bw"
+    tally, collection = add(world, "pairs:train", str(world.data / "pairs"))
+    assert tally.added == {"shape": 35} and tally.reused == {"shape": 17}
+
+
+def test_a_set_of_recordings_enters_by_transcripts(world: World) -> None:
+    world.prepare("hums")
+    tally, _ = add(world, "hums")
+    assert tally.added["hum"] + len(tally.damaged) == 6 and tally.added["hum"] > 0
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        (["nowhere.shape"], "'nowhere.shape' is no file and no folder, and there is no prepared set"),
+        (["empty"], "nothing to embed in empty: no file ends in .word .shape"),
+        (
+            ["files/alone.lone"],
+            "no contrastive task of the model trained lone, and none transcribes it; it embeds word",
+        ),
+        (["pairs:dev"], "set 'pairs' has no split 'dev'"),
+    ],
+)
+def test_nothing_to_embed_is_said_before_anything_is_made(
+    world: World, files: Path, what: list[str], reason: str
+) -> None:
+    world.prepare("pairs")
+    (world.folder / "empty").mkdir()
+    config = world.model()[0].config
+    with pytest.raises(UserError, match=reason):
+        gather(what, config, load_registry(), [world.data])
+
+
+def test_queries_are_texts_or_files(world: World, files: Path) -> None:
+    model, readers = world.model()
+
+    def ask(query: str) -> tuple[str, torch.Tensor]:
+        return embed_query(model, readers, load_registry(), query)
+
+    skill, vector = ask("红色的汽车")
+    assert skill == "word" and vector.shape == (16,)
+    assert ask(str(files / "one.shape"))[0] == "shape"
+    assert ask(str(files / "say.hum"))[0] == "word"
+    assert ask("long " * 2_000)[0] == ask("null \0 byte")[0] == "word"
+    with pytest.raises(DamagedItem):
+        ask("")
+    for name in ("alone.lone", "notes.pdf"):
+        with pytest.raises(UserError, match="the model embeds word, shape, and this file is of"):
+            ask(str(files / name))

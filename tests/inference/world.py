@@ -1,0 +1,102 @@
+"""A small world to use a model in: the plugin ``bytes``, its prepared sets, a model, a run, and the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from skillnet_cli.api import Reader
+from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.data.prepared import PreparedSet
+from skillnet_cli.model.build import build_config, build_readers
+from skillnet_cli.model.folder import save_model
+from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.objectives import TaskConfig
+from skillnet_cli.plugins import load_registry, resolve
+
+PLUGIN = Path(__file__).parent / "plugin"
+SIZES = {
+    "layers": 2, "hidden": 16, "heads": 2, "ffn": 32, "norm": "pre", "activation": "gelu", "dropout": 0.0,
+}  # fmt: skip
+LABELS = {"kind": tuple("abcdef"), "hear": tuple("abcuvwxyz"), "guess": tuple(map(str, range(8)))}
+SETS = {"find": ("pairs",), "kind": ("pairs",), "fill": ("pairs",), "hear": ("hums",), "guess": ("hums",)}
+
+
+@dataclass(frozen=True)
+class World:
+    """A folder with ``data`` and ``runs``, both made by the plugin ``bytes``."""
+
+    folder: Path
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "runs" / "small"
+
+    def prepare(self, name: str) -> PreparedSet:
+        """A prepared set, made if it is not there."""
+        if not (self.data / name).exists():
+            dataset = load_registry().dataset(name)
+            resolve(dataset.prepare)(Preparation(dataset, (), self.data / name))
+        return PreparedSet.open(self.data / name)
+
+    def model(self, seed: int = 1, **sizes: Any) -> tuple[SkillNet, dict[str, Reader]]:
+        """A model of all the plugin's skills and tasks, untrained, in float32."""
+        torch.manual_seed(seed)
+        registry = load_registry()
+        tasks = [
+            TaskConfig(**vars(owned.value), labels=LABELS.get(name, ()), datasets=SETS[name])
+            for name, owned in registry.tasks.items()
+        ]
+        readers = build_readers({skill: {} for skill in registry.modalities}, registry)
+        return SkillNet(build_config({**SIZES, **sizes}, readers, tasks, registry)).eval(), readers
+
+    def save_run(self, seed: int = 1) -> Path:
+        """A run with a model; returns the model's folder."""
+        self.run.mkdir(parents=True, exist_ok=True)
+        (self.run / "recipe.toml").write_text('name = "small"\n')
+        save_model(*self.model(seed), self.run / "model")
+        return self.run / "model"
+
+    def skillnet(self, *words: str, code: int = 0, env: Mapping[str, str] | None = None) -> tuple[str, str]:
+        """Run the real command line in the world's folder; returns its standard output and error."""
+        done = subprocess.run(
+            [sys.executable, "-m", "skillnet_cli", *words],
+            cwd=self.folder,
+            env=os.environ | (env or {}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        return done.stdout, done.stderr
+
+    def answer(self, *words: str) -> Any:
+        """What a verb prints with ``--json``."""
+        return json.loads(self.skillnet(*words, "--json")[0])
+
+
+@contextmanager
+def plugin_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The plugin ``bytes`` and no other, here and in processes that the test starts."""
+    monkeypatch.syspath_prepend(PLUGIN)
+    root = Path(__file__).parents[2]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (PLUGIN, root))))
+    monkeypatch.setenv("SKILLNET_PLUGINS", "bytes")
+    load_registry.cache_clear()
+    yield
+    load_registry.cache_clear()
