@@ -46,7 +46,7 @@ class Limits:
 class Member:
     """A file in an archive: its path with forward slashes, its size in bytes, its content.
 
-    ``read`` works until the next member is asked for. It raises DamagedItem where this one file is damaged.
+    ``read`` works once, and until the next member is asked for. It raises DamagedItem where this one file is damaged.
     """
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Protocol, TextIO, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 SECONDS_A_LINE = 10.0
@@ -28,10 +28,7 @@ class Silent:
 
 
 class Plain:
-    """One line every ten seconds and one at the end, for logs."""
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream
+    """One line on standard error every ten seconds and one at the end, for logs."""
 
     def track(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
         """Pass the items on, and print how many have gone by."""
@@ -41,24 +38,36 @@ class Plain:
             yield item
             if time.monotonic() - told >= SECONDS_A_LINE:
                 told = time.monotonic()
-                self._say(f"{what}: {count}{f' of {total}' if total else ''}")
-        self._say(f"{what}: {count} done")
-
-    def _say(self, line: str) -> None:
-        print(line, file=self._stream or sys.stderr, flush=True)
+                _say(f"{what}: {count}{f' of {total}' if total else ''}")
+        _say(f"{what}: {count} done")
 
 
 class Bar:
-    """A bar on standard error, drawn by rich."""
+    """Bars on standard error, drawn by rich; jobs within jobs have theirs below one another."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress as Bars
+
+        self._bars = Bars(console=Console(stderr=True))
+        self._running = 0
 
     def track(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
         """Pass the items on under a bar."""
-        from rich.console import Console
-        from rich.progress import track
+        self._running += 1
+        self._bars.start()
+        try:
+            yield from self._bars.track(items, total=total, description=what)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._bars.stop()
 
-        return iter(track(items, description=what, total=total, console=Console(stderr=True)))
+
+def choose_progress() -> Progress:
+    """A bar where a person watches standard error, plain lines where none does."""
+    return Bar() if sys.stderr.isatty() else Plain()
 
 
-def choose_progress(stream: TextIO | None = None) -> Progress:
-    """A bar where a person watches ``stream`` (standard error), plain lines where none does."""
-    return Bar() if (stream or sys.stderr).isatty() else Plain(stream)
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ from skillnet_cli.data.target_space import TargetSpace
 from skillnet_cli.data.writer import SetWriter
 from skillnet_cli.plugins import Registry, resolve
 
-FRACTIONS = {"train": 0.9, "validation": 0.1}
+FRACTIONS = {"train": 0.8, "dev": 0.1, "test": 0.1}
 
 
 @dataclass(frozen=True)
