@@ -44,7 +44,7 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
             prepare="skillnet_code.datasets.demo:prepare_functions",
             feeds=("t2c",),
             licence=_LICENCES,
-            size="23 MB to fetch, about 3,000 functions with Chinese descriptions",
+            size="19 MB to fetch, 2,740 functions with Chinese descriptions",
             part_of="demo",
         ),
         Dataset(
@@ -52,7 +52,7 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
             prepare="skillnet_code.datasets.demo:prepare_code",
             feeds=("code-mlm",),
             licence=_LICENCES,
-            size="23 MB to fetch, about 4,000 functions with descriptions in any language",
+            size="19 MB to fetch (the same), 2,687 functions",
             part_of="demo",
         ),
     )
