@@ -42,7 +42,7 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
         Dataset(
             "demo-functions",
             prepare="skillnet_code.datasets.demo:prepare_functions",
-            feeds=("t2c",),
+            feeds=("t2c", "code-mlm"),
             licence=_LICENCES,
             size="19 MB to fetch, 2,740 functions with Chinese descriptions",
             part_of="demo",

