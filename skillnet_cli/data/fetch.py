@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hmac
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from skillnet_cli.api import UserError
 from skillnet_cli.data.download import download
-from skillnet_cli.data.files import sha256_of
+from skillnet_cli.data.files import make_folder, sha256_of
 from skillnet_cli.data.packages import fetch_package
 from skillnet_cli.data.progress import Progress, Silent
 
@@ -26,9 +24,11 @@ def fetch(source: str, cache: Path, sha256: str | None = None, progress: Progres
         UserError: there is no such file, package or address, or a local file has another checksum.
         FailedJob: the network failed for good, or what arrived has another checksum.
     """
-    if source.startswith("pypi:"):
-        return fetch_package(source.removeprefix("pypi:"), cache / "pypi", sha256)
-    scheme = urlsplit(source).scheme
+    scheme = source.partition(":")[0].lower()
+    if scheme in ("pypi", "http", "https"):
+        make_folder(cache, "name another with SKILLNET_CACHE")
+    if scheme == "pypi":
+        return fetch_package(source.partition(":")[2], cache / "pypi", sha256)
     if scheme in ("http", "https"):
         return download(source, cache / "http", sha256, progress or Silent())
     if "://" in source:
@@ -40,6 +40,6 @@ def fetch(source: str, cache: Path, sha256: str | None = None, progress: Progres
 def _local(path: Path, sha256: str | None) -> Path:
     if not path.exists():
         raise UserError(f"source '{path}': no such file or folder")
-    if sha256 and path.is_file() and not hmac.compare_digest(sha256_of(path), sha256):
+    if sha256 and path.is_file() and sha256_of(path) != sha256:
         raise UserError(f"source '{path}': not the file that is expected (its sha256 is not {sha256}): fetch it again")
     return path

@@ -4,40 +4,67 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from skillnet_cli.api import FailedJob, UserError
 
 PARTIAL = ".partial"
 CHUNK = 1 << 20
 
 
 class AtomicFile:
-    """A file written under ``PATH.partial`` that becomes ``PATH`` when finished, on the disk and not before."""
+    """A file written under ``PATH.partial`` that becomes ``PATH`` when finished, on the disk and not before.
+
+    Every method raises FailedJob where the disk does not take it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = 0
         self._partial = partial_path(path)
         self._digest = hashlib.sha256()
-        self._file: BinaryIO = open(self._partial, "wb")  # noqa: SIM115 - finish() or close() closes it
+        with _writing(path):
+            self._file: BinaryIO = open(self._partial, "wb")  # noqa: SIM115 - finish() or close() closes it
 
     def write(self, content: bytes) -> None:
         """Append."""
-        self._file.write(content)
+        with _writing(self.path):
+            self._file.write(content)
         self._digest.update(content)
         self.size += len(content)
 
     def finish(self) -> str:
         """Give the file its name and return its sha256."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        os.replace(self._partial, self.path)
+        with _writing(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self._partial, self.path)
         return self._digest.hexdigest()
 
     def close(self) -> None:
         """Stop writing; what is there keeps the name of a partial file."""
-        self._file.close()
+        with suppress(OSError):  # a full disk has been reported already
+            self._file.close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FailedJob(f"{path} cannot be written: {error.strerror}") from error
+
+
+def make_folder(folder: Path, advice: str) -> None:
+    """Make a folder and those above it. Raises UserError with the advice where that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}): {advice}") from error
 
 
 def write_whole(path: Path, content: bytes) -> str:

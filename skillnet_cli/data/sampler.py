@@ -70,10 +70,12 @@ class Stream:
         seed: of the order.
 
     Raises:
-        UserError: there is no sample, a set that has a weight is empty, or a weight is not positive.
+        UserError: there is no sample, a set that has a weight is empty, only some have one, or one is not positive.
     """
 
     def __init__(self, sets: Sequence[Sequence[Any]], weights: Sequence[float] | None, batch: int, seed: int) -> None:
+        if weights is not None and len(weights) != len(sets):
+            raise UserError("give all data sets of a task a weight, or none")
         self.sets = tuple(sets)
         self.batch = batch
         sizes = [len(each) for each in sets]

@@ -96,6 +96,13 @@ def test_other_kinds_of_addresses_are_refused(tmp_path: Path, source: str) -> No
         fetch(source, tmp_path)
 
 
+def test_a_cache_that_cannot_be_made_is_a_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for source in ("pypi:stamps==1.0", "http://127.0.0.1:9/x"):
+        with pytest.raises(UserError, match="SKILLNET_CACHE"):
+            fetch(source, tmp_path / "file" / "cache")
+
+
 def test_the_cache_is_the_environments_or_the_homes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SKILLNET_CACHE", str(tmp_path))
     assert default_cache() == tmp_path

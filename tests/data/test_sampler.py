@@ -108,6 +108,11 @@ def test_weights_must_be_positive_numbers(weights: list[float]) -> None:
         Stream([range(3), range(3)], weights, 2, 0)
 
 
+def test_all_sets_have_a_weight_or_none() -> None:
+    with pytest.raises(UserError, match="all data sets of a task a weight, or none"):
+        Stream([range(3), range(3)], [1.0], 2, 0)
+
+
 def test_empty_sets_are_refused_where_they_would_be_asked() -> None:
     for sets, weights in (([], None), ([range(0)], None), ([range(0), range(3)], [1.0, 1.0])):
         with pytest.raises(UserError, match="no items"):

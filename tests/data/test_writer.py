@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -101,6 +102,20 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds 'thesis.tex'.*--out"):
         SetWriter(tmp_path, name="x", licence="MIT")
     assert (tmp_path / "thesis.tex").read_text() == "do not lose me"
+
+
+def test_a_full_disk_is_one_line_and_no_set(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        writer = SetWriter(tmp_path / "set", name="x", licence="")
+        with pytest.raises(FailedJob, match=r"train-000000.tar cannot be written: File too large"), writer:
+            for number in range(100):
+                writer.keep("train", str(number), {}, {"blob": (bytes(10_000), ".toy")})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with pytest.raises(UserError, match="unfinished"):
+        PreparedSet.open(tmp_path / "set")
 
 
 def test_a_file_where_the_folder_should_be_is_a_users_mistake(tmp_path: Path) -> None:
