@@ -12,7 +12,7 @@ import pytest
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data import prepared
-from skillnet_cli.data.prepared import PreparedSet, Split, data_roots, find_set
+from skillnet_cli.data.prepared import PreparedSet, data_roots, find_set
 from tests.data.conftest import MakeSet
 
 
@@ -144,7 +144,3 @@ def test_roots_are_those_given_then_the_environments_then_data(monkeypatch: pyte
     assert data_roots([Path("given")]) == [Path("given"), Path("/a"), Path("/b"), Path("data")]
     monkeypatch.delenv("SKILLNET_DATA")
     assert data_roots() == [Path("data")]
-
-
-def test_a_split_is_a_sequence(make_set: MakeSet) -> None:
-    assert isinstance(make_set().split("train"), Split)
