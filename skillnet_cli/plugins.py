@@ -160,7 +160,7 @@ def load_plugin(entry: EntryPoint) -> Plugin:
         return Plugin(entry.name, distribution, version, error=f"{type(error).__name__}: {first_line}")
 
 
-def _call_hooks(module: Any, name: str) -> dict[str, tuple[Any, ...]]:
+def _call_hooks(module: Any, name: str) -> dict[str, Any]:
     stated = getattr(module, "API_VERSION", None)
     if stated != API_VERSION:
         raise UserError(f"it is written for API_VERSION {stated}, this skillnet has {API_VERSION}")
