@@ -11,6 +11,7 @@ import av
 import numpy as np
 import torch
 from av.container import InputContainer
+from av.video.stream import VideoStream
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -56,18 +57,29 @@ def _file(source: Source) -> io.BytesIO | str:
 
 
 def _decoded(container: InputContainer) -> Iterator[av.VideoFrame]:
-    """All frames in order of time. One thread: loader workers are many already."""
-    if not container.streams.video:
-        raise DamagedItem("holds no pictures (no video stream)")
-    stream = container.streams.video[0]
-    stream.thread_type = "NONE"
-    check_size(stream.width, stream.height, MAX_PIXELS)
+    """All frames in order of time."""
+    stream = _pictures(container)
     for number, frame in enumerate(container.decode(stream)):
         check_size(frame.width, frame.height, MAX_PIXELS)
         if frame.time is not None:
             if number > MAX_RATE * (1 + frame.time):
                 raise DamagedItem(f"claims more than {MAX_RATE} frames a second")
             yield frame
+
+
+def _pictures(container: InputContainer) -> VideoStream:
+    """The first video stream, if it is whole. One thread: loader workers are many already."""
+    if not container.streams.video:
+        raise DamagedItem("holds no pictures (no video stream)")
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise DamagedItem("is packed in a way that nothing here decodes")
+    check_size(stream.width, stream.height, MAX_PIXELS)
+    last = stream.index_entries[-1] if len(stream.index_entries) else None
+    if last and last.pos + last.size > container.size:
+        raise DamagedItem("is cut short: its table names frames beyond its end")
+    stream.thread_type = "NONE"
+    return stream
 
 
 def _at_rate(frames: Iterable[av.VideoFrame], fps: float) -> Iterator[av.VideoFrame]:

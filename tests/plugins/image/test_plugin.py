@@ -15,10 +15,7 @@ def test_what_it_brings() -> None:
     assert registry.plugins[0].error is None
     assert set(registry.modalities) == {"image"}
     assert set(registry.tasks) == {"t2i", "image-text"}
-    assert {name for name, dataset in registry.datasets.items() if dataset.value.part_of == "demo"} == {
-        "demo-emoji",
-        "demo-emoji-pretrain",
-    }
+    assert {dataset.name for dataset in registry.datasets_named("demo")} == {"demo-emoji", "demo-emoji-pretrain"}
 
 
 @pytest.mark.parametrize("key", ["config", "reader", "augment", "embedder", "preview"])

@@ -25,7 +25,7 @@ class Pose:
 
     across: float = 0.5
     down: float = 0.5
-    size: float = 0.6
+    size: float = 0.5
     turn: float = 0.0
 
 
@@ -37,26 +37,33 @@ class Motion:
     pose: Callable[[float], Pose]
 
 
+NEAR, FAR = 0.27, 0.73
+"""The ends of a course, from the left and from the top."""
+SMALL, LARGE = 0.3, 0.95
+ROUND = 240.0
+OFF_COURSE = 0.05
+
+
 def _between(first: float, last: float, time: float) -> float:
     return first + (last - first) * time
 
 
 MOTIONS = (
-    Motion("{}从左向右移动", lambda time: Pose(across=_between(0.2, 0.8, time))),
-    Motion("{}从右向左移动", lambda time: Pose(across=_between(0.8, 0.2, time))),
-    Motion("{}从上向下移动", lambda time: Pose(down=_between(0.2, 0.8, time))),
-    Motion("{}从下向上移动", lambda time: Pose(down=_between(0.8, 0.2, time))),
-    Motion("{}顺时针转动", lambda time: Pose(turn=_between(0, 240, time))),
-    Motion("{}逆时针转动", lambda time: Pose(turn=_between(0, -240, time))),
-    Motion("{}逐渐变大", lambda time: Pose(size=_between(0.3, 0.95, time))),
-    Motion("{}逐渐变小", lambda time: Pose(size=_between(0.95, 0.3, time))),
+    Motion("{}从左向右移动", lambda time: Pose(across=_between(NEAR, FAR, time))),
+    Motion("{}从右向左移动", lambda time: Pose(across=_between(FAR, NEAR, time))),
+    Motion("{}从上向下移动", lambda time: Pose(down=_between(NEAR, FAR, time))),
+    Motion("{}从下向上移动", lambda time: Pose(down=_between(FAR, NEAR, time))),
+    Motion("{}顺时针转动", lambda time: Pose(turn=ROUND * time)),
+    Motion("{}逆时针转动", lambda time: Pose(turn=-ROUND * time)),
+    Motion("{}逐渐变大", lambda time: Pose(size=_between(SMALL, LARGE, time))),
+    Motion("{}逐渐变小", lambda time: Pose(size=_between(LARGE, SMALL, time))),
 )
 
 
 def render(picture: Image.Image, motion: Motion, rng: np.random.Generator) -> Iterator[Image.Image]:
     """The frames of a clip: an RGBA picture on a ground of a random light colour, a little off its course."""
     ground = tuple(rng.integers(150, 256, size=3).tolist())
-    across, down = rng.uniform(-0.06, 0.06, size=2)
+    across, down = rng.uniform(-OFF_COURSE, OFF_COURSE, size=2)
     for frame in range(FRAMES):
         pose = motion.pose(frame / (FRAMES - 1))
         canvas = Image.new("RGB", (SIDE, SIDE), ground)
