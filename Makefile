@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PLUGINS := text sound image video code
 LOCAL := .[search,parquet,tensorboard] ./plugins/skillnet-sound[demo] $(foreach skill,text image video code,./plugins/skillnet-$(skill))
 PROJECTS := pyproject.toml $(foreach skill,$(PLUGINS),plugins/skillnet-$(skill)/pyproject.toml)
-TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := venv
 .PHONY: venv demo test lint bench soak constraints
@@ -24,7 +24,8 @@ $(STAMP): $(PROJECTS) constraints.txt
 demo: venv
 	$(BIN)/python examples/demo.py
 
-# Two worker processes of one thread each: more threads than cores make every small product slower.
+# Two processes of one thread each: more threads than cores make every small product slower. A file stays in one
+# process, so that what its tests share is made once.
 test: venv
 	$(TESTS) $(ARGS)
 
