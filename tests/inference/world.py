@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from skillnet_cli.api import Reader
+from skillnet_cli.cli.app import run
 from skillnet_cli.data.prepare import Preparation
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.model.build import build_config, build_readers
@@ -72,18 +73,16 @@ class World:
         return self.run / "model"
 
     def skillnet(self, *words: str, code: int = 0, env: Mapping[str, str] | None = None) -> tuple[str, str]:
-        """Run the real command line in the world's folder; returns its standard output and error."""
-        done = subprocess.run(
-            [sys.executable, "-m", "skillnet_cli", *words],
-            cwd=self.folder,
-            env=os.environ | (env or {}),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-        return done.stdout, done.stderr
+        """Run the command line as its console script does, in this process; returns standard output and error.
+
+        What it does not turn into a line and a code is raised here as it would be a traceback there.
+        """
+        load_registry.cache_clear()
+        printed, remarks = io.StringIO(), io.StringIO()
+        with redirect_stdout(printed), redirect_stderr(remarks), patch.dict(os.environ, env or {}):
+            ended = run(words)
+        assert ended == code, (ended, printed.getvalue(), remarks.getvalue())
+        return printed.getvalue(), remarks.getvalue()
 
     def answer(self, *words: str) -> Any:
         """What a verb prints with ``--json``."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -129,3 +130,9 @@ def prepare_broken(job: Any) -> None:
     if job.sources == ("mistake",):
         raise UserError("mistake: there is no such folder")
     raise FailedJob("the machine is on fire")
+
+
+def learn(texts: Iterable[str], size: int, out: Path) -> None:
+    """The commonest letters."""
+    counts = Counter(letter for text in texts for letter in text)
+    out.write_text("".join(f"{letter}\n" for letter, _ in counts.most_common(size)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from skillnet_cli.api import Dataset, Metric, Modality, Task, hookimpl
 
 API_VERSION = 1
@@ -9,11 +11,12 @@ API_VERSION = 1
 
 @hookimpl
 def skillnet_modalities() -> list[Modality]:
-    def modality(skill: str, preview: str | None = None) -> Modality:
+    def modality(skill: str, **more: Any) -> Modality:
         parts = {part: f"bytes_parts:{name}" for part, name in PARTS.items()}
-        return Modality(skill, (f".{skill}",), preview=preview, **parts)
+        return Modality(skill, (f".{skill}",), **parts, **more)
 
-    return [modality("word"), modality("shape", "bytes_parts:preview"), modality("hum"), modality("lone")]
+    word = modality("word", vocabularies={"letters": "bytes_parts:learn"})
+    return [word, modality("shape", preview="bytes_parts:preview"), modality("hum"), modality("lone")]
 
 
 PARTS = {"config": "BytesConfig", "reader": "BytesReader", "embedder": "BytesEmbedder"}
@@ -37,8 +40,8 @@ def skillnet_metrics() -> list[Metric]:
 
 @hookimpl
 def skillnet_datasets() -> list[Dataset]:
-    def dataset(name: str, prepare: str, part_of: str | None = None) -> Dataset:
-        return Dataset(name, f"bytes_parts:{prepare}", ("find",), "none", "tiny", part_of=part_of)
+    def dataset(name: str, part_of: str | None, *feeds: str) -> Dataset:
+        return Dataset(name, f"bytes_parts:prepare_{name}", feeds, "none", "tiny", part_of=part_of)
 
-    return [dataset("pairs", "prepare_pairs", "both"), dataset("hums", "prepare_hums", "both"),
-            dataset("broken", "prepare_broken")]  # fmt: skip
+    pairs, hums = dataset("pairs", "both", "find", "kind", "fill"), dataset("hums", "both", "hear", "guess")
+    return [pairs, hums, dataset("broken", None, "find")]

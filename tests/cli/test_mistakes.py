@@ -1,0 +1,191 @@
+"""What users get wrong: one clear line on standard error, exit code 2, nothing half made; failing machines: code 1."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from skillnet_cli.cli import app, prepare
+from tests.distributions import Site
+from tests.inference.world import World
+
+
+@pytest.fixture
+def trained(world: World) -> World:
+    """Sets, a model in a run, and files to be wrong about."""
+    world.prepare("pairs")
+    world.save_run()
+    for name, content in [("a.hum", b"abc"), ("empty.hum", b""), ("a.lone", b"abc"), ("notes.txt", "词".encode("gbk"))]:
+        (world.folder / name).write_bytes(content)
+    (world.folder / "nothing").mkdir()
+    (world.folder / "gbk.toml").write_bytes('name = "词"'.encode("gbk"))
+    (world.folder / "typo.toml").write_text('name = "x"\n[model]\nlayer = 3\n')
+    (world.folder / "table.csv").write_text("picture,word\na.shape,x\n")
+    return world
+
+
+REMARKS = ("skillnet: using ", "skillnet: preparing ")
+
+
+def complaint(world: World, *words: str, code: int = 2, **env: str) -> str:
+    """The one line that a wrong command prints; nothing else is printed."""
+    printed, remarks = world.skillnet(*words, code=code, env=env)
+    assert printed == ""
+    lines = [line for line in remarks.splitlines() if not line.startswith(REMARKS)]
+    assert len(lines) == 1 and lines[0].startswith("skillnet: error: "), remarks
+    return lines[0].removeprefix("skillnet: error: ")
+
+
+MISTAKES = [
+    ("transcrib a.hum", "No such command 'transcrib'. Did you mean 'transcribe'?"),
+    ("eval", "Missing option '--task'."),
+    ("eval --task kind --tsk x", "No such option: --tsk"),
+    ("eval --task kind --limit none", "Invalid value for '--limit': Input should be a valid integer"),
+    ("eval --task kind --limit 0", "Invalid value for '--limit': Input should be greater than or equal to 1"),
+    ("eval --task kin", "unknown task 'kin': did you mean 'kind'?"),
+    ("eval --task t2i", "unknown task 't2i': pip install skillnet-image"),
+    ("eval --task kind --split pears", "did you mean 'pairs'?"),
+    ("eval --task kind --split pairs:dev", "set 'pairs' has no split 'dev': it has test, train"),
+    ("eval --task hear", "no prepared set 'hums'"),
+    ("transcribe nowhere.hum", "nowhere.hum: there is no such file"),
+    ("transcribe empty.hum", "empty.hum: it holds no sound"),
+    ("transcribe a.hum --task kind", "no task 'kind' that transcribes"),
+    ("transcribe a.hum a.hum --format srt", "--format srt writes one recording at a time; 2 are named"),
+    ("transcribe a.hum --format mp3", "'mp3' is not one of"),
+    ("embed nothing", "nothing to embed in nothing: no file ends in"),
+    ("embed nowhere", "'nowhere' is no file and no folder, and there is no prepared set 'nowhere'"),
+    ("embed a.lone", "no contrastive task of the model trained lone"),
+    ("embed pairs --to nothing/../a.hum", "is there and is no collection"),
+    ("search word", "is no collection"),
+    ("search word --in nothing", "nothing is no collection"),
+    ("prepare pears", "unknown data set 'pears': did you mean 'pairs'?"),
+    ("prepare", "name a data set"),
+    ("prepare both --source x", "--source belongs to one data set; 'both' is pairs, hums"),
+    ("prepare broken --source mistake", "mistake: there is no such folder"),
+    ("prepare hums --out data/pairs", "data/pairs holds the set 'pairs'"),
+    ("prepare table nowhere.csv --task kind", "table 'nowhere.csv'"),
+    ("prepare table table.csv --task find --columns shape=file", "no column 'file'"),
+    ("prepare table table.csv --task find --columns shape", "--columns: 'shape' is not KEY=VALUE"),
+    ("prepare table table.csv --task find --shares train=much", "--shares: could not convert"),
+    ("prepare vocab --skill wort --from pairs --out v.txt", "unknown skill 'wort': did you mean 'word'?"),
+    ("prepare vocab --skill word --from notes.txt --out v.txt", "notes.txt: not UTF-8"),
+    ("prepare vocab --skill shape --from pairs --out v.txt", "skill 'shape' uses no vocabulary"),
+    ("pretrain nowhere.toml", "cannot read the recipe nowhere.toml"),
+    ("finetune gbk.toml", "gbk.toml:1: not a text in UTF-8"),
+    ("inspect --recipe nowhere.toml", "cannot read the recipe nowhere.toml"),
+    ("report nothing", "nothing is not a run"),
+    ("inspect --checkpoint nowhere", "nowhere"),
+    ("eval --task kind --checkpoint nothing", "nothing: no model lies there"),
+    ("eval --task kind --checkpoint nowhere", "nowhere: there is no such folder"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), MISTAKES, ids=[words for words, _ in MISTAKES])
+def test_a_mistake_is_one_line(trained: World, words: str, said: str) -> None:
+    before = sorted(trained.folder.rglob("*"))
+    found = complaint(trained, *words.split())
+    assert said in found
+    left = [path for path in trained.folder.rglob("*") if path not in before and path.suffix != ".partial"]
+    assert [path for path in left if path.is_file()] == []
+
+
+def test_a_recipe_is_wrong_at_a_line(trained: World) -> None:
+    remarks = trained.skillnet("finetune", "typo.toml", code=2)[1]
+    assert "typo.toml:3: model.layer" in remarks and "did you mean 'layers'?" in remarks
+
+
+def test_no_model_at_all(world: World) -> None:
+    assert "no model in runs/*/model: name one with --checkpoint" in complaint(world, "transcribe", __file__)
+
+
+def test_a_truncated_checkpoint(trained: World) -> None:
+    weights = trained.run / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "model.safetensors: damaged" in complaint(trained, "transcribe", "a.hum")
+    weights.unlink()
+    assert "model.safetensors: the model's weights are missing" in complaint(trained, "transcribe", "a.hum")
+
+
+def test_a_checkpoint_of_another_size(trained: World) -> None:
+    path = trained.run / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "ffn": 64}))
+    assert "has shape" in complaint(trained, "search", "x")
+
+
+def test_vectors_of_another_model(trained: World) -> None:
+    trained.skillnet("embed", "pairs", "--to", "c")
+    trained.save_run(seed=2)
+    for words in (["search", "x", "--in", "c"], ["embed", "pairs", "--to", "c"]):
+        assert "collection c holds vectors of model" in complaint(trained, *words)
+
+
+def test_a_query_that_cannot_be_read(trained: World) -> None:
+    trained.skillnet("embed", "pairs", "--to", "c")
+    assert "cannot search with '': it is empty" in complaint(trained, "search", "", "--in", "c")
+
+
+def test_a_damaged_results_file(trained: World) -> None:
+    (trained.run / "results.json").write_text("{")
+    assert "results.json is not readable" in complaint(trained, "report")
+
+
+def test_a_broken_plugin_stops_only_what_needs_it(
+    trained: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    Site(tmp_path / "site").install("image", "import no_such_module_anywhere")
+    env = {"SKILLNET_PLUGINS": "bytes,image"}
+    printed, remarks = trained.skillnet("plugins", "--json", env=env)
+    assert [bool(each["error"]) for each in json.loads(printed)["plugins"]] == [False, True]
+    assert "plugin 'image' (skillnet-image) could not be loaded: ModuleNotFoundError" in remarks
+    trained.skillnet("inspect", env=env)
+    _, remarks = trained.skillnet("eval", "--task", "t2i", code=2, env=env)
+    assert "skillnet-image brings it and could not be loaded" in remarks.splitlines()[-1]
+    assert "could not be loaded" in complaint(trained, "plugins", SKILLNET_STRICT_PLUGINS="1", **env)
+    assert "SKILLNET_PLUGINS names 'nobody'" in complaint(trained, "plugins", SKILLNET_PLUGINS="nobody")
+
+
+def test_a_missing_plugin_is_named(trained: World) -> None:
+    path = trained.run / "model" / "config.json"
+    facts = json.loads(path.read_text())
+    facts["skills"]["video"] = facts["skills"]["word"]
+    path.write_text(json.dumps(facts))
+    assert "unknown skill 'video': pip install skillnet-video" in complaint(trained, "transcribe", "a.hum")
+
+
+def test_a_failing_job_is_code_1(trained: World) -> None:
+    _, remarks = trained.skillnet("prepare", "broken", code=1)
+    assert remarks.splitlines()[-1] == "skillnet: error: the machine is on fire"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(KeyboardInterrupt(), 130), (OSError(28, "No space left on device"), 1)], ids=["ctrl-c", "disk"]
+)
+def test_interrupts_and_full_disks(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    def stop(job: object) -> None:
+        raise error
+
+    monkeypatch.setattr(prepare, "resolve", lambda reference: stop)
+    assert "No space left" in world.skillnet("prepare", "pairs", code=code)[1] or code == 130
+
+
+def test_a_bug_is_not_hidden(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(job: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(prepare, "resolve", lambda reference: bug)
+    with pytest.raises(ZeroDivisionError):
+        world.skillnet("prepare", "pairs")
+
+
+def test_main_leaves_with_the_code(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["skillnet", "nothing-like-that"])
+    with pytest.raises(SystemExit) as left:
+        app.main()
+    assert left.value.code == 2
