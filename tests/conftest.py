@@ -22,3 +22,8 @@ jaxtyping.install_import_hook([f"skillnet_{name}" for name in PACKAGES], "bearty
 hypothesis.settings.register_profile("skillnet", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("soak", deadline=None, max_examples=5_000)
 hypothesis.settings.load_profile("skillnet")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their number: packed ones may carry the time, and then every process would name them anew."""
+    return f"{argname}-of-{len(val)}-bytes" if isinstance(val, bytes) else None
