@@ -65,15 +65,21 @@ def open_checkpoint(given: Path | None) -> Opened:
         raise UserError(f"{folder}: there is no such folder; --checkpoint names a model's folder")
 
     import torch
-    from transformers.utils import logging
 
     from skillnet_cli.model.folder import fingerprint, load_model
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    hush_transformers()
     model, readers = load_model(folder, load_registry())
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]  # transformers hides the types
     return Opened(folder, model, readers, fingerprint(folder))
+
+
+def hush_transformers() -> None:
+    """Keep transformers' own bars and advice off standard error."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def collection_of(opened: Opened, given: Path | None) -> Path:

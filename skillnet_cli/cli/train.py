@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from skillnet_cli.cli.checkpoint import hush_transformers
 from skillnet_cli.cli.options import Data, Runs
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a TOML file.")]
@@ -89,6 +90,7 @@ def train(
     from skillnet_cli.engine.launch import Processes, launch
     from skillnet_cli.engine.stopping import Stopped
 
+    hush_transformers()
     try:
         launch(loaded, stage, runs / loaded.name, data_roots(data or ()), Processes(*processes))
     except Stopped as stopped:

@@ -82,14 +82,22 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 def _grid(x: Scale, y: Scale) -> list[str]:
     across = [
         f'<path class="grid" d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}"/>'
-        f'<text class="tick y" x="{LEFT - 5}" y="{y(value) + 4:.1f}">{value:.4g}</text>'
-        for value in ticks(y.low, y.high)
+        f'<text class="tick y" x="{LEFT - 5}" y="{y(value) + 4:.1f}">{written}</text>'
+        for value, written in _labelled(y)
     ]
     along = [
-        f'<text class="tick" x="{x(value):.1f}" y="{HEIGHT - BOTTOM + 15}">{value:.6g}</text>'
-        for value in ticks(x.low, x.high)
+        f'<text class="tick" x="{x(value):.1f}" y="{HEIGHT - BOTTOM + 15}">{written}</text>'
+        for value, written in _labelled(x)
     ]
     return across + along
+
+
+def _labelled(scale: Scale) -> list[tuple[float, str]]:
+    """Each tick with its number, written with just the decimals that tell it from the next."""
+    step = _round_step((scale.high - scale.low) / TICKS)
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    values = ticks(scale.low, scale.high)
+    return [(value, f"{value:.{decimals}f}" if decimals < 7 else f"{value:.2e}") for value in values]
 
 
 def _polyline(line: Line, x: Scale, y: Scale) -> str:

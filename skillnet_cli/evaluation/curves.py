@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from html import escape
@@ -11,6 +12,7 @@ from typing import Any
 from skillnet_cli.evaluation.charts import Line, line_chart, thinned
 
 STAGES = ("pretrain", "finetune")
+STYLES = ("second", "third", "first")
 
 
 def curves(run: Path) -> str:
@@ -43,16 +45,30 @@ def _card(task: str, rows: list[dict[str, Any]]) -> str:
         (float(row["step"]), float(row["loss"])) for row in rows if row["kind"] == "train" and row["loss"] is not None
     ]
     charts = [f"<figcaption>loss</figcaption>{line_chart([Line(thinned(loss))], 'loss')}"]
-    measured = [row for row in rows if row["kind"] == "eval"]
-    figures = dict.fromkeys((row["set"], name) for row in measured for name in row["metrics"])
-    for name_of_set, name in figures:
-        points = [
-            (float(row["step"]), float(row["metrics"][name])) for row in measured if _shows(row, name_of_set, name)
-        ]
-        caption = f"{escape(name)} on {escape(name_of_set)}"
-        charts.append(f"<figcaption>{caption}</figcaption>{line_chart([Line(points, 'second')], name)}")
+    charts += [_measured(place, names, rows) for place, names in _figures(rows).items()]
     return f"<figure><h4>{escape(task)}</h4>{''.join(charts)}</figure>"
 
 
-def _shows(row: dict[str, Any], name_of_set: str, metric: str) -> bool:
-    return row["set"] == name_of_set and row["metrics"].get(metric) is not None
+def _figures(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[str]]:
+    """(set, kind of metric) -> metrics: those that differ only behind an @ share a chart."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for name in row["metrics"] if row["kind"] == "eval" else ():
+            names = found.setdefault((row["set"], name.partition("@")[0]), [])
+            if name not in names:
+                names.append(name)
+    return found
+
+
+def _measured(place: tuple[str, str], names: list[str], rows: list[dict[str, Any]]) -> str:
+    name_of_set, kind = place
+    styled = list(zip(names, itertools.cycle(STYLES)))
+    lines = [Line(_points(rows, name_of_set, name), style) for name, style in styled]
+    legend = ", ".join(f'<span class="{style}">{escape(name)}</span>' for name, style in styled)
+    return f"<figcaption>{legend} on {escape(name_of_set)}</figcaption>{line_chart(lines, kind)}"
+
+
+def _points(rows: list[dict[str, Any]], name_of_set: str, metric: str) -> list[tuple[float, float]]:
+    measured = (row for row in rows if row["kind"] == "eval" and row["set"] == name_of_set)
+    values = ((row["step"], row["metrics"].get(metric)) for row in measured)
+    return [(float(step), float(value)) for step, value in values if value is not None]

@@ -18,17 +18,20 @@ small, .note, figcaption, dt { color: var(--dim); font-size: .85rem; }
 table { border-collapse: collapse; width: 100%; } th, td { padding: .35rem .7rem .35rem 0; text-align: left; }
 th { color: var(--dim); font-weight: 500; } tr { border-bottom: 1px solid var(--line); }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
-.cards { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
+.cards { display: grid; gap: .8rem; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
 figure { margin: 0; min-width: 0; } .cards > figure, .case { background: var(--card); border: 1px solid var(--line);
   border-radius: .5rem; padding: .8rem; }
 svg { display: block; width: 100%; height: auto; } svg text { fill: var(--dim); font-size: 10px; text-anchor: middle; }
 svg text.y { text-anchor: end; } .grid { stroke: var(--line); }
 polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 polyline.first { stroke: var(--first); } polyline.second { stroke: var(--second); }
-circle.first { fill: var(--first); } circle.second { fill: var(--second); }
+polyline.third { stroke: var(--good); }
+circle.first { fill: var(--first); } circle.second { fill: var(--second); } circle.third { fill: var(--good); }
+span.first { color: var(--first); } span.second { color: var(--second); } span.third { color: var(--good); }
 .case { margin: .8rem 0; display: grid; gap: .8rem; grid-template-columns: minmax(10rem, 1fr) 4fr; }
 .query { overflow-wrap: anywhere; } .query p { margin: 0; }
-.hits { display: grid; gap: .6rem; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); }
+.hits { display: grid; gap: .6rem; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); }
 .hits figure { border: 2px solid var(--line); border-radius: .4rem; padding: .4rem; overflow: auto; max-height: 24rem; }
 .hits .right { border-color: var(--good); } .hits .truth { border-style: dashed; }
 .case img, .case video { max-width: 100%; height: auto; } .case audio { width: 100%; }

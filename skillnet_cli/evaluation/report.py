@@ -15,6 +15,7 @@ from skillnet_cli.evaluation.result import read_results
 from skillnet_cli.plugins import Registry
 
 REPORT = "report.html"
+DEV = "dev"
 
 
 def write_report(run: Path, registry: Registry, roots: Sequence[Path]) -> Path:
@@ -30,13 +31,19 @@ def write_report(run: Path, registry: Registry, roots: Sequence[Path]) -> Path:
     sections = {
         "Results": _results(rows),
         "Learning curves": curves(run),
-        "Examples": "".join(gallery(row, registry, roots) for row in rows),
+        "Examples": "".join(gallery(row, registry, roots) for row in _shown(rows)),
         "Recipe": _recipe(run / "recipe.toml"),
     }
     partial = run / f"{REPORT}.partial"
     partial.write_text(page(f"skillnet: {run.resolve().name}", sections), encoding="utf-8")
     os.replace(partial, run / REPORT)
     return run / REPORT
+
+
+def _shown(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows whose cases are worth showing: those of a task's dev part only where nothing else was measured."""
+    tested = {row["task"] for row in rows if row["split"] != DEV}
+    return [row for row in rows if row["split"] != DEV or row["task"] not in tested]
 
 
 def _results(rows: Sequence[Mapping[str, Any]]) -> str:

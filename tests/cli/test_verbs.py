@@ -86,7 +86,8 @@ def test_prepare_vocab(world: World) -> None:
 def test_a_run_from_recipe_to_report(world: World) -> None:
     world.skillnet("prepare", "both")
     (world.folder / "tiny.toml").write_text(RECIPE)
-    world.skillnet("finetune", "tiny.toml", "--set", "finetune.steps=2")
+    _, remarks = world.skillnet("finetune", "tiny.toml", "--set", "finetune.steps=2")
+    assert "finetune of tiny: 2 steps" in remarks and "shards" not in remarks
     run = world.folder / "runs" / "tiny"
     assert "steps = 2" in (run / "recipe.toml").read_text()
     answer = world.answer("eval", "--task", "find")

@@ -46,3 +46,15 @@ def test_thinning_keeps_the_mean(points: list[tuple[float, float]]) -> None:
     assert len(few) <= 50 and (len(points) > 50 or few == points)
     if points and len(points) % -(-len(points) // 50) == 0:
         assert sum(y for _, y in few) / len(few) == pytest.approx(sum(y for _, y in points) / len(points), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "written"),
+    [(0.0, 700.0, ["0", "200", "400", "600"]), (8.15, 8.27, ["8.15", "8.20", "8.25"]), (4.1, 4.1 + 2e-9, None)],
+)
+def test_ticks_are_written_with_the_decimals_that_tell_them_apart(
+    low: float, high: float, written: list[str] | None
+) -> None:
+    drawing = ElementTree.fromstring(line_chart([Line([(0.0, low), (1.0, high)])], "loss"))
+    found = [text.text for text in drawing.iter("text") if text.attrib["class"] == "tick y"]
+    assert found == written if written else found

@@ -97,6 +97,15 @@ def test_the_truth_is_marked_where_it_was_found(measured: Path, world: World) ->
     assert "".join(render(measured, world).texts).count(" ✓") == 3
 
 
+def test_cases_of_a_dev_part_give_way_to_those_of_a_test_part(measured: Path, world: World) -> None:
+    path = measured / "results.json"
+    document = json.loads(path.read_text())
+    document["results"] += [{**row, "split": "dev"} for row in document["results"] if row["task"] == "find"]
+    path.write_text(json.dumps(document))
+    texts = render(measured, world).texts
+    assert "pairs:dev" in texts and texts.count("ground truth") == 6
+
+
 def test_items_show_as_their_modality_shows_them(measured: Path, world: World) -> None:
     split = world.prepare("pairs").split("test")
     page = render(measured, world)
