@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from skillnet_cli.cli.options import AsJson
 from skillnet_cli.cli.output import print_json, remark
 from skillnet_cli.cli.prepare import DATA, describe, summary
 from skillnet_cli.plugins import load_registry
+
+if TYPE_CHECKING:
+    from skillnet_cli.data.table import TableJob
 
 SHARES = "train=0.8,dev=0.1,test=0.1"
 
@@ -52,17 +55,13 @@ def prepare_table(
       skillnet prepare table photos.csv --task t2i --columns image=file,text=caption
       skillnet prepare table reviews.jsonl --task tc --columns label=stars --split-column part --out data/reviews
     """
-    registry = load_registry()
-    wanted = registry.task(task)
-
     from skillnet_cli.data.prepare import choose_progress
-    from skillnet_cli.data.prepared import PreparedSet
-    from skillnet_cli.data.table import TableJob, prepare_table
+    from skillnet_cli.data.table import TableJob
 
     job = TableJob(
         table=table,
         out=out or DATA / table.stem,
-        task=wanted,
+        task=load_registry().task(task),
         columns=pairs("--columns", columns),
         split_column=split_column,
         fractions=fractions(shares),
@@ -71,7 +70,15 @@ def prepare_table(
         limit=limit,
         progress=choose_progress(),
     )
-    prepare_table(job, registry)
+    make(job, as_json)
+
+
+def make(job: TableJob, as_json: bool) -> None:
+    """Prepare the set and say what it holds."""
+    from skillnet_cli.data import table
+    from skillnet_cli.data.prepared import PreparedSet
+
+    table.prepare_table(job, load_registry())
     prepared = PreparedSet.open(job.out)
     remark(f"{job.out}: {summary(prepared)}")
     if as_json:
