@@ -20,7 +20,7 @@ jaxtyping.install_import_hook([f"skillnet_{name}" for name in PACKAGES], "bearty
 
 # A busy machine is no defect, so examples have no deadline; every run draws the same ones, `make soak` others.
 hypothesis.settings.register_profile("skillnet", deadline=None, derandomize=True)
-hypothesis.settings.register_profile("soak", deadline=None, max_examples=5_000)
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=1_000)
 hypothesis.settings.load_profile("skillnet")
 
 
