@@ -41,7 +41,10 @@ SEARCHABLE = ["demo-emoji:test", "demo-clips:test", "demo-functions:test"]
 COLLECTION = RUN / "collection"
 REPORT = RUN / "report.html"
 RECORDING = RUN / "recording.wav"
-VOCABULARY = "prepare vocab --skill {0} --from {1} --size 6000 --out data/demo-vocab/{0}.txt"
+VOCABULARIES = {
+    "text": ["demo-text", "demo-reviews", "demo-emoji-pretrain", "demo-clips-pretrain", "demo-functions", "demo-code"],
+    "code": ["demo-functions", "demo-code"],
+}
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,17 @@ def measured_figures(diary: Diary) -> Iterator[tuple[str, float]]:
     yield "memory", max(needed["peak_gb"] for needed in diary.steps.values())
 
 
+def vocabulary(modality: str, sets: Sequence[str]) -> Step:
+    """How the vocabulary of a modality is learnt from the training texts of prepared sets."""
+    out = Path("data/demo-vocab") / f"{modality}.txt"
+    origins = [word for name in sets for word in ("--from", name)]
+    words = ["prepare", "vocab", "--modality", modality, *origins, "--size", "6000", "--out", str(out)]
+    return Step(f"{modality} vocabulary", words, out)
+
+
 PREPARATION = [
     Step("prepare", ["prepare", "demo"]),
-    Step("text vocabulary", VOCABULARY.format("text", "demo-text").split(), Path("data/demo-vocab/text.txt")),
-    Step("code vocabulary", VOCABULARY.format("code", "demo-code").split(), Path("data/demo-vocab/code.txt")),
+    *(vocabulary(modality, sets) for modality, sets in VOCABULARIES.items()),
 ]
 TRAINING = [Step(stage, [stage, RECIPE], RUN / stage / "model") for stage in ("pretrain", "finetune")]
 

@@ -14,7 +14,10 @@ from skillnet_cli.plugins import load_registry
 
 
 def prepare_vocab(
-    skill: Annotated[str, typer.Option(help="The skill whose reader shall use it.", autocompletion=skill_names)],
+    skill: Annotated[
+        str,
+        typer.Option("--modality", help="The skill whose reader shall use it.", autocompletion=skill_names),
+    ],
     from_: Annotated[
         list[str],
         typer.Option("--from", metavar="SET|FILE", help="Prepared sets (their training part), or text files."),
@@ -32,8 +35,8 @@ def prepare_vocab(
 
     \b
     Examples:
-      skillnet prepare vocab --skill text --from demo-text --size 6000 --out data/demo-vocab/text.txt
-      skillnet prepare vocab --skill code --from my-functions --from more-code.txt --out code.txt
+      skillnet prepare vocab --modality text --from demo-text --size 6000 --out data/demo-vocab/text.txt
+      skillnet prepare vocab --modality code --from my-functions --from more-code.txt --out code.txt
     """
     from skillnet_cli.data import vocab
     from skillnet_cli.data.prepared import data_roots

@@ -77,7 +77,7 @@ def test_prepare_table(world: World) -> None:
 def test_prepare_vocab(world: World) -> None:
     world.prepare("pairs")
     (world.folder / "more.txt").write_text("eeee\n" * 40)
-    words = ["--skill", "word", "--from", "pairs", "--from", "more.txt", "--size", "3", "--out", "new/letters.txt"]
+    words = ["--modality", "word", "--from", "pairs", "--from", "more.txt", "--size", "3", "--out", "new/letters.txt"]
     world.skillnet("prepare", "vocab", *words)
     letters = (world.folder / "new" / "letters.txt").read_text().split()
     assert letters[0] == "e" and len(letters) == 3

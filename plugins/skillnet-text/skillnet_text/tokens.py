@@ -39,7 +39,7 @@ class TokenReader(ABC, Generic[Config]):
         if path is None:
             raise UserError(
                 f"model.embedders.{self.skill} names no vocabulary: make one with 'skillnet prepare vocab "
-                f"--skill {self.skill}' and set 'vocab' to its path"
+                f"--modality {self.skill}' and set 'vocab' to its path"
             )
         self.vocabulary = Vocabulary.load(path)
         size = self.vocabulary.size

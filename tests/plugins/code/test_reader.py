@@ -90,7 +90,7 @@ def test_saved_assets_make_the_same_reader(reader: CodeReader, codes: tuple[str,
 
 
 def test_without_a_vocabulary_the_message_names_the_skill() -> None:
-    with pytest.raises(UserError, match="model.embedders.code names no vocabulary: .* --skill code"):
+    with pytest.raises(UserError, match="model.embedders.code names no vocabulary: .* --modality code"):
         CodeReader(CodeConfig())
 
 
