@@ -22,6 +22,7 @@ if __name__ == "__main__":
             Processes(**given["processes"]),
         )
     except Stopped as stopped:
+        print(f"skillnet: {stopped}", file=sys.stderr)
         sys.exit(128 + stopped.number)
     except (UserError, FailedJob) as error:
         print(f"skillnet: error: {error}", file=sys.stderr)

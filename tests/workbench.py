@@ -13,6 +13,7 @@ import numpy as np
 
 from skillnet_cli.data.writer import SetWriter
 from skillnet_cli.engine.metrics import read_metrics
+from skillnet_cli.engine.train import run_stage
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.recipe import Recipe, dump_toml, load_recipe
 
@@ -24,14 +25,13 @@ TASKS = ("sort", "spell", "match", "fill", "pair", "units")
 
 def document(**changes: Any) -> dict[str, Any]:
     """A recipe as a document: all six toy tasks in both stages, float32, no dropout; ``changes`` by dotted key."""
-    tasks = {name: {"datasets": ["toy"], "batch": 8, "ratio": 1} for name in TASKS}
     stage = {"steps": 12, "lr": 1e-2, "warmup": 2}
     recipe: dict[str, Any] = {
         "name": "toy",
         "model": {"layers": 2, "hidden": 16, "heads": 2, "ffn": 32},
         "train": {"precision": "fp32", "workers": 0, "checkpoints": {"every": 4, "keep": 9}},
-        "pretrain": {**stage, "tasks": {name: tasks[name] for name in ("fill", "units")}},
-        "finetune": {**stage, "init": "fresh", "tasks": tasks},
+        "pretrain": {**stage, "tasks": tasks("fill", "units")},
+        "finetune": {**stage, "init": "fresh", "tasks": tasks(*TASKS)},
     }
     for key, value in changes.items():
         *path, last = key.split("__")
@@ -40,6 +40,11 @@ def document(**changes: Any) -> dict[str, Any]:
             table = table.setdefault(part, {})
         table[last] = value
     return recipe
+
+
+def tasks(*names: str, **settings: Any) -> dict[str, Any]:
+    """The table of a stage's tasks."""
+    return {name: {"datasets": ["toy"], "batch": 8, **settings} for name in names}
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,10 @@ class World:
 
     def recipe(self, **changes: Any) -> Recipe:
         return load_recipe(self.write_recipe(**changes), registry=load_registry())
+
+    def train(self, run: str = "toy", stage: str = "finetune", **changes: Any) -> None:
+        """Train in this process."""
+        run_stage(self.recipe(**changes), stage, self.run(run), self.roots)
 
     def run(self, name: str = "toy") -> Path:
         return self.folder / "runs" / name
@@ -84,25 +93,29 @@ class World:
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=self.folder)
 
 
-def make_set(folder: Path, name: str = "toy", train: int = 48, dev: int = 12, seed: int = 0, **fields: Any) -> None:
+TARGETS = {"label": ["odd", "even"], "transcript": list(ALPHABET), "units": [str(unit) for unit in range(8)]}
+
+
+def make_set(
+    folder: Path,
+    name: str = "toy",
+    train: int = 48,
+    dev: int = 12,
+    targets: dict[str, list[str]] = TARGETS,
+    leave_out: tuple[str, ...] = (),
+    **fields: Any,
+) -> None:
     """Words in every form that the toy tasks want; ``fields`` override those of the first training item."""
-    rng = np.random.default_rng(seed)
-    writer = SetWriter(folder / name, name=name, licence="none")
-    with writer:
+    rng = np.random.default_rng(0)
+    with SetWriter(folder / name, name=name, licence="none") as writer:
         for split, count in (("train", train), ("dev", dev)):
             for number in range(count):
                 word = "".join(rng.choice(list(ALPHABET), size=rng.integers(3, 9)))
                 changed = fields if split == "train" and number == 0 else {}
-                waves = changed.get("waves", wave(word))
-                texts = {key: value for key, value in changed.items() if key != "waves"}
-                writer.keep(split, f"{split}-{number}", {**forms(word), **texts}, {"waves": (waves, ".waves")})
-        writer.finish(
-            {
-                "label": ["odd", "even"],
-                "transcript": list(ALPHABET),
-                "units": [str(each) for each in range(len(ALPHABET))],
-            }
-        )
+                kept = {key: value for key, value in {**forms(word), **changed}.items() if key not in leave_out}
+                media = {} if "waves" in leave_out else {"waves": (wave(word), ".waves")}
+                writer.keep(split, f"{split}-{number}", kept, media)
+        writer.finish(targets)
 
 
 def forms(word: str) -> dict[str, Any]:

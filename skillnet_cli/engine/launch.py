@@ -17,7 +17,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.engine.checks import check_plan
 from skillnet_cli.engine.plan import plan_stage
-from skillnet_cli.engine.stopping import Stopped
+from skillnet_cli.engine.stopping import SIGNALS, Stopped
 from skillnet_cli.engine.train import run_stage
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.recipe import Recipe
@@ -52,7 +52,9 @@ def launch(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], process
 
 def _launch_elastic(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], processes: Processes) -> None:
     check_plan(plan_stage(recipe, stage, load_registry(), roots), processes.nproc * processes.nnodes)
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the first failure is reported below
+    _quieten()
+    # A store shared by all attempts would hand a restarted process the addresses of its dead predecessors.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     config = LaunchConfig(
         min_nodes=processes.nnodes,
         max_nodes=processes.nnodes,
@@ -67,9 +69,16 @@ def _launch_elastic(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path]
     try:
         elastic_launch(config, worker)(*arguments)
     except SignalException as error:
-        raise Stopped(error.sigval.value, "stopped; the same command goes on from the newest checkpoint") from error
+        raise Stopped(error.sigval.value, f"stopped by {error.sigval.name}: run it again to go on") from error
     except ChildFailedError as error:
         raise _first_failure(error) from error
+
+
+def _quieten() -> None:
+    """Keep the launcher's own tracebacks off the screen: the first failure is reported in one place, by us."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith(("torch.distributed.elastic", "torch.multiprocessing")):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @record
@@ -78,12 +87,14 @@ def worker(recipe: dict[str, Any], stage: str, run: str, roots: Sequence[str]) -
     try:
         run_stage(Recipe.model_validate(recipe), stage, Path(run), [Path(root) for root in roots])
     except Stopped as stopped:
-        os._exit(128 + stopped.number)
+        raise SystemExit(128 + stopped.number) from stopped
 
 
 def _first_failure(error: ChildFailedError) -> Exception:
     """What the process that failed first raised, as a user should see it; a bug keeps its traceback."""
     rank, failure = error.get_first_failure()
+    if failure.exitcode - 128 in SIGNALS:
+        return Stopped(failure.exitcode - 128, "stopped: run it again to go on")
     if failure.exitcode < 0:
         return FailedJob(
             f"process {rank} was killed by {signal.Signals(-failure.exitcode).name}; run it again to go on"

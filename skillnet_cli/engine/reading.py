@@ -14,7 +14,7 @@ from skillnet_cli.data.schedule import TaskOrder
 from skillnet_cli.data.steps import StepDataset
 from skillnet_cli.engine.distribution import Ranks
 from skillnet_cli.engine.plan import StagePlan, TaskPlan
-from skillnet_cli.engine.stopping import ignore_signals
+from skillnet_cli.engine.stopping import leave_group
 from skillnet_cli.objectives import load
 from skillnet_cli.plugins import Registry, resolve
 
@@ -69,7 +69,7 @@ def steps(dataset: StepDataset, start: int, stop: int, workers: int) -> Iterator
         sampler=range(start, stop),
         batch_size=None,
         num_workers=workers,
-        worker_init_fn=ignore_signals,
+        worker_init_fn=leave_group,
     )
     batches = iter(loader)
     for step in range(start, stop):

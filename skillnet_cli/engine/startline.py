@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 
 from skillnet_cli.engine.distribution import Ranks
 from skillnet_cli.engine.plan import StagePlan, TaskPlan
-from skillnet_cli.engine.training import Origin
 from skillnet_cli.model.count import activated_parameters
 from skillnet_cli.model.precision import default_precision
 from skillnet_cli.model.skillnet import SkillNet
@@ -19,8 +19,13 @@ NAMED = 3
 """Names listed before the rest is only counted."""
 
 
-def start_lines(plan: StagePlan, model: SkillNet, ranks: Ranks, start: Origin, fresh: Sequence[str]) -> Iterator[str]:
-    """The stage in a line, then a line a task; ``fresh`` are tensors that the origin did not have."""
+def start_lines(
+    plan: StagePlan, model: SkillNet, ranks: Ranks, start: Path | None, fresh: Sequence[str]
+) -> Iterator[str]:
+    """The stage in a line, then a line a task.
+
+    ``start`` is the folder that the parameters come from, ``fresh`` are those that it does not have.
+    """
     stage = plan.stage
     precision = default_precision(ranks.device) if stage.precision == "auto" else stage.precision
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -29,7 +34,7 @@ def start_lines(plan: StagePlan, model: SkillNet, ranks: Ranks, start: Origin, f
         f"{stage.warmup:,} to warm up), {total / 1e6:.1f} M parameters, {precision}, "
         f"seed {plan.recipe.seed}, {_place(ranks)}"
     )
-    yield f"  from {start}{_named(fresh)}"
+    yield f"  from {start or 'fresh parameters'}{_named(fresh)}"
     ratios = sum(task.settings.ratio for task in plan.tasks.values())
     for name, task in plan.tasks.items():
         yield f"  {name}: {_task(task, stage.steps, ratios)}, {activated_parameters(model, name) / 1e6:.1f} M activated"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType, TracebackType
 from typing import Any
@@ -47,7 +48,11 @@ class StopSignals:
             signal.signal(number, handler)
 
 
-def ignore_signals(worker: int = 0) -> None:
-    """For processes that read ahead: their parent decides when they end (a terminal signals the whole group)."""
+def leave_group(worker: int = 0) -> None:
+    """For processes that read ahead: a terminal signals its whole group, and they are needed until the step is done.
+
+    They do not ignore signals: at its end Python terminates them and waits until they are gone.
+    """
+    os.setpgrp()
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, signal.SIG_DFL)

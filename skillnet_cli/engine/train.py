@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from transformers.utils import logging
+
 from skillnet_cli.api import FailedJob
 from skillnet_cli.data.pipeline import TaskBatch
 from skillnet_cli.engine import checkpoints
@@ -38,6 +40,7 @@ def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path]) -> N
         FailedJob: too many updates in a row were not finite, or a checkpoint cannot be written.
         Stopped: SIGTERM or SIGINT came; the state is saved.
     """
+    logging.disable_progress_bar()
     folder, registry = RunFolder(run), load_registry()
     checkpoint = checkpoints.latest(folder.stage(stage).checkpoints)
     if checkpoint:
@@ -56,13 +59,12 @@ def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path]) -> N
 def _start(
     plan: StagePlan, folder: RunFolder, ranks: Ranks, checkpoint: checkpoints.Checkpoint | None, registry: Registry
 ) -> Updater:
-    start = origin(plan, folder)
+    start = None if checkpoint else origin(plan, folder)
     model, fresh = build_model(plan, start, registry)
-    say(ranks, start_lines(plan, model, ranks, start, fresh))
+    say(ranks, start_lines(plan, model, ranks, checkpoint.folder if checkpoint else start, fresh))
     updater = begin(plan, model, ranks)
     if checkpoint:
         go_on(updater, checkpoint)
-        say(ranks, [f"  going on from {checkpoint.folder}"])
     if ranks.is_main:
         folder.keep_recipe(plan.recipe)
     return updater

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,48 +21,38 @@ from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a stage's first parameters come from: a model's folder, or fresh ones (None)."""
-
-    folder: Path | None
-
-    def __str__(self) -> str:
-        return f"the model in {self.folder}" if self.folder else "fresh parameters"
-
-
-def origin(plan: StagePlan, run: RunFolder) -> Origin:
-    """What ``finetune.init`` means for this run; pretraining starts fresh.
+def origin(plan: StagePlan, run: RunFolder) -> Path | None:
+    """The model that ``finetune.init`` means for this run, None for fresh parameters; pretraining starts fresh.
 
     Raises:
         UserError: the recipe has a pretraining that this run has not finished.
     """
     wanted = getattr(plan.stage, "init", "fresh")
     if wanted == "fresh" or (wanted == "pretrain" and plan.recipe.pretrain is None):
-        return Origin(None)
+        return None
     if wanted != "pretrain":
-        return Origin(Path(wanted))
+        return Path(wanted)
     folder = run.stage("pretrain").model
     if not folder.exists():
         raise UserError(
             f"finetune.init = 'pretrain', and {run.path} has no finished pretraining: "
             "run skillnet pretrain first, or add --set finetune.init=fresh"
         )
-    return Origin(folder)
+    return folder
 
 
-def build_model(plan: StagePlan, start: Origin, registry: Registry) -> tuple[SkillNet, list[str]]:
-    """The model with its first parameters, and the names of those that the origin does not have (they are fresh).
+def build_model(plan: StagePlan, start: Path | None, registry: Registry) -> tuple[SkillNet, list[str]]:
+    """The model with its first parameters, and the names of those that ``start`` does not have (they are fresh).
 
     Raises:
-        UserError: the origin holds no model, or one of another size.
+        UserError: ``start`` holds no model, or one of another size.
     """
     torch.manual_seed(plan.recipe.seed)
     model = SkillNet(plan.config)
-    if start.folder is None:
+    if start is None:
         return model, []
-    saved, _ = load_model(start.folder, registry)
-    return model, load_model_tensors(model, saved.state_dict(), str(start.folder))
+    saved, _ = load_model(start, registry)
+    return model, load_model_tensors(model, saved.state_dict(), str(start))
 
 
 def begin(plan: StagePlan, model: SkillNet, ranks: Ranks) -> Updater:

@@ -120,14 +120,6 @@ class Stage(TrainSection):
     warmup: NonNegativeInt = 0
     tasks: dict[str, StageTask] = Field(min_length=1)
 
-    @field_validator("warmup")
-    @classmethod
-    def _warmup_ends(cls, warmup: int, info: Any) -> int:
-        steps = info.data.get("steps")
-        if steps and warmup > steps:
-            raise ValueError(f"is {warmup}, longer than the stage's steps = {steps}")
-        return warmup
-
 
 class FinetuneStage(Stage):
     """Fine-tuning starts from the run's pretraining, from fresh parameters, or from the model in a folder."""

@@ -19,6 +19,10 @@ def test_constant_by_hand() -> None:
     assert rates("constant", 5, 4) == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
 
 
+def test_a_warmup_that_never_ends() -> None:
+    assert rates("linear", 3, 4) == pytest.approx([0.5, 1.0, 1.5])
+
+
 @given(st.integers(1, 60).flatmap(lambda steps: st.tuples(st.just(steps), st.integers(0, steps))))
 def test_every_update_learns_and_none_above_the_peak(sizes: tuple[int, int]) -> None:
     steps, warmup = sizes

@@ -1,0 +1,126 @@
+"""Two processes under elastic launch learn what one learns, and survive what one survives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from skillnet_cli.engine import checkpoints
+from skillnet_cli.model.count import activated_parts, part_of
+from skillnet_cli.model.folder import load_model
+from skillnet_cli.plugins import load_registry
+from tests.workbench import TASKS, World, tasks
+
+STEPS = 24
+SETTINGS: dict[str, Any] = {
+    "finetune__steps": STEPS,
+    "finetune__tasks": {**tasks("sort", "spell", "match"), **tasks("fill", "pair", "units", micro_batch=3)},
+    "train__checkpoints": {"every": 1, "keep": STEPS},
+}
+"""Every objective, micro-batches whose last reduces the gradients, float32, no dropout."""
+
+
+def train(world: World, run: str, stage: str = "finetune", nproc: int = 2, **changes: Any) -> None:
+    process = world.start(world.recipe(name=run, **changes), run, stage, nproc=nproc)
+    message = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, message
+
+
+def saved(world: World, run: str, step: int, name: str) -> dict[str, torch.Tensor]:
+    return load_file(world.run(run) / "finetune" / "checkpoints" / f"step-{step}" / f"{name}.safetensors")
+
+
+@pytest.mark.parametrize("strategy", ["replicate", "fsdp"])
+def test_as_one_process(world: World, strategy: str) -> None:
+    world.train("one", name="one", **SETTINGS)
+    train(world, "two", train__strategy=strategy, **SETTINGS)
+    _same_losses(world)
+    _same_tensors(world)
+    _inactive_parts_stay(world)
+
+
+def _same_losses(world: World) -> None:
+    one, two = world.losses("one"), world.losses("two")
+    assert [task for task, _ in one] == [task for task, _ in two] and len(one) == STEPS
+    assert {task for task, _ in one} == set(TASKS)
+    assert [loss for _, loss in two] == pytest.approx([loss for _, loss in one], abs=1e-5)
+    norms = [[row["grad_norm"] for row in world.rows(run=run)] for run in ("one", "two")]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-3)
+
+
+def _same_tensors(world: World) -> None:
+    """The checkpoints are whole, as one process writes them, and close to them; so is the exported model."""
+    for name, tolerance in (("model", 1e-3), ("optimizer", 1e-3)):
+        one, two = saved(world, "one", 6, name), saved(world, "two", 6, name)
+        assert one.keys() == two.keys()
+        for key in one:
+            torch.testing.assert_close(two[key], one[key], rtol=tolerance, atol=tolerance, msg=key)
+    exported = load_model(world.run("two") / "model", load_registry())[0].state_dict()
+    last = saved(world, "two", STEPS, "model")
+    assert all(torch.equal(tensor, last[name]) for name, tensor in exported.items())
+
+
+def _inactive_parts_stay(world: World) -> None:
+    """From step to step, parameters and moments of parts that the step's task does not activate are bit-identical."""
+    model = load_model(world.run("two") / "model", load_registry())[0]
+    for step, (task, _) in enumerate(world.losses("two")[1:], 2):
+        active = activated_parts(model, task)
+        for name in ("model", "optimizer"):
+            before, after = saved(world, "two", step - 1, name), saved(world, "two", step, name)
+            for key in before:
+                assert part_of(key.partition("/")[0]) in active or torch.equal(before[key], after[key]), (task, key)
+
+
+def test_a_process_that_dies_is_started_again_and_nothing_is_lost(world: World) -> None:
+    settings = {**SETTINGS, "model__dropout": 0.1, "train__checkpoints": {"every": 5, "keep": 2}}
+    train(world, "straight", **settings)
+    process = world.start(world.recipe(name="killed", **settings), "killed", nproc=2, max_restarts=1)
+    _wait_for_step(world, "killed", 8)
+    os.kill(_workers(process.pid)[1], signal.SIGKILL)
+    message = process.communicate(timeout=300)[1]
+    assert process.returncode == 0 and "/checkpoints/step-" in message, message
+    for name in ("model", "optimizer"):
+        one, other = saved(world, "straight", STEPS, name), saved(world, "killed", STEPS, name)
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    assert world.losses("straight") == world.losses("killed")
+
+
+def test_a_signal_to_the_launcher_saves_and_stops_all(world: World) -> None:
+    changes = {**SETTINGS, "finetune__steps": 4000, "train__checkpoints": {"every": 4000}}
+    process = world.start(world.recipe(**changes), nproc=2)
+    _wait_for_step(world, "toy", 3)
+    process.send_signal(signal.SIGTERM)
+    message = process.communicate(timeout=60)[1]
+    assert process.returncode == 143, message
+    newest = checkpoints.latest(world.run() / "finetune" / "checkpoints")
+    assert newest is not None and newest.step == world.rows()[-1]["step"] < 4000
+    assert "Traceback" not in message and "go on" in message
+
+
+def test_a_mistake_that_only_the_processes_find_is_one_line(world: World) -> None:
+    process = world.start(world.recipe(finetune__init="nowhere"), nproc=2)
+    message = process.communicate(timeout=120)[1]
+    assert process.returncode == 2
+    assert message.splitlines()[-1] == "skillnet: error: nowhere: no model lies there (config.json is missing)"
+    assert "Traceback" not in message
+
+
+def _workers(launcher: int) -> list[int]:
+    """The processes that train, found by what started them."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    return [child for child, command in commands.items() if b"spawn_main" in command]
+
+
+def _wait_for_step(world: World, run: str, step: int) -> None:
+    limit = time.monotonic() + 200
+    while not any(row["step"] >= step for row in world.rows(run=run)):
+        assert time.monotonic() < limit, f"step {step} never came"
+        time.sleep(0.02)
