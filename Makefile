@@ -38,6 +38,7 @@ lint: venv
 
 bench: venv
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/attention.py
 
 # The tests with far more random examples, for an evening.
 soak: venv
