@@ -68,7 +68,8 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
     (folder / "recipe.toml").write_text(RECIPE)
     terminal = Terminal(folder, {"SKILLNET_PLUGINS": "text,image"})
     terminal.succeed("prepare", "table", "squares.csv", "--task", "t2i", "--split-column", "part")
-    terminal.succeed("prepare", "vocab", "--modality", "text", "--from", "squares", "--size", "100", "--out", "text.txt")
+    vocabulary = ["--modality", "text", "--from", "squares", "--size", "100", "--out", "text.txt"]
+    terminal.succeed("prepare", "vocab", *vocabulary)
     terminal.succeed("finetune", "recipe.toml")
     return terminal
 
