@@ -39,6 +39,6 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
     """The pictures of the demo."""
     prepare = "skillnet_image.datasets.demo_emoji:prepare"
     return (
-        Dataset("demo-emoji", prepare, ("t2i",), _LICENCE, "7,000 pictures", _URL, part_of="demo"),
-        Dataset("demo-emoji-pretrain", prepare, ("image-text",), _LICENCE, "4,700 pictures", _URL, part_of="demo"),
+        Dataset("demo-emoji", prepare, ("t2i",), _LICENCE, "6,794 pictures", _URL, part_of="demo"),
+        Dataset("demo-emoji-pretrain", prepare, ("image-text",), _LICENCE, "4,786 pictures", _URL, part_of="demo"),
     )

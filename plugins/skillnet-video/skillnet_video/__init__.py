@@ -39,6 +39,6 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
     """The clips of the demo."""
     prepare = "skillnet_video.datasets.demo_clips:prepare"
     return (
-        Dataset("demo-clips", prepare, ("t2v",), _LICENCE, "2,900 clips", _URL, part_of="demo"),
-        Dataset("demo-clips-pretrain", prepare, ("video-text",), _LICENCE, "2,400 clips", _URL, part_of="demo"),
+        Dataset("demo-clips", prepare, ("t2v",), _LICENCE, "2,390 clips", _URL, part_of="demo"),
+        Dataset("demo-clips-pretrain", prepare, ("video-text",), _LICENCE, "1,920 clips", _URL, part_of="demo"),
     )

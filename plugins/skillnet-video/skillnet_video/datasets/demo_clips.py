@@ -20,7 +20,7 @@ from skillnet_image.datasets import emoji as source
 from skillnet_image.datasets.emoji import Emoji, EmojiCollection
 from skillnet_video.datasets.motions import MOTIONS, Motion, encode, render
 
-CONCEPTS = 400
+CONCEPTS = 320
 """Seen names that clips are made of, of those that all seven vendors have."""
 COPIES = 2
 """Clips of a training vendor's picture, each with another motion."""
