@@ -22,7 +22,7 @@ API_VERSION = 1
 
 hookimpl = pluggy.HookimplMarker("skillnet")
 
-Source: TypeAlias = "bytes | str | Path"
+Source: TypeAlias = bytes | str | Path
 """What a reader opens: the bytes of a media file, a text itself, or the path of a file of either kind."""
 
 Features: TypeAlias = "torch.Tensor"

@@ -23,6 +23,9 @@ from skillnet_cli.api import API_VERSION, Dataset, Metric, Modality, Task, UserE
 from skillnet_cli.known import KNOWN_PLUGINS
 
 GROUP = "skillnet"
+BRINGS = {"modalities": Modality, "tasks": Task, "datasets": Dataset, "metrics": Metric}
+"""What each hook's name ends in, and what it returns several of."""
+
 T = TypeVar("T")
 
 
@@ -168,10 +171,15 @@ def _call_hooks(module: Any, name: str) -> dict[str, Any]:
     manager.add_hookspecs(hookspecs)
     manager.register(module, name=name)
     manager.check_pending()
-    return {
-        kind: tuple(value for values in getattr(manager.hook, f"skillnet_{kind}")() for value in values)
-        for kind in ("modalities", "tasks", "datasets", "metrics")
-    }
+    return {kind: _brought(manager, kind, wanted) for kind, wanted in BRINGS.items()}
+
+
+def _brought(manager: pluggy.PluginManager, kind: str, wanted: type) -> tuple[Any, ...]:
+    values = tuple(value for values in getattr(manager.hook, f"skillnet_{kind}")() for value in values)
+    for value in values:
+        if not isinstance(value, wanted):
+            raise UserError(f"skillnet_{kind} returns {value!r}, which is no api.{wanted.__name__}")
+    return values
 
 
 def build_registry(plugins: Iterable[Plugin]) -> Registry:

@@ -36,6 +36,10 @@ BROKEN = {
     "old": ("API_VERSION = 0", f"UserError: it is written for API_VERSION 0, this skillnet has {API_VERSION}"),
     "unsaid": ("del API_VERSION", "UserError: it is written for API_VERSION None"),
     "hook": ("@hookimpl\ndef skillnet_tasks():\n    raise KeyError('label')", "KeyError: 'label'"),
+    "wrong": (
+        "@hookimpl\ndef skillnet_tasks():\n    return ['label']",
+        "UserError: skillnet_tasks returns 'label', which is no api.Task",
+    ),
     "misspelt": ("@hookimpl\ndef skillnet_taks():\n    return []", "PluginValidationError"),
 }
 

@@ -137,6 +137,7 @@ def test_a_broken_plugin_stops_only_what_needs_it(
 ) -> None:
     (tmp_path / "site").mkdir()
     monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.delitem(sys.modules, "skillnet_image", raising=False)
     Site(tmp_path / "site").install("image", "import no_such_module_anywhere")
     env = {"SKILLNET_PLUGINS": "bytes,image"}
     printed, remarks = trained.skillnet("plugins", "--json", env=env)
