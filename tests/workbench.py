@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from skillnet_cli.data.writer import SetWriter
 from skillnet_cli.engine.metrics import read_metrics
@@ -21,6 +24,19 @@ TOY = Path(__file__).parent / "toy"
 ALPHABET = "abcdefgh"
 FRAMES_A_LETTER, WIDTH = 3, 4
 TASKS = ("sort", "spell", "match", "fill", "pair", "units")
+
+
+@contextmanager
+def toy_world(folder: Path) -> Iterator[World]:
+    """A world with the prepared set ``toy`` and the toy plugin alone, in this process and those it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOY)
+        patch.setenv("PYTHONPATH", str(TOY))
+        patch.setenv("SKILLNET_PLUGINS", "toy")
+        load_registry.cache_clear()
+        make_set(folder / "data")
+        yield World(folder)
+    load_registry.cache_clear()
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -90,7 +106,7 @@ class World:
             "processes": processes,
         }
         command = [sys.executable, str(Path(__file__).parent / "train_toy.py"), json.dumps(arguments)]
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=self.folder)
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=self.folder, start_new_session=True)
 
 
 TARGETS = {"label": ["odd", "even"], "transcript": list(ALPHABET), "units": [str(unit) for unit in range(8)]}

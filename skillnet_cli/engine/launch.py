@@ -83,7 +83,8 @@ def _quieten() -> None:
 
 @record
 def worker(recipe: dict[str, Any], stage: str, run: str, roots: Sequence[str]) -> None:
-    """One process of an elastic launch."""
+    """One process of an elastic launch. Signals come to it from the launcher alone, so that one stays one."""
+    os.setpgrp()
     try:
         run_stage(Recipe.model_validate(recipe), stage, Path(run), [Path(root) for root in roots])
     except Stopped as stopped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -62,7 +63,7 @@ def steps(dataset: StepDataset, start: int, stop: int, workers: int) -> Iterator
     """(step, this rank's micro-batches) of the steps from ``start`` to ``stop``, in order.
 
     Raises:
-        FailedJob: data is damaged, or a process that reads ahead was killed, for want of memory for instance.
+        FailedJob: data is damaged.
     """
     loader: DataLoader[Any] = DataLoader(
         _Carrier(dataset),
@@ -73,16 +74,23 @@ def steps(dataset: StepDataset, start: int, stop: int, workers: int) -> Iterator
     )
     batches = iter(loader)
     for step in range(start, stop):
-        found = _next(batches, step)
+        found = next(batches)
         if isinstance(found, Exception):
             raise found
         yield step, found
 
 
-def _next(batches: Iterator[Any], step: int) -> Any:
+@contextmanager
+def deaths_told() -> Iterator[None]:
+    """Raises FailedJob where a process that reads ahead is killed, for want of memory for instance.
+
+    The loader raises that wherever the main process happens to be.
+    """
     try:
-        return next(batches)
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise FailedJob(f"step {step + 1}: a process that reads data died: {error}") from error
+        raise FailedJob(
+            f"a process that reads data died ({str(error).splitlines()[0]}): run it again to go on"
+        ) from error

@@ -17,7 +17,7 @@ from skillnet_cli.engine.distribution import Ranks, process_group
 from skillnet_cli.engine.folders import RunFolder
 from skillnet_cli.engine.measuring import gathered, measure
 from skillnet_cli.engine.plan import StagePlan, plan_stage
-from skillnet_cli.engine.reading import step_dataset, steps
+from skillnet_cli.engine.reading import deaths_told, step_dataset, steps
 from skillnet_cli.engine.resuming import check_same
 from skillnet_cli.engine.startline import say, start_lines
 from skillnet_cli.engine.stopping import Stopped, StopSignals
@@ -51,7 +51,7 @@ def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path]) -> N
         plan = plan_stage(recipe, stage, registry, roots)
         check_plan(plan, ranks.world)
         updater = _start(plan, folder, ranks, checkpoint, registry)
-        with _telemetry(plan, folder, updater) as telemetry:
+        with _telemetry(plan, folder, updater) as telemetry, deaths_told():
             train(plan, updater, folder, registry, signals, telemetry)
             finish(plan, updater, folder, telemetry)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from skillnet_cli.engine import checkpoints
 from skillnet_cli.model.count import activated_parts, part_of
 from skillnet_cli.model.folder import load_model
 from skillnet_cli.plugins import load_registry
-from tests.workbench import TASKS, World, tasks
+from tests.workbench import TASKS, World, tasks, toy_world
 
 STEPS = 24
 SETTINGS: dict[str, Any] = {
@@ -37,68 +38,82 @@ def saved(world: World, run: str, step: int, name: str) -> dict[str, torch.Tenso
     return load_file(world.run(run) / "finetune" / "checkpoints" / f"step-{step}" / f"{name}.safetensors")
 
 
-@pytest.mark.parametrize("strategy", ["replicate", "fsdp"])
-def test_as_one_process(world: World, strategy: str) -> None:
-    world.train("one", name="one", **SETTINGS)
-    train(world, "two", train__strategy=strategy, **SETTINGS)
-    _same_losses(world)
-    _same_tensors(world)
-    _inactive_parts_stay(world)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The same training by one process and by two, each of which holds all parameters."""
+    with toy_world(tmp_path_factory.mktemp("trained")) as world:
+        world.train("one", name="one", **SETTINGS)
+        train(world, "replicate", **SETTINGS)
+        yield world
 
 
-def _same_losses(world: World) -> None:
-    one, two = world.losses("one"), world.losses("two")
+def test_two_copies_learn_what_one_process_learns(trained: World) -> None:
+    _same(trained, "replicate")
+
+
+def test_two_parts_learn_what_one_process_learns(trained: World) -> None:
+    train(trained, "fsdp", train__strategy="fsdp", **SETTINGS)
+    _same(trained, "fsdp")
+
+
+def _same(world: World, run: str) -> None:
+    _same_losses(world, run)
+    _same_tensors(world, run)
+    _inactive_parts_stay(world, run)
+
+
+def _same_losses(world: World, two_run: str) -> None:
+    one, two = world.losses("one"), world.losses(two_run)
     assert [task for task, _ in one] == [task for task, _ in two] and len(one) == STEPS
     assert {task for task, _ in one} == set(TASKS)
     assert [loss for _, loss in two] == pytest.approx([loss for _, loss in one], abs=1e-5)
-    norms = [[row["grad_norm"] for row in world.rows(run=run)] for run in ("one", "two")]
+    norms = [[row["grad_norm"] for row in world.rows(run=run)] for run in ("one", two_run)]
     assert norms[1] == pytest.approx(norms[0], rel=1e-3)
 
 
-def _same_tensors(world: World) -> None:
+def _same_tensors(world: World, run: str) -> None:
     """The checkpoints are whole, as one process writes them, and close to them; so is the exported model."""
     for name, tolerance in (("model", 1e-3), ("optimizer", 1e-3)):
-        one, two = saved(world, "one", 6, name), saved(world, "two", 6, name)
+        one, two = saved(world, "one", 6, name), saved(world, run, 6, name)
         assert one.keys() == two.keys()
         for key in one:
             torch.testing.assert_close(two[key], one[key], rtol=tolerance, atol=tolerance, msg=key)
-    exported = load_model(world.run("two") / "model", load_registry())[0].state_dict()
-    last = saved(world, "two", STEPS, "model")
+    exported = load_model(world.run(run) / "model", load_registry())[0].state_dict()
+    last = saved(world, run, STEPS, "model")
     assert all(torch.equal(tensor, last[name]) for name, tensor in exported.items())
 
 
-def _inactive_parts_stay(world: World) -> None:
+def _inactive_parts_stay(world: World, run: str) -> None:
     """From step to step, parameters and moments of parts that the step's task does not activate are bit-identical."""
-    model = load_model(world.run("two") / "model", load_registry())[0]
-    for step, (task, _) in enumerate(world.losses("two")[1:], 2):
+    model = load_model(world.run(run) / "model", load_registry())[0]
+    for step, (task, _) in enumerate(world.losses(run)[1:], 2):
         active = activated_parts(model, task)
         for name in ("model", "optimizer"):
-            before, after = saved(world, "two", step - 1, name), saved(world, "two", step, name)
+            before, after = saved(world, run, step - 1, name), saved(world, run, step, name)
             for key in before:
                 assert part_of(key.partition("/")[0]) in active or torch.equal(before[key], after[key]), (task, key)
 
 
-def test_a_process_that_dies_is_started_again_and_nothing_is_lost(world: World) -> None:
-    settings = {**SETTINGS, "model__dropout": 0.1, "train__checkpoints": {"every": 5, "keep": 2}}
-    train(world, "straight", **settings)
-    process = world.start(world.recipe(name="killed", **settings), "killed", nproc=2, max_restarts=1)
-    _wait_for_step(world, "killed", 8)
+def test_a_process_that_dies_is_started_again_and_nothing_is_lost(trained: World) -> None:
+    settings = {**SETTINGS, "train__checkpoints": {"every": 5, "keep": 2}}
+    process = trained.start(trained.recipe(name="killed", **settings), "killed", nproc=2, max_restarts=1)
+    _wait_for_step(trained, "killed", 8)
     os.kill(_workers(process.pid)[1], signal.SIGKILL)
     message = process.communicate(timeout=300)[1]
     assert process.returncode == 0 and "/checkpoints/step-" in message, message
     for name in ("model", "optimizer"):
-        one, other = saved(world, "straight", STEPS, name), saved(world, "killed", STEPS, name)
+        one, other = saved(trained, "replicate", STEPS, name), saved(trained, "killed", STEPS, name)
         assert all(torch.equal(one[key], other[key]) for key in one)
-    assert world.losses("straight") == world.losses("killed")
+    assert trained.losses("replicate") == trained.losses("killed")
 
 
-def test_a_signal_to_the_launcher_saves_and_stops_all(world: World) -> None:
+def test_a_signal_to_all_processes_saves_and_stops_them(world: World) -> None:
     changes = {**SETTINGS, "finetune__steps": 4000, "train__checkpoints": {"every": 4000}}
     process = world.start(world.recipe(**changes), nproc=2)
     _wait_for_step(world, "toy", 3)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGINT)
     message = process.communicate(timeout=60)[1]
-    assert process.returncode == 143, message
+    assert process.returncode == 130, message
     newest = checkpoints.latest(world.run() / "finetune" / "checkpoints")
     assert newest is not None and newest.step == world.rows()[-1]["step"] < 4000
     assert "Traceback" not in message and "go on" in message

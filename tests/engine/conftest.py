@@ -7,17 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from skillnet_cli.plugins import load_registry
-from tests.workbench import TOY, World, make_set
+from tests.workbench import World, toy_world
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(tmp_path: Path) -> Iterator[World]:
     """A world with the prepared set ``toy``, and the toy plugin alone."""
-    monkeypatch.syspath_prepend(TOY)
-    monkeypatch.setenv("PYTHONPATH", str(TOY))
-    monkeypatch.setenv("SKILLNET_PLUGINS", "toy")
-    load_registry.cache_clear()
-    make_set(tmp_path / "data")
-    yield World(tmp_path)
-    load_registry.cache_clear()
+    with toy_world(tmp_path) as opened:
+        yield opened

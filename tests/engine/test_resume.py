@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import time
@@ -78,7 +79,7 @@ def test_a_signal_saves_at_the_end_of_the_step(world: World, number: int, code: 
     changes = {**SETTINGS, "finetune__steps": 4000, "train__checkpoints": {"every": 4000}}
     process = world.start(world.recipe(**changes))
     wait_for_step(world, "toy", 3, process)
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal does, to the processes that read ahead too
     message = process.communicate(timeout=60)[1]
     assert process.returncode == code, message
     newest = checkpoints.latest(world.run() / "finetune" / "checkpoints")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.data.steps import StepDataset
 from skillnet_cli.engine.checks import check_plan
 from skillnet_cli.engine.distribution import Ranks
 from skillnet_cli.engine.plan import StagePlan, plan_stage
@@ -152,6 +155,12 @@ def test_a_set_that_cannot_be_read_at_all_is_one_line(world: World) -> None:
     make_set(world.folder / "data", "torn", train=1, letters=["?"])
     with pytest.raises(FailedJob, match="^task 'fill': 100 samples in a row cannot be read"):
         world.train(train__workers=1, finetune__tasks=tasks("fill", datasets=["torn"]))
+
+
+def test_a_reader_that_is_killed_is_one_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StepDataset, "__getitem__", lambda self, step: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(FailedJob, match=r"^a process that reads data died \(DataLoader worker .*\): run it again"):
+        world.train(train__workers=1)
 
 
 def test_the_result_is_a_model_that_loads(world: World) -> None:
