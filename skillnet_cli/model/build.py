@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,7 +83,7 @@ def build_encoder(config: SkillNetConfig) -> Encoder:
         for _ in range(config.layers)
     ]
     encoder = Encoder(blocks, nn.LayerNorm(config.hidden) if config.norm == "pre" else nn.Identity())
-    _initialise(encoder, config.layers)
+    _initialise(encoder, config)
     return encoder
 
 
@@ -94,20 +93,24 @@ def _choose(key: str, choices: Mapping[str, Any], name: str) -> Any:
     return choices[name]
 
 
-def _initialise(encoder: Encoder, layers: int) -> None:
-    """Projections N(0, 0.02), those that end a residual branch smaller by √(2 · layers) (GPT-2), biases zero.
+def _initialise(encoder: Encoder, config: SkillNetConfig) -> None:
+    """Weights normal around 0 with CLIP's deviations (Radford et al. 2021), which go by the width; biases zero.
 
-    A skill's projections are scaled to the width instead (Xavier), as attention's are in CLIP and torch.
+    Narrow models need the larger weights: with a fixed 0.02 all sequences' [CLS] start almost equal, and a
+    contrastive task may not find its way out.
     """
-    for name, module in encoder.named_modules():
-        if not isinstance(module, nn.Linear):
-            continue
+    width = config.hidden**-0.5
+    depth = (2 * config.layers) ** -0.5
+    for module in encoder.modules():
         if isinstance(module, SkillProjection):
-            nn.init.xavier_uniform_(module.weight)
-        else:
-            ends_branch = name.endswith((".out", ".down"))
-            nn.init.trunc_normal_(module.weight, std=INIT_STD / (math.sqrt(2 * layers) if ends_branch else 1))
-        nn.init.zeros_(module.bias)
+            nn.init.normal_(module.weight, std=width)
+        elif isinstance(module, RoutedAttention):
+            nn.init.normal_(module.out.weight, std=width * depth)
+        elif isinstance(module, FeedForward):
+            nn.init.normal_(module.up.weight, std=width * 2**-0.5)
+            nn.init.normal_(module.down.weight, std=width * depth)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
 
 
 def build_embedders(config: SkillNetConfig, registry: Registry) -> nn.ModuleDict:

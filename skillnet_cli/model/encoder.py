@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from skillnet_cli.model.attention import AttentionPlan, attend
+from skillnet_cli.model.attention import AttentionPlan, attend, order_by_length
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,12 @@ class Routes:
     counts: tuple[int, ...] = ()
     order: Int[Tensor, " T"] | None = None
     inverse: Int[Tensor, " T"] | None = None
+
+    def reordered(self, order: Int[Tensor, " T"], inverse: Int[Tensor, " T"]) -> Routes:
+        """The same routes when the tokens are put in another order, whose inverse is ``inverse``."""
+        if self.order is None or self.inverse is None:
+            return self
+        return Routes(self.skills, self.counts, inverse[self.order], self.inverse[order])
 
 
 class SkillProjection(nn.Linear):
@@ -104,8 +110,14 @@ class Encoder(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "T hidden"], lengths: Int[Tensor, " items"], routes: Routes
     ) -> Float[Tensor, "T hidden"]:
-        """Encode packed sequences of the given lengths; a sequence attends to itself only."""
-        plan = AttentionPlan(lengths)
+        """Encode packed sequences of the given lengths; a sequence attends to itself only.
+
+        On the way, sequences of one length lie side by side, so that attention takes them together.
+        """
+        order = order_by_length(lengths)
+        inverse = order.argsort()
+        tokens, plan = tokens[order], AttentionPlan(lengths.sort().values)
+        routes = routes.reordered(order, inverse)
         for block in self.blocks:
             tokens = block(tokens, plan, routes)
-        return self.final_norm(tokens)
+        return self.final_norm(tokens)[inverse]

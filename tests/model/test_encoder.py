@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from skillnet_cli.model.attention import AttentionPlan, attend, padded_lengths
+from skillnet_cli.model.attention import AttentionPlan, attend, order_by_length
 from skillnet_cli.model.build import build_encoder
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.encoder import RoutedAttention
@@ -118,7 +118,17 @@ def test_a_sequence_does_not_depend_on_its_batch_mates(lengths: list[int]) -> No
         begin += length
 
 
-@given(st.integers(1, 20_000))
-def test_padding_is_little(length: int) -> None:
-    padded = int(padded_lengths(torch.tensor([length])))
-    assert length <= padded < length + max(8, length / 7)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12))
+def test_order_by_length_moves_whole_sequences(lengths: list[int]) -> None:
+    begins = [sum(lengths[:index]) for index in range(len(lengths))]
+    ordered = sorted(zip(lengths, begins, strict=True))
+    expected = [row for length, begin in ordered for row in range(begin, begin + length)]
+    assert order_by_length(torch.tensor(lengths)).tolist() == expected
+
+
+@pytest.mark.parametrize("length", [3, 40, 513])
+def test_bf16_attention_is_close_to_float32(length: int) -> None:
+    q, k, v = torch.randn(3, 4 * length, 2, 8, generator=torch.Generator().manual_seed(0)).unbind()
+    plan = AttentionPlan(torch.full((4,), length))
+    half = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), plan)
+    torch.testing.assert_close(half.float(), attend(q, k, v, plan), rtol=0, atol=0.02)
