@@ -13,7 +13,7 @@ from skillnet_cli.api import Modality, Task
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.data.writer import SetWriter
 from skillnet_cli.plugins import Plugin, Registry, build_registry
-from tests.toy import toy_modality
+from tests.integers import toy_modality
 
 MakeSet = Callable[..., PreparedSet]
 

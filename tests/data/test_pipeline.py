@@ -10,7 +10,7 @@ import torch
 
 from skillnet_cli.api import DamagedItem, Task
 from skillnet_cli.data.pipeline import TaskPipeline
-from tests.toy import ToyConfig, ToyReader
+from tests.integers import ToyConfig, ToyReader
 
 TASK = Task("find", (("words",), ("blob",)), "contrastive", "label")
 SAMPLE = {"id": "one", "words": ["3", "4 4", "5 5 5", "6 6 6 6"], "blob": b"7 8", "label": "x"}

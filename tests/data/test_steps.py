@@ -15,7 +15,7 @@ from skillnet_cli.data.sampler import Stream
 from skillnet_cli.data.schedule import TaskOrder
 from skillnet_cli.data.steps import PATIENCE, StepDataset
 from tests.data.conftest import MakeSet
-from tests.toy import ToyConfig, ToyReader
+from tests.integers import ToyConfig, ToyReader
 
 BATCH = 12
 

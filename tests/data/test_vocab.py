@@ -12,7 +12,7 @@ from skillnet_cli.api import UserError
 from skillnet_cli.data.vocab import prepare_vocab
 from skillnet_cli.plugins import Plugin, Registry, build_registry
 from tests.data.conftest import MakeSet
-from tests.toy import toy_modality
+from tests.integers import toy_modality
 
 
 def test_texts_of_sets_and_files_are_read_in_order(make_set: MakeSet, tmp_path: Path, registry: Registry) -> None:

@@ -10,7 +10,7 @@ import torch
 from skillnet_cli.model import SkillNet
 from skillnet_cli.model.build import build_config, build_readers
 from skillnet_cli.objectives import TaskConfig
-from tests.toy import TASKS, toy_registry
+from tests.integers import TASKS, toy_registry
 
 SIZES = {"layers": 2, "hidden": 32, "heads": 4, "ffn": 64, "norm": "pre", "activation": "quick_gelu", "dropout": 0.0}
 

@@ -16,7 +16,7 @@ from skillnet_cli.model import SkillNet
 from skillnet_cli.model.build import build_readers
 from skillnet_cli.model.count import activated_parameters, activated_parts, parameters_by_part, part_of
 from skillnet_cli.model.folder import fingerprint, load_model, save_model
-from tests.toy import toy_registry
+from tests.integers import toy_registry
 
 
 def toy_batch(lengths: list[int], seed: int = 0) -> Batch:

@@ -16,7 +16,7 @@ from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.objectives.ctc import frames_needed
 from skillnet_cli.objectives.masked_tokens import corrupt
 from skillnet_cli.objectives.masked_units import span_mask
-from tests.toy import ToyConfig, ToyReader, ToyVocabulary
+from tests.integers import ToyConfig, ToyReader, ToyVocabulary
 
 RNG = np.random.default_rng
 

@@ -90,9 +90,9 @@ def toy_modality(skill: str) -> Modality:
     return Modality(
         skill=skill,
         suffixes=(f".{skill}",),
-        config="tests.toy:ToyConfig",
-        reader="tests.toy:ToyReader",
-        embedder="tests.toy:ToyEmbedder",
+        config="tests.integers:ToyConfig",
+        reader="tests.integers:ToyReader",
+        embedder="tests.integers:ToyEmbedder",
     )
 
 
