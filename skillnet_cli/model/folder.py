@@ -110,10 +110,11 @@ def _load_weights(folder: Path, config: SkillNetConfig, registry: Registry) -> S
 
 
 def fingerprint(folder: Path) -> str:
-    """A name for a model's exact weights and configuration: vectors of different fingerprints do not compare."""
+    """A name for a model's exact weights, configuration and assets: vectors of different fingerprints do not compare."""
     digest = hashlib.sha256()
-    for name in ("config.json", WEIGHTS):
-        with open(folder / name, "rb") as file:
+    assets = sorted(path for path in (folder / "assets").rglob("*") if path.is_file())
+    for path in (folder / "config.json", folder / WEIGHTS, *assets):
+        with open(path, "rb") as file:
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()[:16]

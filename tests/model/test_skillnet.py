@@ -148,8 +148,10 @@ def test_a_folder_without_model_is_named(tmp_path: Path) -> None:
         load_model(tmp_path, toy_registry())
 
 
-def test_the_fingerprint_tells_weights_apart(model: SkillNet, folder: Path) -> None:
+def test_the_fingerprint_tells_models_apart(model: SkillNet, folder: Path) -> None:
     before = fingerprint(folder)
+    (folder / "assets" / "alpha" / "toy.txt").write_text("another asset")
+    assert fingerprint(folder) != before
     with torch.no_grad():
         model.embedders["alpha"].table.weight[0, 0] += 1
     save_model(model, build_readers({"alpha": {}, "beta": {}, "gamma": {}}, toy_registry()), folder)
