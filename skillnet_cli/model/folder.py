@@ -110,7 +110,7 @@ def _load_weights(folder: Path, config: SkillNetConfig, registry: Registry) -> S
 
 
 def fingerprint(folder: Path) -> str:
-    """A name for a model's exact weights, configuration and assets: vectors of different fingerprints do not compare."""
+    """A name for a model's exact weights, configuration and assets: vectors of other fingerprints do not compare."""
     digest = hashlib.sha256()
     assets = sorted(path for path in (folder / "assets").rglob("*") if path.is_file())
     for path in (folder / "config.json", folder / WEIGHTS, *assets):
