@@ -96,8 +96,7 @@ def _choose(key: str, choices: Mapping[str, Any], name: str) -> Any:
 def _initialise(encoder: Encoder, config: SkillNetConfig) -> None:
     """Weights normal around 0 with CLIP's deviations (Radford et al. 2021), which go by the width; biases zero.
 
-    Narrow models need the larger weights: with a fixed 0.02 all sequences' [CLS] start almost equal, and a
-    contrastive task may not find its way out.
+    In narrow models a fixed 0.02 adds so little to the residual stream that all sequences' [CLS] start almost equal.
     """
     width = config.hidden**-0.5
     depth = (2 * config.layers) ** -0.5
