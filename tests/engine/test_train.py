@@ -20,8 +20,8 @@ from skillnet_cli.engine.reading import step_dataset
 from skillnet_cli.engine.training import begin, build_model
 from skillnet_cli.engine.update import Updater
 from skillnet_cli.evaluation.result import read_results
-from skillnet_cli.model.count import activated_parts, part_of
 from skillnet_cli.model.folder import load_model
+from skillnet_cli.model.parts import activated_parts, part_of
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.recipe import load_recipe

@@ -14,8 +14,9 @@ from transformers import AutoModel
 from skillnet_cli.api import Batch, UserError
 from skillnet_cli.model import SkillNet
 from skillnet_cli.model.build import build_readers
-from skillnet_cli.model.count import activated_parameters, activated_parts, parameters_by_part, part_of
+from skillnet_cli.model.count import activated_parameters, parameters_by_part
 from skillnet_cli.model.folder import fingerprint, load_model, save_model
+from skillnet_cli.model.parts import activated_parts, part_of
 from tests.integers import toy_registry
 
 
@@ -74,7 +75,7 @@ def test_parts_cover_every_parameter_once(model: SkillNet) -> None:
     parts = parameters_by_part(model)
     assert sum(parts.values()) == sum(parameter.numel() for parameter in model.parameters())
     assert activated_parameters(model, "classify") == sum(
-        parts[part] for part in ("shared", "skill:alpha", "embedder:alpha", "head:classify")
+        parts[part] for part in ("shared", "skill:alpha", "embedder:alpha", "task:classify")
     )
     # per layer: 32 x 96 weights and 96 biases
     assert parts["skill:alpha"] == 2 * (32 * 96 + 96)

@@ -1,0 +1,38 @@
+"""The parts of a model, by the names of its parameters: what a task activates, what a file holds, what is frozen.
+
+A part is ``shared``, ``skill:X``, ``embedder:X`` or ``task:X``. A task's part is its head, and goes by the head's
+name: tasks that share a head (masked tokens of one vocabulary, say) share that part.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skillnet_cli.model.skillnet import SkillNet
+
+SHARED = "shared"
+
+
+def part_of(name: str) -> str:
+    """The part that the parameter ``name`` belongs to."""
+    path = name.split(".")
+    if path[0] == "embedders":
+        return f"embedder:{path[1]}"
+    if path[0] == "heads":
+        return f"task:{path[1]}"
+    if "skills" in path:
+        return f"skill:{path[path.index('skills') + 1]}"
+    return SHARED
+
+
+def activated_parts(model: SkillNet, task: str) -> tuple[str, ...]:
+    """The parts that a task uses: the shared one, and its skills, embedders and heads."""
+    skills = model.task(task).skills
+    heads = model.objectives[task].heads(model.config.hidden)
+    return (
+        SHARED,
+        *(f"skill:{skill}" for skill in skills),
+        *(f"embedder:{skill}" for skill in skills),
+        *(f"task:{head}" for head in heads),
+    )
