@@ -48,7 +48,7 @@ class FailedJob(Exception):
 class Modality:
     """How one skill's inputs are read, augmented, embedded and shown.
 
-    ``config``, ``reader``, ``embedder``, ``augment`` and ``preview`` are ``"module:attribute"`` strings:
+    ``config``, ``reader``, ``embedder``, ``augment``, ``preview`` and ``init`` are ``"module:attribute"`` strings:
 
     * ``config``: a pydantic model, the keys of ``[model.embedders.SKILL]``;
     * ``reader``: a class that follows :class:`Reader`;
@@ -56,6 +56,9 @@ class Modality:
       ``(tokens (sum of lengths, hidden), lengths (items,))`` with the item's ``[CLS]`` first;
     * ``augment``: ``(features, rng) -> features``, in training only;
     * ``preview``: ``(source) -> str``, an HTML fragment for galleries;
+    * ``init``: ``(config, embedder) -> Donor``: how the ``config.json`` of a pretrained model, as a mapping, and the
+      skill's own configuration say which of that model's tensors start which of ours (``[init]`` of a recipe);
+      raises :class:`UserError` for a model that it cannot read. Must not import torch;
     * ``vocabularies``: for ``skillnet prepare vocab``, a builder for each kind of vocabulary:
       ``(texts: Iterable[str], size: int, out: Path) -> None``.
     """
@@ -67,7 +70,38 @@ class Modality:
     embedder: str
     augment: str | None = None
     preview: str | None = None
+    init: str | None = None
     vocabularies: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fill:
+    """One parameter of ours and the tensors of a pretrained model that start it.
+
+    ``to`` is ``embedder.NAME`` for the skill's embedder, else the name of a parameter of the model without the skill
+    in it: ``encoder.blocks.0.attention.weight`` is the skill's fused query, key and value projection, and
+    ``encoder.blocks.0.attention.out.weight`` a shared one. Several ``sources`` are put one below the other. ``fit``
+    is a ``"module:attribute"`` ``(tensor, wanted shape) -> tensor`` for a tensor that comes in another shape; it raises
+    :class:`UserError` where it cannot be fitted.
+    """
+
+    to: str
+    sources: tuple[str, ...]
+    fit: str | None = None
+
+
+@dataclass(frozen=True)
+class Donor:
+    """What a pretrained model can start, read from its ``config.json`` by a plugin.
+
+    ``encoder`` holds the keys of ``[model]`` that the donor's Transformer has (``layers``, ``hidden``, ``heads``,
+    ``ffn``, ``norm``, ``activation``): the recipe's must be the same; it is empty where only the embedder is filled.
+    ``prefixes`` are what may stand before all the names in the donor's files.
+    """
+
+    fills: tuple[Fill, ...]
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+    prefixes: tuple[str, ...] = ("",)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,11 @@ class StageFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def init(self) -> Path:
+        """Which tensors came from which pretrained model; exists where the recipe's ``[init]`` was used."""
+        return self.path / "init.json"
+
+    @property
     def checkpoints(self) -> Path:
         """The training's states to go on from."""
         return self.path / "checkpoints"

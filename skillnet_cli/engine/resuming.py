@@ -17,7 +17,8 @@ def trained_by(recipe: Recipe, stage: str) -> dict[str, Any]:
     """The parts of a recipe that decide what a stage learns."""
     document = recipe.model_dump(mode="json", exclude_none=True)
     settings = {key: value for key, value in document[stage].items() if key not in FREE}
-    return {"seed": document["seed"], "model": document["model"], stage: settings}
+    started = {"init": document["init"]} if recipe.init else {}
+    return {"seed": document["seed"], "model": document["model"], **started, stage: settings}
 
 
 def check_same(recipe: Recipe, stage: str, saved: Mapping[str, Any], folder: Path) -> None:

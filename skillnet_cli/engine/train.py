@@ -15,6 +15,7 @@ from skillnet_cli.engine import checkpoints
 from skillnet_cli.engine.checks import check_plan
 from skillnet_cli.engine.distribution import Ranks, process_group
 from skillnet_cli.engine.folders import RunFolder
+from skillnet_cli.engine.initialising import start_from_pretrained
 from skillnet_cli.engine.measuring import gathered, measure
 from skillnet_cli.engine.plan import StagePlan, plan_stage
 from skillnet_cli.engine.reading import deaths_told, step_dataset, steps
@@ -62,6 +63,8 @@ def _start(
     start = None if checkpoint else origin(plan, folder)
     model, fresh = build_model(plan, start, registry)
     say(ranks, start_lines(plan, model, ranks, checkpoint.folder if checkpoint else start, fresh))
+    if plan.recipe.init and not checkpoint and not start:
+        say(ranks, start_from_pretrained(plan, model, folder.stage(plan.name), ranks, registry))
     updater = begin(plan, model, ranks)
     if checkpoint:
         go_on(updater, checkpoint)

@@ -18,6 +18,8 @@ from skillnet_cli.objectives import Objective, TaskConfig
 from skillnet_cli.plugins import Registry, resolve
 
 INIT_STD = 0.02
+NORM_EPS = {"pre": 1e-5, "post": 1e-12}
+"""What layer norms add to the variance: CLIP's where they stand in front, BERT's where they stand behind."""
 
 
 def build_readers(
@@ -56,13 +58,20 @@ def build_config(
     Args:
         sizes: ``layers``, ``hidden``, ``heads``, ``ffn``, ``norm``, ``activation``, ``dropout``.
     """
+    return config_of(sizes, {skill: reader.config for skill, reader in readers.items()}, tasks, registry)
+
+
+def config_of(
+    sizes: Mapping[str, Any], embedders: Mapping[str, Any], tasks: Iterable[TaskConfig], registry: Registry
+) -> SkillNetConfig:
+    """As :func:`build_config`, from each skill's complete configuration instead of its reader."""
     skills = {
         skill: {
             "plugin": registry.modalities[skill].plugin.distribution,
             "version": registry.modalities[skill].plugin.version,
-            "embedder": reader.config.model_dump(mode="json"),
+            "embedder": embedder.model_dump(mode="json"),
         }
-        for skill, reader in readers.items()
+        for skill, embedder in embedders.items()
     }
     return SkillNetConfig(**sizes, skills=skills, tasks={task.name: task_fields(task) for task in tasks})
 
@@ -110,6 +119,8 @@ def _initialise(encoder: Encoder, config: SkillNetConfig) -> None:
             nn.init.normal_(module.down.weight, std=width * depth)
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
+        if isinstance(module, nn.LayerNorm):
+            module.eps = NORM_EPS[config.norm]
 
 
 def build_embedders(config: SkillNetConfig, registry: Registry) -> nn.ModuleDict:

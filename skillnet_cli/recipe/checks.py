@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from skillnet_cli.api import Task, UserError
+from pydantic import BaseModel, ValidationError
+
+from skillnet_cli.api import Donor, Task, UserError
 from skillnet_cli.plugins import Registry, resolve
+from skillnet_cli.recipe.donors import (
+    both_start_shared,
+    local_folder,
+    misfits,
+    read_donor,
+    reads_pretrained,
+    starts_shared,
+)
 from skillnet_cli.recipe.mistakes import Mistake, check_section
+from skillnet_cli.recipe.schema import InitSection, ModelSection
 
 STAGES = ("pretrain", "finetune")
+SchemaT = TypeVar("SchemaT", bound=BaseModel)
 
 
 def check_plugins(document: Mapping[str, Any], registry: Registry) -> list[Mistake]:
-    """Every task, skill, data set and embedder table of a recipe that the plugins object to.
+    """Every task, skill, data set, embedder table and pretrained model of a recipe that the plugins object to.
 
     The document may be wrong in every other way too: what is not a table is passed over here.
     """
-    return [*_check_tasks(document, registry), *_check_embedders(document, registry)]
+    return [
+        *_check_tasks(document, registry),
+        *_check_embedders(document, registry),
+        *_check_inits(document, registry),
+    ]
 
 
 def needed_skills(document: Mapping[str, Any], registry: Registry) -> tuple[str, ...]:
@@ -58,6 +74,48 @@ def _check_embedders(document: Mapping[str, Any], registry: Registry) -> Iterato
                 yield Mistake(path, str(error))
         else:
             yield from check_section(schema, tables.get(skill, {}), path)
+
+
+def _check_inits(document: Mapping[str, Any], registry: Registry) -> Iterator[Mistake]:
+    """Pretrained models that are not there or do not fit; a hub's are looked at once they have been fetched."""
+    model = _valid(ModelSection, _table(document, "model"))
+    sharing: list[str] = []
+    for skill, written in _table(document, "init").items():
+        section = _valid(InitSection, written)
+        if section is None or model is None:
+            continue
+        try:
+            donor = _local_donor(document, skill, section, registry)
+        except UserError as error:
+            yield Mistake(("init", skill), str(error))
+            continue
+        if donor is not None:
+            yield from (Mistake(("init", skill), text) for text in misfits(donor, vars(model), section.shared))
+            if starts_shared(donor, section.shared):
+                sharing.append(skill)
+    yield from (Mistake(("init", skill), both_start_shared(sharing[0])) for skill in sharing[1:])
+
+
+def _local_donor(document: Mapping[str, Any], skill: str, section: InitSection, registry: Registry) -> Donor | None:
+    """What the folder that a skill starts from can start; None for a hub's, and where the skill's own keys are wrong.
+
+    Raises:
+        UserError: the recipe does not use the skill, or there is nothing that its plugin can read.
+    """
+    if skill not in needed_skills(document, registry):
+        raise UserError("no task of the recipe uses this skill")
+    reads_pretrained(skill, registry)
+    folder = local_folder(section.source)
+    embedder = _valid(resolve(registry.modality(skill).config), _embedders(document).get(skill, {}))
+    return read_donor(folder, skill, embedder, registry) if folder and embedder else None
+
+
+def _valid(schema: type[SchemaT], values: Any) -> SchemaT | None:
+    """The section, or None where it is wrong: that has its own mistakes."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError:
+        return None
 
 
 def _known_tasks(document: Mapping[str, Any], registry: Registry) -> Iterator[tuple[str, Any, Task]]:

@@ -14,6 +14,7 @@ from pydantic import (
     PositiveInt,
     field_serializer,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -47,6 +48,26 @@ class ModelSection(Section):
         if hidden and hidden % heads:
             raise ValueError(f"must divide hidden = {hidden}, and {heads} does not")
         return heads
+
+
+class InitSection(Section):
+    """A pretrained model that starts a skill: a folder, or a hub's ``ORGANISATION/MODEL[@REVISION]``.
+
+    Written ``SKILL = "…"``, or ``SKILL = { from = "…", shared = false }`` to leave the parts that all skills share
+    as they are.
+    """
+
+    source: str = Field(alias="from", min_length=1)
+    shared: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _source_alone(cls, value: Any) -> Any:
+        return {"from": value} if isinstance(value, str) else value
+
+    @model_serializer
+    def _as_written(self) -> Any:
+        return self.source if self.shared else {"from": self.source, "shared": False}
 
 
 class OptimizerSection(Section):
@@ -128,11 +149,12 @@ class FinetuneStage(Stage):
 
 
 class Recipe(Section):
-    """A model, and the one or two stages that train it."""
+    """A model, what starts its parameters, and the one or two stages that train it."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$")
     seed: NonNegativeInt = 1
     model: ModelSection = ModelSection()
+    init: dict[str, InitSection] = Field(default_factory=dict)
     train: TrainSection = TrainSection()
     pretrain: Stage | None = None
     finetune: FinetuneStage | None = None

@@ -19,14 +19,14 @@ def init_parameter(*shape: int) -> nn.Parameter:
 
 
 def normalise(
-    pixels: UInt8[Tensor, "items pieces 3 inner"], mean: tuple[float, ...], std: tuple[float, ...]
+    pixels: UInt8[Tensor, "items pieces 3 inner"], mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype
 ) -> Float[Tensor, "items pieces 3 inner"]:
-    """Bytes to numbers around 0: (value / 255 − mean) / std for each of the three channels.
+    """Bytes to numbers of ``dtype`` around 0: (value / 255 − mean) / std for each of the three channels.
 
     No buffers, which a model that is built without storage and then loaded would have to fill again.
     """
-    channels = torch.tensor([mean, std], device=pixels.device)[..., None]  # 2 3 1
-    return (pixels.float() - 255 * channels[0]) / (255 * channels[1])
+    channels = torch.tensor([mean, std], dtype=dtype, device=pixels.device)[..., None]  # 2 3 1
+    return (pixels.to(dtype) - 255 * channels[0]) / (255 * channels[1])
 
 
 class PatchEmbedder(nn.Module):
@@ -57,5 +57,5 @@ class PatchEmbedder(nn.Module):
         n, p = self.config.side, self.config.patch
         cut = pixels.unflatten(-1, (n, p)).unflatten(-3, (n, p))  # B C n p n p
         cut = cut.permute(0, 2, 4, 1, 3, 5).reshape(len(pixels), n * n, 3, p * p)  # B P C pp
-        normal = normalise(cut, self.config.mean, self.config.std).flatten(2)
+        normal = normalise(cut, self.config.mean, self.config.std, self.projection.dtype).flatten(2)
         return F.linear(normal, self.projection.flatten(1))

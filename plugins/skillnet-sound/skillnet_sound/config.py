@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from skillnet_sound.frames import KERNELS, SAMPLE_RATE, STRIDES, frame_count, shortest
@@ -18,6 +20,10 @@ class SoundConfig(BaseModel):
     """The width of the seven convolutions."""
     kernels: tuple[PositiveInt, ...] = Field(default=KERNELS, min_length=1)
     strides: tuple[PositiveInt, ...] = Field(default=STRIDES, min_length=1)
+    conv_norm: Literal["layer", "group"] = "layer"
+    """``"layer"`` normalises every frame. ``"group"`` normalises every channel of the first convolution over a whole
+    recording: only to start from wav2vec 2.0 models that do."""
+    conv_bias: bool = True
     max_seconds: float = Field(default=20.0, gt=0)
     """Longer recordings are cut off in training, and read in windows for transcripts."""
     max_positions: PositiveInt = 1_000

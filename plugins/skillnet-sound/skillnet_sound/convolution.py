@@ -1,4 +1,4 @@
-"""The seven convolutions of wav2vec (paper §3.3), each with a layer norm of every frame and gelu.
+"""The seven convolutions of wav2vec (paper §3.3), each with gelu and by default a layer norm of every frame.
 
 They run over packed samples: the waveforms of a batch one after another, each from a multiple of the frames' distance
 on. So padding costs next to nothing, and the taps of a convolution are views, not copies.
@@ -24,9 +24,9 @@ class WaveConvolution(nn.Module):
         super().__init__()
         self.config = config
         widths = [1] + [config.channels] * len(config.kernels)
-        self.layers = nn.Sequential(
-            *map(StridedConvolution, widths, widths[1:], config.kernels, config.strides),
-        )
+        norms = NORMS[config.conv_norm](config)
+        shapes = zip(widths, widths[1:], config.kernels, config.strides, norms, strict=False)
+        self.layers = nn.ModuleList(StridedConvolution(*shape, bias=config.conv_bias) for shape in shapes)
 
     def forward(
         self, samples: Float[Tensor, "items longest"], lengths: Int[Tensor, " items"]
@@ -36,28 +36,82 @@ class WaveConvolution(nn.Module):
         No frame reaches into padding or another item, so an item does not depend on its batch mates.
         """
         counts = frame_count(lengths, self.config.kernels, self.config.strides)
-        packed, own = pack(samples, lengths, counts, math.prod(self.config.strides))
-        return self.layers(packed)[own], counts
+        hop = math.prod(self.config.strides)
+        frames, own = pack(samples, lengths, counts, hop)
+        items = Items(lengths, hop, self.config.kernels[0], self.config.strides[0])
+        for layer in self.layers:
+            frames = layer(frames, items)
+        return frames[own], counts
+
+
+class Items:
+    """Where the items of a batch lie in the frames of the first convolution; asked for by a norm over time alone."""
+
+    def __init__(self, lengths: Int[Tensor, " items"], hop: int, kernel: int, stride: int) -> None:
+        self._rows = (lengths + hop - 1) // hop * (hop // stride)
+        self._frames = frame_count(lengths, (kernel,), (stride,))
+
+    def spans(self) -> list[tuple[int, int]]:
+        """(rows, frames) of each item: the rows that it has, and how many of them are frames of its own samples."""
+        return list(zip(self._rows.tolist(), self._frames.tolist(), strict=True))
+
+
+class FrameNorm(nn.LayerNorm):
+    """Layer norm of every frame (wav2vec 2.0's ``feat_extract_norm="layer"``)."""
+
+    def forward(self, frames: Float[Tensor, "frames channels"], items: Items) -> Float[Tensor, "frames channels"]:
+        return super().forward(frames)
+
+
+class TimeNorm(nn.Module):
+    """Every channel normalised over an item's own frames (``"group"``: a group norm of as many groups as channels)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, frames: Float[Tensor, "frames channels"], items: Items) -> Float[Tensor, "frames channels"]:
+        spans = items.spans()
+        pieces = frames.split([rows for rows, _ in spans])
+        return torch.cat([self._normed(piece, own) for piece, (_, own) in zip(pieces, spans, strict=True)])
+
+    def _normed(self, piece: Tensor, own: int) -> Tensor:
+        variance, mean = torch.var_mean(piece[:own], dim=0, correction=0)
+        return (piece - mean) * (variance + 1e-5).rsqrt() * self.weight + self.bias
+
+
+class NoNorm(nn.Module):
+    """What stands behind the later convolutions of a ``"group"`` model."""
+
+    def forward(self, frames: Float[Tensor, "frames channels"], items: Items) -> Float[Tensor, "frames channels"]:
+        return frames
+
+
+NORMS = {
+    "layer": lambda config: [FrameNorm(config.channels) for _ in config.kernels],
+    "group": lambda config: [TimeNorm(config.channels), *(NoNorm() for _ in config.kernels[1:])],
+}
 
 
 class StridedConvolution(nn.Module):
-    """One convolution without padding, the norm and gelu. ``weight`` and ``bias`` are laid out as nn.Conv1d's.
+    """One convolution without padding, its norm and gelu. ``weight`` and ``bias`` are laid out as nn.Conv1d's.
 
     ``F.conv1d`` wants time last and the norm wants channels last; with channels last throughout, a stride's worth of
     taps is one matrix product over a view of the frames.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, norm: nn.Module, bias: bool) -> None:
         super().__init__()
         self.stride = stride
         self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.norm = nn.LayerNorm(outputs)
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.norm = norm
         nn.init.kaiming_normal_(self.weight)
 
-    def forward(self, frames: Float[Tensor, "time inputs"]) -> Float[Tensor, "frames outputs"]:
+    def forward(self, frames: Float[Tensor, "time inputs"], items: Items) -> Float[Tensor, "frames outputs"]:
         """Of ``time`` / stride frames: the last ones see the first ``frames`` again, as if these followed."""
-        return F.gelu(self.norm(self._convolved(frames)))
+        return F.gelu(self.norm(self._convolved(frames), items))
 
     def _convolved(self, frames: Tensor) -> Tensor:
         rows = frames.reshape(-1, self.stride * frames.shape[1])

@@ -47,5 +47,5 @@ class TubeEmbedder(nn.Module):
         (time, down, across), (t, h, w) = self.config.grid, self.config.tube
         cut = frames.unflatten(-1, (across, w)).unflatten(-3, (down, h)).unflatten(1, (time, t))  # B T t C H h W w
         cut = cut.permute(0, 1, 4, 6, 3, 2, 5, 7).reshape(len(frames), time * down * across, 3, t * h * w)
-        normal = normalise(cut, self.config.mean, self.config.std).flatten(2)  # B THW Cthw
+        normal = normalise(cut, self.config.mean, self.config.std, self.projection.dtype).flatten(2)  # B THW Cthw
         return F.linear(normal, self.projection.flatten(1), self.bias)

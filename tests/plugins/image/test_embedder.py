@@ -81,7 +81,7 @@ def test_normalising_survives_building_without_storage() -> None:
 def test_normalise_is_the_definition() -> None:
     pixels = pictures(2, 8).flatten(2)[:, None]  # (items, pieces, 3, pixels)
     expected = floats(pictures(2, 8)).flatten(2)[:, None]
-    torch.testing.assert_close(normalise(pixels, CLIP_MEAN, CLIP_STD), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(normalise(pixels, CLIP_MEAN, CLIP_STD, torch.float32), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_runs_in_bfloat16() -> None:

@@ -1,0 +1,83 @@
+"""CLIP's vision Transformer as the start of the skill image (Radford et al. 2021; paper, appendix)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from skillnet_cli.api import Donor, Fill, UserError
+from skillnet_image.config import ImageConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DEFAULTS = {
+    "num_hidden_layers": 12,
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "quick_gelu",
+    "patch_size": 32,
+}
+"""What transformers' CLIPVisionConfig means where a config.json leaves a key out."""
+
+
+def donor(config: Mapping[str, Any], embedder: ImageConfig) -> Donor:
+    """What a saved ``CLIPVisionModel``, or the vision part of a ``CLIPModel``, can start: all of it.
+
+    Raises:
+        UserError: it is no CLIP, or its patches are of another size.
+    """
+    kind = config.get("model_type")
+    if kind not in ("clip", "clip_vision_model"):
+        raise UserError(f"the skill image starts from a CLIP, not from a model of type '{kind}'")
+    vision = DEFAULTS | dict(config.get("vision_config", {}) if kind == "clip" else config)
+    if vision["patch_size"] != embedder.patch:
+        raise UserError(f"has patches of {vision['patch_size']} pixels, model.embedders.image.patch = {embedder.patch}")
+    encoder = {
+        "layers": vision["num_hidden_layers"],
+        "hidden": vision["hidden_size"],
+        "heads": vision["num_attention_heads"],
+        "ffn": vision["intermediate_size"],
+        "norm": "pre",
+        "activation": vision["hidden_act"],
+    }
+    return Donor(tuple(_fills(encoder["layers"])), encoder, prefixes=("vision_model.", "", "clip.vision_model."))
+
+
+def _fills(layers: int) -> Iterator[Fill]:
+    yield Fill("embedder.cls", ("embeddings.class_embedding",))
+    yield Fill("embedder.projection", ("embeddings.patch_embedding.weight",))
+    table = ("embeddings.position_embedding.weight",)
+    yield Fill("embedder.positions", table, fit="skillnet_image.clip:resize_positions")
+    for kind in ("weight", "bias"):
+        yield Fill(f"embedder.norm.{kind}", (f"pre_layrnorm.{kind}",))
+        yield Fill(f"encoder.final_norm.{kind}", (f"post_layernorm.{kind}",))
+        for number in range(layers):
+            yield from _layer(f"encoder.blocks.{number}", f"encoder.layers.{number}", kind)
+
+
+def _layer(ours: str, theirs: str, kind: str) -> Iterator[Fill]:
+    yield Fill(f"{ours}.attention.{kind}", tuple(f"{theirs}.self_attn.{x}_proj.{kind}" for x in "qkv"))
+    yield Fill(f"{ours}.attention.out.{kind}", (f"{theirs}.self_attn.out_proj.{kind}",))
+    yield Fill(f"{ours}.attention_norm.{kind}", (f"{theirs}.layer_norm1.{kind}",))
+    yield Fill(f"{ours}.ffn_norm.{kind}", (f"{theirs}.layer_norm2.{kind}",))
+    yield Fill(f"{ours}.feed_forward.up.{kind}", (f"{theirs}.mlp.fc1.{kind}",))
+    yield Fill(f"{ours}.feed_forward.down.{kind}", (f"{theirs}.mlp.fc2.{kind}",))
+
+
+def resize_positions(table: Tensor, wanted: tuple[int, ...]) -> Tensor:
+    """Positions for another number of patches: the square of them resized bicubically, ``[CLS]`` as it is.
+
+    Raises:
+        UserError: the widths differ.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    width, old, new = wanted[1], round((len(table) - 1) ** 0.5), round((wanted[0] - 1) ** 0.5)
+    if table.shape[1] != width or old * old != len(table) - 1:
+        raise UserError(f"its positions have shape {tuple(table.shape)}, the model's {wanted}")
+    square = table[1:].float().T.reshape(1, width, old, old)
+    resized = F.interpolate(square, size=(new, new), mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([table[:1].float(), resized.flatten(2)[0].T])

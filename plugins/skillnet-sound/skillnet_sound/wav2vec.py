@@ -1,0 +1,57 @@
+"""The convolutions of wav2vec 2.0 as the start of the skill sound (Baevski et al. 2020; paper §3.3, Sound)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from skillnet_cli.api import Donor, Fill, UserError
+from skillnet_sound.config import SoundConfig
+from skillnet_sound.frames import KERNELS, STRIDES
+
+
+def donor(config: Mapping[str, Any], embedder: SoundConfig) -> Donor:
+    """What a saved ``Wav2Vec2Model``, with or without a head, can start: the convolutions, not its Transformer.
+
+    Raises:
+        UserError: it is no wav2vec 2.0, or its convolutions are not those of ``[model.embedders.sound]``.
+    """
+    kind = config.get("model_type")
+    if kind != "wav2vec2":
+        raise UserError(f"the skill sound starts from a wav2vec 2.0, not from a model of type '{kind}'")
+    kernels = tuple(config.get("conv_kernel", KERNELS))
+    theirs = {
+        "kernels": kernels,
+        "strides": tuple(config.get("conv_stride", STRIDES)),
+        "channels": tuple(config.get("conv_dim", (512,) * len(kernels))),
+        "conv_norm": config.get("feat_extract_norm", "group"),
+        "conv_bias": config.get("conv_bias", False),
+    }
+    ours = {key: getattr(embedder, key) for key in theirs} | {"channels": (embedder.channels,) * len(embedder.kernels)}
+    for key, wanted in theirs.items():
+        if ours[key] != wanted:
+            raise UserError(
+                f"needs model.embedders.sound.{key} = {_said(wanted)}, and the recipe has {_said(ours[key])}"
+            )
+    return Donor(tuple(_fills(embedder)), prefixes=("wav2vec2.", ""))
+
+
+def _said(value: Any) -> str:
+    """A value as TOML has it."""
+    return (
+        str(list(value))
+        if isinstance(value, tuple)
+        else repr(value).lower()
+        if isinstance(value, bool)
+        else repr(value)
+    )
+
+
+def _fills(embedder: SoundConfig) -> Iterator[Fill]:
+    for number in range(len(embedder.kernels)):
+        ours, theirs = f"embedder.convolution.layers.{number}", f"feature_extractor.conv_layers.{number}"
+        yield Fill(f"{ours}.weight", (f"{theirs}.conv.weight",))
+        if embedder.conv_bias:
+            yield Fill(f"{ours}.bias", (f"{theirs}.conv.bias",))
+        if embedder.conv_norm == "layer" or number == 0:
+            yield from (Fill(f"{ours}.norm.{kind}", (f"{theirs}.layer_norm.{kind}",)) for kind in ("weight", "bias"))

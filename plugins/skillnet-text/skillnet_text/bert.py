@@ -1,0 +1,73 @@
+"""BERT as the start of the skill text (Devlin et al. 2018; paper §3.3, Text)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from skillnet_cli.api import Donor, Fill, UserError
+from skillnet_text.config import TextConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DEFAULTS = {
+    "num_hidden_layers": 12,
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+}
+"""What transformers' BertConfig means where a config.json leaves a key out."""
+
+
+def donor(config: Mapping[str, Any], embedder: TextConfig) -> Donor:
+    """What a saved ``BertModel``, with or without a head, can start: all but its pooler and head.
+
+    Raises:
+        UserError: it is no BERT, or one that marks positions in another way.
+    """
+    kind = config.get("model_type")
+    if kind != "bert":
+        raise UserError(f"the skill text starts from a BERT, not from a model of type '{kind}'")
+    positions = config.get("position_embedding_type", "absolute")
+    if positions != "absolute":
+        raise UserError(f"has positions of type '{positions}', the skill text has absolute ones")
+    facts = DEFAULTS | dict(config)
+    encoder = {
+        "layers": facts["num_hidden_layers"],
+        "hidden": facts["hidden_size"],
+        "heads": facts["num_attention_heads"],
+        "ffn": facts["intermediate_size"],
+        "norm": "post",
+        "activation": facts["hidden_act"],
+    }
+    return Donor(tuple(_fills(encoder["layers"])), encoder, prefixes=("bert.", ""))
+
+
+def _fills(layers: int) -> Iterator[Fill]:
+    first_rows = "skillnet_text.bert:first_rows"
+    yield Fill("embedder.tokens.weight", ("embeddings.word_embeddings.weight",))
+    yield Fill("embedder.positions.weight", ("embeddings.position_embeddings.weight",), fit=first_rows)
+    yield Fill("embedder.segments.weight", ("embeddings.token_type_embeddings.weight",), fit=first_rows)
+    for kind in ("weight", "bias"):
+        yield Fill(f"embedder.norm.{kind}", (f"embeddings.LayerNorm.{kind}",))
+        for number in range(layers):
+            yield from _layer(f"encoder.blocks.{number}", f"encoder.layer.{number}", kind)
+
+
+def _layer(ours: str, theirs: str, kind: str) -> Iterator[Fill]:
+    qkv = tuple(f"{theirs}.attention.self.{name}.{kind}" for name in ("query", "key", "value"))
+    yield Fill(f"{ours}.attention.{kind}", qkv)
+    yield Fill(f"{ours}.attention.out.{kind}", (f"{theirs}.attention.output.dense.{kind}",))
+    yield Fill(f"{ours}.attention_norm.{kind}", (f"{theirs}.attention.output.LayerNorm.{kind}",))
+    yield Fill(f"{ours}.ffn_norm.{kind}", (f"{theirs}.output.LayerNorm.{kind}",))
+    yield Fill(f"{ours}.feed_forward.up.{kind}", (f"{theirs}.intermediate.dense.{kind}",))
+    yield Fill(f"{ours}.feed_forward.down.{kind}", (f"{theirs}.output.dense.{kind}",))
+
+
+def first_rows(table: Tensor, wanted: tuple[int, ...]) -> Tensor:
+    """The rows that a model of fewer positions needs. Raises UserError where there are too few, or of another width."""
+    if table.shape[1] != wanted[1] or len(table) < wanted[0]:
+        raise UserError(f"a table of shape {tuple(table.shape)} cannot fill one of {wanted}: lower max_length")
+    return table[: wanted[0]]
