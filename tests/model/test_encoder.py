@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from skillnet_cli.model.attention import AttentionPlan, attend, order_by_length
-from skillnet_cli.model.build import build_encoder
+from skillnet_cli.model.build import NORM_EPS, build_encoder
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.encoder import RoutedAttention
 from skillnet_cli.model.sequences import Segment, join
@@ -91,7 +91,9 @@ def test_packed_encoder_equals_torchs_padded_one(norm: str, lengths: list[int]) 
     x = nn.utils.rnn.pad_sequence(items, batch_first=True)
     padding = torch.arange(x.shape[1]) >= torch.tensor(lengths)[:, None]
     for block in encoder.blocks:
-        layer = nn.TransformerEncoderLayer(32, 4, 64, 0.0, "gelu", batch_first=True, norm_first=norm == "pre").double()
+        layer = nn.TransformerEncoderLayer(
+            32, 4, 64, 0.0, "gelu", NORM_EPS[norm], batch_first=True, norm_first=norm == "pre"
+        ).double()
         layer.self_attn.in_proj_weight.data = block.attention.skills["alpha"].weight.data
         layer.self_attn.in_proj_bias.data = block.attention.skills["alpha"].bias.data
         layer.self_attn.out_proj.load_state_dict(block.attention.out.state_dict())

@@ -9,12 +9,13 @@ API_VERSION = 1
 
 @hookimpl
 def skillnet_modalities() -> list[Modality]:
-    def modality(skill: str, reader: str, embedder: str) -> Modality:
-        return Modality(skill, (f".{skill}",), "toy_config:ToyConfig", f"toy_parts:{reader}", f"toy_parts:{embedder}")
+    def modality(skill: str, reader: str, embedder: str, init: str | None = None) -> Modality:
+        parts = ("toy_config:ToyConfig", f"toy_parts:{reader}", f"toy_parts:{embedder}")
+        return Modality(skill, (f".{skill}",), *parts, init=init)
 
     return [
-        modality("letters", "LetterReader", "LetterEmbedder"),
-        modality("marks", "LetterReader", "LetterEmbedder"),
+        modality("letters", "LetterReader", "LetterEmbedder", "toy_config:donor"),
+        modality("marks", "LetterReader", "LetterEmbedder", "toy_config:donor"),
         modality("waves", "WaveReader", "WaveEmbedder"),
     ]
 

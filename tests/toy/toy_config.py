@@ -1,8 +1,13 @@
-"""What ``[model.embedders.SKILL]`` may say for the toy skills."""
+"""What ``[model.embedders.SKILL]`` may say for the toy skills, and what a toy of others can start of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, PositiveInt
+
+from skillnet_cli.api import Donor, Fill, UserError
 
 
 class ToyConfig(BaseModel):
@@ -12,3 +17,18 @@ class ToyConfig(BaseModel):
 
     longest: PositiveInt = 64
     letters: PositiveInt = 8
+
+
+def donor(config: Mapping[str, Any], embedder: ToyConfig) -> Donor:
+    """A table, the first layer's projections in three, and its output projection."""
+    if config.get("model_type") != "toy":
+        raise UserError(f"starts from a toy, not from a model of type '{config.get('model_type')}'")
+    return Donor(
+        fills=(
+            Fill("embedder.tokens.weight", ("table",)),
+            Fill("encoder.blocks.0.attention.weight", ("q", "k", "v")),
+            Fill("encoder.blocks.0.attention.out.weight", ("out",)),
+        ),
+        encoder={"hidden": config["hidden"], "norm": config.get("norm", "pre")},
+        prefixes=("toy.", ""),
+    )

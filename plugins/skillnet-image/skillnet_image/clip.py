@@ -11,7 +11,7 @@ from skillnet_image.config import ImageConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "num_hidden_layers": 12,
     "hidden_size": 768,
     "num_attention_heads": 12,

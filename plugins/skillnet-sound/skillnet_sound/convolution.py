@@ -24,9 +24,10 @@ class WaveConvolution(nn.Module):
         super().__init__()
         self.config = config
         widths = [1] + [config.channels] * len(config.kernels)
-        norms = NORMS[config.conv_norm](config)
-        shapes = zip(widths, widths[1:], config.kernels, config.strides, norms, strict=False)
-        self.layers = nn.ModuleList(StridedConvolution(*shape, bias=config.conv_bias) for shape in shapes)
+        biases = [config.conv_bias] * len(config.kernels)
+        self.layers = nn.ModuleList(
+            map(StridedConvolution, widths, widths[1:], config.kernels, config.strides, norms(config), biases)
+        )
 
     def forward(
         self, samples: Float[Tensor, "items longest"], lengths: Int[Tensor, " items"]
@@ -59,7 +60,9 @@ class Items:
 class FrameNorm(nn.LayerNorm):
     """Layer norm of every frame (wav2vec 2.0's ``feat_extract_norm="layer"``)."""
 
-    def forward(self, frames: Float[Tensor, "frames channels"], items: Items) -> Float[Tensor, "frames channels"]:
+    def forward(  # type: ignore[override]  # all norms here are told where the items lie
+        self, frames: Float[Tensor, "frames channels"], items: Items
+    ) -> Float[Tensor, "frames channels"]:
         return super().forward(frames)
 
 
@@ -88,10 +91,11 @@ class NoNorm(nn.Module):
         return frames
 
 
-NORMS = {
-    "layer": lambda config: [FrameNorm(config.channels) for _ in config.kernels],
-    "group": lambda config: [TimeNorm(config.channels), *(NoNorm() for _ in config.kernels[1:])],
-}
+def norms(config: SoundConfig) -> list[nn.Module]:
+    """The norm behind each convolution, as ``config.conv_norm`` has it."""
+    if config.conv_norm == "layer":
+        return [FrameNorm(config.channels) for _ in config.kernels]
+    return [TimeNorm(config.channels), *(NoNorm() for _ in config.kernels[1:])]
 
 
 class StridedConvolution(nn.Module):
