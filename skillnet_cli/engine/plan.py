@@ -66,8 +66,8 @@ def plan_stage(recipe: Recipe, name: str, registry: Registry, roots: Sequence[Pa
     Raises:
         UserError: a set, an asset or a plugin is missing.
     """
-    sets = {task: _open_sets(recipe, name, registry.task(task), roots) for task in recipe.task_names()}
-    configs = {task: _task_config(registry.task(task), opened) for task, opened in sets.items()}
+    sets = {task: open_sets(recipe, name, registry.task(task), roots) for task in recipe.task_names()}
+    configs = {task: task_config(registry.task(task), opened) for task, opened in sets.items()}
     readers = build_readers(recipe.model.embedders, registry)
     sizes = recipe.model.model_dump(exclude={"embedders", "routing"})
     tasks = {
@@ -77,8 +77,12 @@ def plan_stage(recipe: Recipe, name: str, registry: Registry, roots: Sequence[Pa
     return StagePlan(recipe, name, tasks, readers, build_config(sizes, readers, configs.values(), registry))
 
 
-def _open_sets(recipe: Recipe, stage: str, task: Task, roots: Sequence[Path]) -> dict[str, PreparedSet]:
-    """A task's sets of this stage, and of the other one if the task has labels, by name."""
+def open_sets(recipe: Recipe, stage: str | None, task: Task, roots: Sequence[Path]) -> dict[str, PreparedSet]:
+    """A task's sets of this stage, and of the other one if the task has labels, by name.
+
+    Raises:
+        UserError: one is missing, unfinished or damaged.
+    """
     names = [
         name
         for each, section in recipe.stages().items()
@@ -88,7 +92,7 @@ def _open_sets(recipe: Recipe, stage: str, task: Task, roots: Sequence[Path]) ->
     return {name: PreparedSet.open(find_set(name, roots)) for name in dict.fromkeys(names)}
 
 
-def _task_config(task: Task, sets: Mapping[str, PreparedSet]) -> TaskConfig:
+def task_config(task: Task, sets: Mapping[str, PreparedSet]) -> TaskConfig:
     """The task with the labels of all its sets, in the order of the sets, each once."""
     labels = [label for each in sets.values() for label in each.manifest.targets.get(task.target or "", ())]
     own = {field.name: getattr(task, field.name) for field in fields(Task)}

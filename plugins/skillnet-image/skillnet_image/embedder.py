@@ -44,6 +44,11 @@ class PatchEmbedder(nn.Module):
         self.positions = init_parameter(1 + config.side**2, hidden)
         self.norm = nn.LayerNorm(hidden)
 
+    def longest(self) -> dict[str, Tensor]:
+        """One picture; all are of one size."""
+        side = self.config.resolution
+        return {"pixels": torch.zeros(1, 3, side, side, dtype=torch.uint8)}
+
     def forward(self, batch: dict[str, Tensor]) -> tuple[Float[Tensor, "tokens hidden"], Int[Tensor, " items"]]:
         """``batch["pixels"]``: uint8 (B, 3, side, side) -> packed tokens (B·(1+P), D), lengths (B,)."""
         patches = self.project(batch["pixels"])

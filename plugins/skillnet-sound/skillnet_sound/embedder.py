@@ -33,6 +33,11 @@ class WaveEmbedder(nn.Module):
             nn.init.trunc_normal_(parameter, std=0.02)
         nn.init.zeros_(self.projection.bias)
 
+    def longest(self) -> Batch:
+        """One recording of ``max_seconds``."""
+        samples = self.config.max_samples
+        return {"samples": torch.zeros(1, samples), "lengths": torch.tensor([samples])}
+
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "tokens hidden"], Int[Tensor, " items"]]:
         """Embed ``samples`` (items, longest) of ``lengths`` (items,) samples.
 

@@ -30,6 +30,11 @@ class TokenEmbedder(nn.Module):
         """The parameter of token vectors, to which a masked-token head is tied."""
         return self.tokens.weight
 
+    def longest(self) -> dict[str, Tensor]:
+        """One item of as many tokens as there are positions."""
+        ids_T = torch.zeros(self.positions.num_embeddings, dtype=torch.int64)
+        return {"ids": ids_T, "segments": ids_T, "lengths": torch.tensor([len(ids_T)])}
+
     def forward(self, batch: dict[str, Tensor]) -> tuple[Float[Tensor, "tokens hidden"], Int[Tensor, " items"]]:
         """Embed ``ids`` (tokens,) in ``segments`` (tokens,), packed by ``lengths`` (items,), which come back too."""
         ids_T, lengths_N = batch["ids"], batch["lengths"]

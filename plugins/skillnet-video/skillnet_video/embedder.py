@@ -29,6 +29,11 @@ class TubeEmbedder(nn.Module):
         self.columns = init_parameter(across, hidden)
         self.norm = nn.LayerNorm(hidden)
 
+    def longest(self) -> dict[str, Tensor]:
+        """One clip; all are of one size."""
+        frames, side = self.config.grid[0] * self.config.tube[0], self.config.resolution
+        return {"frames": torch.zeros(1, frames, 3, side, side, dtype=torch.uint8)}
+
     def forward(self, batch: dict[str, Tensor]) -> tuple[Float[Tensor, "tokens hidden"], Int[Tensor, " items"]]:
         """``batch["frames"]``: uint8 (B, frames, 3, side, side) -> packed tokens (B·(1+THW), D), lengths (B,)."""
         tubes = self.project(batch["frames"]) + self.positions()

@@ -1,0 +1,75 @@
+"""A model in figures, without its weights: parameters and forward FLOPs by part, in all and as tasks activate them."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from skillnet_cli.model.config import SkillNetConfig
+from skillnet_cli.model.count import parameters_by_part
+from skillnet_cli.model.flops import Flops
+from skillnet_cli.model.parts import activated_parts
+from skillnet_cli.model.skillnet import SkillNet
+
+SIZES = ("layers", "hidden", "heads", "ffn", "norm", "activation")
+FLOPS = "two a multiplication with its addition, forward, one longest item a tower, heads left out"
+
+
+def summarise(config: SkillNetConfig, unknown: Mapping[str, str], task: str | None = None) -> dict[str, Any]:
+    """Sizes, skills, parameters and FLOPs of a model as JSON holds them.
+
+    ``parameters`` and ``flops`` have a total and every part's share; the FLOPs in total are those of one longest item
+    of every skill. ``tasks`` has the same as each task activates it. FLOPs are None where an embedder does not say
+    what its longest item is.
+
+    Args:
+        unknown: tasks whose heads cannot be counted, with the reason; they come back as ``unknown_heads``.
+        task: only this one; ``activated_parameters`` and ``activated_flops`` are its totals then.
+    """
+    model = _without_storage(config, unknown)
+    parameters, flops = parameters_by_part(model), Flops(model)
+    tasks = {name: _task(model, name, parameters, flops) for name in ([task] if task else config.tasks or {})}
+    facts: dict[str, Any] = {
+        "encoder": {key: getattr(config, key) for key in SIZES},
+        "skills": {
+            name: {key: each[key] for key in ("plugin", "version")} for name, each in (config.skills or {}).items()
+        },
+        "parameters": {"total": sum(parameters.values()), "parts": parameters},
+        "flops": {"counted": FLOPS, **_total(flops.of_towers([(skill,) for skill in config.skills or {}]))},
+        "tasks": tasks,
+        "unknown_heads": {name: why for name, why in unknown.items() if task in (None, name)},
+    }
+    if task:
+        own = tasks[task]
+        facts |= {"task": task, "activated_parameters": own["activated"], "activated_flops": own["flops"]}
+    return facts
+
+
+def _without_storage(config: SkillNetConfig, unknown: Mapping[str, str]) -> SkillNet:
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch remarks on heads without outputs, which are left out below
+        model = SkillNet(config)
+    for task in unknown:
+        for head in model.objectives[task].heads(config.hidden):
+            del model.heads[head]
+    return model
+
+
+def _task(model: SkillNet, name: str, parameters: Mapping[str, int], flops: Flops) -> dict[str, Any]:
+    own = {part: parameters[part] for part in activated_parts(model, name) if part in parameters}
+    done = flops.of_towers(model.task(name).towers)
+    by_part = done or Counter[str]()
+    return {
+        "skills": list(model.task(name).skills),
+        "activated": sum(own.values()),
+        "flops": None if done is None else sum(done.values()),
+        "parts": {part: {"parameters": own.get(part, 0), "flops": by_part[part]} for part in own},
+    }
+
+
+def _total(parts: Counter[str] | None) -> dict[str, Any]:
+    return {"total": None, "parts": {}} if parts is None else {"total": sum(parts.values()), "parts": dict(parts)}
