@@ -15,6 +15,7 @@ from skillnet_cli.model.build import NORM_EPS, build_encoder
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.encoder import RoutedAttention
 from skillnet_cli.model.sequences import Segment, join
+from tests.reference import assert_same
 
 LENGTHS = [[5, 5, 5], [1, 7, 3, 9, 2], [70, 3, 130, 66]]
 
@@ -36,33 +37,43 @@ def loop_over_heads(attention: RoutedAttention, tokens: Tensor, skills: list[str
     return torch.cat(out)
 
 
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+
+
+@DTYPES
 @pytest.mark.parametrize("lengths", LENGTHS)
-def test_attention_of_one_skill_equals_a_loop_over_heads(lengths: list[int]) -> None:
+def test_attention_of_one_skill_equals_a_loop_over_heads(lengths: list[int], dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    attention = RoutedAttention(32, 4, ["alpha", "beta"]).double()
-    tokens = torch.randn(sum(lengths), 32, dtype=torch.float64)
+    attention = RoutedAttention(32, 4, ["alpha", "beta"]).to(dtype)
+    tokens = torch.randn(sum(lengths), 32, dtype=dtype)
     joined = join([Segment("beta", tokens, torch.tensor(lengths))])
     routed = attention(joined.tokens, AttentionPlan(joined.lengths), joined.routes)
-    torch.testing.assert_close(routed, loop_over_heads(attention, tokens, ["beta"] * len(tokens), lengths))
+    assert_same(routed, loop_over_heads(attention, tokens, ["beta"] * len(tokens), lengths))
 
 
-def test_attention_of_several_segments_equals_a_loop_over_heads() -> None:
+@DTYPES
+@pytest.mark.parametrize("scale", [1, 8])
+def test_attention_of_several_segments_equals_a_loop_over_heads(scale: float, dtype: torch.dtype) -> None:
+    """Three segments of three skills an item, of ragged lengths; each but the last loses its [CLS]."""
     torch.manual_seed(0)
-    attention = RoutedAttention(32, 4, ["alpha", "beta"]).double()
-    first = Segment("alpha", torch.randn(3 + 1 + 4, 32, dtype=torch.float64), torch.tensor([3, 1, 4]))
-    second = Segment("beta", torch.randn(2 + 5 + 1, 32, dtype=torch.float64), torch.tensor([2, 5, 1]))
-    joined = join([first, second])
-    expected_tokens, skills = [], []
-    for i, (a, b) in enumerate([(3, 2), (1, 5), (4, 1)]):
-        start_a, start_b = sum([3, 1, 4][:i]), sum([2, 5, 1][:i])
-        expected_tokens += [first.tokens[start_a + 1 : start_a + a], second.tokens[start_b : start_b + b]]
-        skills += ["alpha"] * (a - 1) + ["beta"] * b
-    tokens = torch.cat(expected_tokens)
-    assert joined.lengths.tolist() == [4, 5, 4]
-    torch.testing.assert_close(joined.tokens, tokens)
-    torch.testing.assert_close(joined.tokens[joined.cls_rows], second.tokens[[0, 2, 7]])
+    skills, lengths = ("alpha", "beta", "gamma"), ([3, 1, 4], [2, 5, 1], [1, 2, 6])
+    attention = RoutedAttention(32, 4, skills).to(dtype)
+    segments = [
+        Segment(skill, scale * torch.randn(sum(each), 32, dtype=dtype), torch.tensor(each))
+        for skill, each in zip(skills, lengths, strict=True)
+    ]
+    joined = join(segments)
+    tokens, owners, totals = [], [], []
+    for item in range(3):
+        kept = [each.tokens.split(each.lengths.tolist())[item][int(each is not segments[-1]) :] for each in segments]
+        tokens += kept
+        owners += [each.skill for each, rows in zip(segments, kept, strict=True) for _ in rows]
+        totals.append(sum(map(len, kept)))
+    assert joined.lengths.tolist() == totals
+    assert torch.equal(joined.tokens, torch.cat(tokens))
+    assert torch.equal(joined.tokens[joined.cls_rows], segments[-1].tokens[[0, 1, 3]])
     routed = attention(joined.tokens, AttentionPlan(joined.lengths), joined.routes)
-    torch.testing.assert_close(routed, loop_over_heads(attention, tokens, skills, [4, 5, 4]))
+    assert_same(routed, loop_over_heads(attention, joined.tokens, owners, totals))
 
 
 def test_rows_lead_from_each_segments_tokens_to_their_place() -> None:
