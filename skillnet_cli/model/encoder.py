@@ -69,7 +69,7 @@ class RoutedAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The feed-forward network, shared by all skills."""
+    """The feed-forward network (paper §3.1), shared by all skills."""
 
     def __init__(self, hidden: int, ffn: int, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer, layer norms in front (as in CLIP)."""
+    """One layer (paper §3.1): attention and feed-forward network, each added to its input, norms in front as in CLIP."""
 
     def __init__(self, attention: RoutedAttention, feed_forward: FeedForward, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The layers one after another, then the shared final norm."""
+    """The backbone of paper §3.2: the layers one after another, then the shared final norm."""
 
     def __init__(self, blocks: Iterable[nn.Module], final_norm: nn.Module) -> None:
         super().__init__()

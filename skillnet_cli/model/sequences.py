@@ -33,7 +33,7 @@ class Sequences:
 
 
 def join(segments: Sequence[Segment]) -> Sequences:
-    """Put each item's segments one after another; the last segment's [CLS] stands for the sequence.
+    """Put each item's segments one after another (paper §4.2, code); the last one's [CLS] stands for the sequence.
 
     The other segments lose theirs. The order of tokens within a sequence carries no meaning: attention knows
     positions only from the embedders.

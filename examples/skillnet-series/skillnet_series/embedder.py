@@ -20,6 +20,11 @@ class SeriesEmbedder(nn.Module):
         self.cls = nn.Parameter(0.02 * torch.randn(1, hidden))
         self.norm = nn.LayerNorm(hidden)
 
+    def longest(self) -> Batch:
+        """One item of as many windows as there are positions, for `skillnet inspect` to count FLOPs of."""
+        longest, window = len(self.positions), self.project.in_features
+        return {"windows": torch.zeros(longest, window), "lengths": torch.tensor([longest])}
+
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "tokens hidden"], Int[Tensor, " items"]]:
         """Embed a batch: ``[CLS]`` and windows of the first item, ``[CLS]`` and windows of the second, …"""
         lengths = batch["lengths"]
