@@ -39,7 +39,7 @@ def reweigh(module: nn.Module, scale: str, seed: int = 0) -> None:
     """Give a reference model weights: ``"random"`` as at the start of training, or of a ``"trained"`` model's scale.
 
     In trained Transformers norms have a few channels far above the others, biases are not small, and activations
-    reach the hundreds, where roundings differ most.
+    reach many tens, where roundings differ more.
     """
     generator = torch.Generator().manual_seed(seed)
     trained = scale == "trained"
@@ -48,7 +48,7 @@ def reweigh(module: nn.Module, scale: str, seed: int = 0) -> None:
         if "norm" in name.lower():
             parameter.copy_(float(name.endswith("weight")) + (0.3 if trained else 0.05) * noise)
             if trained:
-                parameter[:: len(parameter) // 3] *= 10
+                parameter[:: len(parameter) // 3] *= 6
         elif parameter.ndim == 1:
             parameter.copy_(noise * (0.3 if trained else 0.02))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from skillnet_cli.api import Reader, Task
 from skillnet_cli.data.prepared import PreparedSet, Split, find_set
@@ -69,12 +70,18 @@ def plan_stage(recipe: Recipe, name: str, registry: Registry, roots: Sequence[Pa
     sets = {task: open_sets(recipe, name, registry.task(task), roots) for task in recipe.task_names()}
     configs = {task: task_config(registry.task(task), opened) for task, opened in sets.items()}
     readers = build_readers(recipe.model.embedders, registry)
-    sizes = recipe.model.model_dump(exclude={"embedders", "routing"})
     tasks = {
         task: TaskPlan(configs[task], settings, {each: sets[task][each] for each in settings.datasets})
         for task, settings in recipe.stages()[name].tasks.items()
     }
-    return StagePlan(recipe, name, tasks, readers, build_config(sizes, readers, configs.values(), registry))
+    return StagePlan(
+        recipe, name, tasks, readers, build_config(encoder_keys(recipe), readers, configs.values(), registry)
+    )
+
+
+def encoder_keys(recipe: Recipe) -> dict[str, Any]:
+    """What ``[model]`` says of the encoder: the keys of its configuration."""
+    return recipe.model.model_dump(exclude={"embedders", "routing"})
 
 
 def open_sets(recipe: Recipe, stage: str | None, task: Task, roots: Sequence[Path]) -> dict[str, PreparedSet]:

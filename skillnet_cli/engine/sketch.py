@@ -10,7 +10,7 @@ import torch
 
 from skillnet_cli.api import UserError
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.engine.plan import open_sets, task_config
+from skillnet_cli.engine.plan import encoder_keys, open_sets, task_config
 from skillnet_cli.model.build import build_readers, config_of, embedder_config
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.plugins import Registry, resolve
@@ -37,8 +37,7 @@ def sketch_model(recipe: Recipe, registry: Registry, roots: Sequence[Path]) -> t
         tasks.append(task_config(task, sets))
     hidden = recipe.model.hidden
     embedders = {skill: _embedder(skill, keys, hidden, registry) for skill, keys in recipe.model.embedders.items()}
-    sizes = recipe.model.model_dump(exclude={"embedders", "routing"})
-    return config_of(sizes, embedders, tasks, registry), unknown
+    return config_of(encoder_keys(recipe), embedders, tasks, registry), unknown
 
 
 def _embedder(skill: str, keys: Mapping[str, Any], hidden: int, registry: Registry) -> Any:

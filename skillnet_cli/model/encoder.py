@@ -82,7 +82,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer (paper §3.1): attention and feed-forward network, each added to its input, norms in front as in CLIP."""
+    """One layer (paper §3.1): attention and feed-forward network, each added to its input, behind its norm (CLIP)."""
 
     def __init__(self, attention: RoutedAttention, feed_forward: FeedForward, hidden: int, dropout: float) -> None:
         super().__init__()

@@ -90,6 +90,19 @@ def test_what_cannot_be_read_is_one_line(change: Callable[[Path], None], message
     assert "\n" not in str(caught.value)
 
 
+def test_only_safetensors_are_fetched_from_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str | None, list[str]]] = []
+
+    def download(name: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((name, revision, allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert fetch_pretrained("someone/model@refs/pr/3") == tmp_path == fetch_pretrained("someone/model")
+    wanted = ["config.json", "*.safetensors", "model.safetensors.index.json"]
+    assert asked == [("someone/model", "refs/pr/3", wanted), ("someone/model", None, wanted)]
+
+
 def test_a_hubs_model_that_cannot_be_fetched_is_one_line() -> None:
     with pytest.raises(UserError, match=r"'nobody/nothing' is no folder here and cannot be fetched: ") as caught:
         fetch_pretrained("nobody/nothing")
