@@ -125,11 +125,41 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Published:
+    """A file that a data set's publisher offers for download, and its sha256 where that is known."""
+
+    url: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class DatasetOption:
+    """An option of ``skillnet prepare NAME`` that belongs to one data set; ``job.options[name]`` has its value.
+
+    ``type`` is ``str``, ``int``, ``float``, ``bool`` (a flag) or ``Path``; a repeatable one gives a tuple. What is
+    ``recorded`` stands in the manifest, and other values of it make another set; a rate limit or a file of cookies
+    changes nothing about the result, and is not.
+    """
+
+    name: str
+    help: str
+    type: type = str
+    default: Any = None
+    repeatable: bool = False
+    metavar: str | None = None
+    recorded: bool = True
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A data set that ``skillnet prepare NAME`` knows.
 
-    ``prepare`` names a function that takes one :class:`skillnet_cli.data.prepare.Preparation`. Sets that share
-    ``part_of`` are prepared together by that name.
+    ``prepare`` names a :class:`skillnet_cli.data.preparer.Preparer`, or, for a small set that is made at one go, a
+    function that takes one :class:`skillnet_cli.data.prepare.Preparation`. Sets that share ``part_of`` are prepared
+    together by that name.
+
+    Without ``--source`` the ``published`` files are fetched; where there are none, ``obtain`` says in a line what to
+    get and where. ``protocols`` are the values of ``--split``: ``"paper"``, ``"official"``, both or none.
     """
 
     name: str
@@ -139,6 +169,10 @@ class Dataset:
     size: str
     url: str | None = None
     part_of: str | None = None
+    published: tuple[Published, ...] = ()
+    obtain: str = ""
+    protocols: tuple[str, ...] = ()
+    options: tuple[DatasetOption, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from skillnet_cli.cli import (
     inspect,
     plugins,
     prepare,
+    prepare_merge,
     prepare_table,
     prepare_vocab,
     report,
@@ -24,6 +25,7 @@ from skillnet_cli.cli import (
     train,
     transcribe,
 )
+from skillnet_cli.cli.dataset_options import DatasetCommand
 
 USER_MISTAKE = 2
 FAILED = 1
@@ -48,7 +50,8 @@ app = typer.Typer(
     help="One sparsely activated Transformer for text, sound, image, video and code: train it, measure it, use it.",
     epilog="Each verb has an example: skillnet VERB --help",
 )
-app.command("prepare")(prepare.prepare)
+app.command("prepare", cls=DatasetCommand)(prepare.prepare)
+app.command("prepare merge")(prepare_merge.prepare_merge)
 app.command("prepare table")(prepare_table.prepare_table)
 app.command("prepare vocab")(prepare_vocab.prepare_vocab)
 app.command("pretrain")(train.pretrain)

@@ -26,19 +26,19 @@ class AtomicFile:
         self.size = 0
         self._partial = partial_path(path)
         self._digest = hashlib.sha256()
-        with _writing(path):
+        with disk(path):
             self._file: BinaryIO = open(self._partial, "wb")  # noqa: SIM115 - finish() or close() closes it
 
     def write(self, content: bytes) -> None:
         """Append."""
-        with _writing(self.path):
+        with disk(self.path):
             self._file.write(content)
         self._digest.update(content)
         self.size += len(content)
 
     def finish(self) -> str:
         """Give the file its name and return its sha256."""
-        with _writing(self.path):
+        with disk(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -52,7 +52,8 @@ class AtomicFile:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def disk(path: Path) -> Iterator[None]:
+    """Raises FailedJob, naming the path, where the disk does not take what is written."""
     try:
         yield
     except OSError as error:

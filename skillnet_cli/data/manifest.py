@@ -11,6 +11,11 @@ from skillnet_cli.api import UserError
 from skillnet_cli.data.ledger import LEDGER
 
 MANIFEST = "manifest.json"
+ASSETS = "assets"
+"""The folder of a prepared set for files that are no samples."""
+
+WORK = ".work"
+"""The folder of a set in the making where finished parts lie."""
 
 
 class _Facts(BaseModel):
@@ -41,7 +46,8 @@ class Manifest(_Facts):
 
     ``fields`` says of each field what it holds (``bytes .png``, ``texts``, ``text``, ``numbers`` or ``json``);
     ``targets`` lists what each target can be; ``ledger`` counts the ledger's classes; ``choices`` and ``seed`` are
-    all that the preparation chose.
+    all that the preparation chose; ``assets`` are files in its folder ``assets``, each with its sha256 (a vocabulary,
+    say), which older sets do not state.
     """
 
     format: Literal[1] = 1
@@ -56,6 +62,7 @@ class Manifest(_Facts):
     splits: dict[str, SplitFacts] = {}
     ledger: dict[str, int] = {}
     ledger_sha256: str = ""
+    assets: dict[str, str] = {}
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -72,12 +79,12 @@ class Manifest(_Facts):
 
     def encode(self) -> bytes:
         """The bytes of ``manifest.json``."""
-        return (self.model_dump_json(indent=1) + "\n").encode()
+        return (self.model_dump_json(indent=1, exclude=None if self.assets else {"assets"}) + "\n").encode()
 
 
 def _why_none(folder: Path) -> str:
     if not folder.exists():
         return f"{folder}: no such prepared set: make it with 'skillnet prepare'"
-    if folder.is_dir() and any(path.name.startswith(LEDGER) for path in folder.iterdir()):
+    if folder.is_dir() and any(path.name == WORK or path.name.startswith(LEDGER) for path in folder.iterdir()):
         return f"{folder}: an unfinished set: run prepare again"
     return f"{folder}: not a prepared set (it has no {MANIFEST}): name another folder, or run 'skillnet prepare'"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skillnet_cli.api import Dataset
+from skillnet_cli.api import Dataset, Published, UserError
 from skillnet_cli.data.fetch import fetch
+from skillnet_cli.data.manifest import WORK
 from skillnet_cli.data.progress import Bar, Plain, Progress, Silent, choose_progress
+from skillnet_cli.data.tolerance import Tolerance
 from skillnet_cli.data.writer import SetWriter
 
-__all__ = ["Bar", "Plain", "Preparation", "Progress", "Silent", "choose_progress", "default_cache"]
+__all__ = ["Bar", "Plain", "Preparation", "Progress", "Share", "Silent", "choose_progress", "default_cache"]
 
 
 def default_cache() -> Path:
@@ -22,11 +26,37 @@ def default_cache() -> Path:
 
 
 @dataclass(frozen=True)
-class Preparation:
-    """One ``skillnet prepare NAME``, as the function that ``Dataset.prepare`` names receives it.
+class Share:
+    """One of ``count`` equal shares of the ranges, for a job of its own; ``number`` counts from 1."""
 
-    ``sources`` are what ``--source`` gave, none where it was not given; ``out`` is the set's folder; ``limit`` bounds
-    the items of each split, for a trial; ``workers`` is how many threads or processes the preparer may use.
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    @classmethod
+    def parse(cls, text: str) -> Share:
+        """``2/8``: the second of eight. Raises UserError where it is none."""
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise UserError(f"--shard: '{text}' is not I/N with I from 1 to N, such as 2/8")
+        return cls(int(found[1]), int(found[2]))
+
+    def has(self, place: int) -> bool:
+        """Whether the range at ``place`` belongs to it."""
+        return place % self.count == self.number - 1
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """One ``skillnet prepare NAME``, as a preparer receives it.
+
+    ``sources`` are what ``--source`` gave, none where it was not given; ``paths`` the same as local files and folders,
+    once a :class:`~skillnet_cli.data.preparer.Preparer` runs, or else the published files; ``out`` is the set's
+    folder; ``limit`` bounds the items of each split, for a trial; ``workers`` is how many threads or processes the
+    preparer may use; ``protocol`` is ``--split``, None where the preparer shall choose; ``options`` has the value of
+    every option that the data set declares.
     """
 
     dataset: Dataset
@@ -37,12 +67,44 @@ class Preparation:
     workers: int = 1
     cache: Path = field(default_factory=default_cache)
     progress: Progress = field(default_factory=Silent)
+    protocol: str | None = None
+    urls: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    share: Share | None = None
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    paths: tuple[Path, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where the set in the making keeps what all its ranges need."""
+        return self.out / WORK / "begun"
 
     def fetch(self, source: str, sha256: str | None = None) -> Path:
         """Make a source a local file or folder, see :func:`skillnet_cli.data.fetch.fetch`."""
         return fetch(source, self.cache, sha256=sha256, progress=self.progress)
 
+    def fetch_sources(self) -> tuple[Path, ...]:
+        """All sources as local files and folders: those that were named, else the published ones.
+
+        Raises:
+            UserError: none was named and none is published, or as :func:`skillnet_cli.data.fetch.fetch`.
+        """
+        if self.sources:
+            return tuple(self.fetch(source) for source in self.sources)
+        if not self.dataset.published and self.dataset.obtain:
+            raise UserError(f"{self.dataset.name} is not fetched: {self.dataset.obtain}, and name it with --source")
+        return tuple(self.fetch(each.url, each.sha256) for each in self._published())
+
     def writer(self, **facts: Any) -> SetWriter:
         """A writer of this set; ``facts`` are further arguments of :class:`SetWriter`."""
         named = {"name": self.dataset.name, "licence": self.dataset.licence, "seed": self.seed, "source": self.sources}
         return SetWriter(self.out, **{**named, **facts})
+
+    def _published(self) -> tuple[Published, ...]:
+        """The published files, their addresses replaced by ``--url`` where it was given; checksums stay."""
+        there = self.dataset.published
+        if not self.urls:
+            return there
+        if len(self.urls) != len(there):
+            raise UserError(f"{self.dataset.name} is {len(there)} files to fetch: give --url for each, in this order")
+        return tuple(Published(url, each.sha256) for url, each in zip(self.urls, there, strict=True))

@@ -20,7 +20,7 @@ from jaxtyping import Integer
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.files import sha256_of
 from skillnet_cli.data.ledger import LEDGER
-from skillnet_cli.data.manifest import MANIFEST, Manifest, ShardFacts, SplitFacts
+from skillnet_cli.data.manifest import ASSETS, MANIFEST, Manifest, ShardFacts, SplitFacts
 from skillnet_cli.data.shards import decode_sample, tables_of
 
 OPEN_SHARDS = 128
@@ -50,6 +50,7 @@ class PreparedSet:
     def verify(self) -> None:
         """Read every byte. Raises FailedJob naming the first file that is not as it was written."""
         wanted = {LEDGER: self.manifest.ledger_sha256}
+        wanted |= {f"{ASSETS}/{name}": sha256 for name, sha256 in self.manifest.assets.items()}
         for shard in (shard for split in self.manifest.splits.values() for shard in split.shards):
             index, checks = tables_of(Path(shard.file))
             wanted |= {shard.file: shard.sha256, index.name: shard.index_sha256, checks.name: shard.crc32_sha256}

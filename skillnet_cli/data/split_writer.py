@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Integer
-
-from skillnet_cli.api import DamagedItem
-from skillnet_cli.data.files import AtomicFile, write_whole
 from skillnet_cli.data.manifest import ShardFacts, SplitFacts
-from skillnet_cli.data.shards import encode_sample, end_of_archive, shard_stem, tables_of
+from skillnet_cli.data.shard_writer import ShardWriter, encode_item
+from skillnet_cli.data.shards import shard_stem
 
 
 class SplitWriter:
@@ -27,13 +21,16 @@ class SplitWriter:
         self._shards: list[ShardFacts] = []
         self._items = 0
         self._fields: set[str] | None = None
-        self._open: _ShardWriter | None = None
+        self._open: ShardWriter | None = None
 
     def add(self, record: dict[str, Any], media: Mapping[str, tuple[bytes, str]], fields: Collection[str]) -> None:
         """Append a sample, which has these fields. Raises DamagedItem where it cannot be stored."""
-        region = _encode(f"{self._items:08d}", record, media)
+        self.append(encode_item(f"{self._items:08d}", record, media), fields)
+
+    def append(self, region: bytes, fields: Collection[str]) -> None:
+        """Append a sample that is encoded already."""
         if self._open is None:
-            self._open = _ShardWriter(self._out / f"{shard_stem(self._name, len(self._shards))}.tar")
+            self._open = ShardWriter(self._out / f"{shard_stem(self._name, len(self._shards))}.tar")
         self._open.add(region)
         self._items += 1
         self._fields = set(fields) if self._fields is None else self._fields & set(fields)
@@ -54,50 +51,3 @@ class SplitWriter:
         if self._open:
             self._shards.append(self._open.finish())
             self._open = None
-
-
-class _ShardWriter:
-    """One tar with its two tables."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._tar = AtomicFile(path)
-        self._offsets = [0]
-        self._checks: list[int] = []
-
-    @property
-    def items(self) -> int:
-        return len(self._checks)
-
-    def add(self, region: bytes) -> None:
-        self._tar.write(region)
-        self._offsets.append(self._tar.size)
-        self._checks.append(zlib.crc32(region))
-
-    def finish(self) -> ShardFacts:
-        self._tar.write(end_of_archive(self._tar.size))
-        index, checks = tables_of(self._path)
-        return ShardFacts(
-            file=self._path.name,
-            items=self.items,
-            bytes=self._tar.size,
-            sha256=self._tar.finish(),
-            index_sha256=write_whole(index, _npy(np.array(self._offsets, dtype="<i8"))),
-            crc32_sha256=write_whole(checks, _npy(np.array(self._checks, dtype="<u4"))),
-        )
-
-    def close(self) -> None:
-        self._tar.close()
-
-
-def _encode(key: str, record: Mapping[str, Any], media: Mapping[str, tuple[bytes, str]]) -> bytes:
-    try:
-        return encode_sample(key, record, media)
-    except ValueError as error:  # UnicodeEncodeError is one
-        raise DamagedItem(f"it cannot be stored: {error}") from error
-
-
-def _npy(table: Integer[np.ndarray, " entries"]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, table, allow_pickle=False)
-    return buffer.getvalue()

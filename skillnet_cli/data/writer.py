@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import Any
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.files import PARTIAL, sync_folder, write_whole
 from skillnet_cli.data.ledger import LEDGER, Entry, Ledger, Rejection
-from skillnet_cli.data.manifest import MANIFEST, Manifest
+from skillnet_cli.data.manifest import ASSETS, MANIFEST, WORK, Manifest
 from skillnet_cli.data.shards import SHARD_SUFFIXES, check_name, check_suffix
 from skillnet_cli.data.split_writer import SplitWriter
 
@@ -45,7 +46,8 @@ class SetWriter:
         source: Sequence[str] = (),
         choices: Mapping[str, Any] | None = None,
     ) -> None:
-        _clear(out)
+        clear_set(out)
+        shutil.rmtree(out / WORK, ignore_errors=True)
         self._out = out
         self._draft = Manifest(
             name=name, version=version, licence=licence, source=tuple(source), seed=seed, choices=dict(choices or {}),
@@ -79,7 +81,7 @@ class SetWriter:
             self.reject(split, id, "duplicate", "another item has this id")
             return False
         kinds = field_kinds(fields, media or {})
-        self._agree(kinds)
+        check_kinds(self._fields, kinds)
         self._split(split).add({"id": id, **fields}, media or {}, kinds)
         self._fields |= kinds
         self._seen.add((split, id))
@@ -102,7 +104,7 @@ class SetWriter:
         """
         splits = {name: self._splits[name].finish() for name in sorted(self._splits)}
         ledger_sha256 = self._ledger.finish()
-        self._check_kept()
+        check_kept(self._draft.name, self._ledger.counts, self._out)
         found = {"splits": splits, "fields": dict(sorted(self._fields.items())), "targets": targets or {}}
         counts = {"ledger": self._ledger.counts, "ledger_sha256": ledger_sha256}
         manifest = self._draft.model_copy(update={**found, **counts})
@@ -130,20 +132,16 @@ class SetWriter:
             self._splits[name] = SplitWriter(self._out, name, self._shard_items)
         return self._splits[name]
 
-    def _agree(self, kinds: Mapping[str, str]) -> None:
-        for field, kind in kinds.items():
-            known = self._fields.get(field, kind)
-            if known.split()[0] != kind.split()[0]:
-                raise ValueError(f"field {field!r} is {kind} here and was {known} in an earlier item")
 
-    def _check_kept(self) -> None:
-        counts = self._ledger.counts
-        if counts["kept"]:
-            return
-        if not any(counts.values()):
-            raise UserError(f"{self._draft.name}: the source holds no items: check what it points to")
-        rejected = ", ".join(f"{count} {why}" for why, count in counts.items() if count)
-        raise FailedJob(f"{self._draft.name}: no item could be kept ({rejected}): see {self._out / LEDGER}")
+
+def check_kept(name: str, counts: Mapping[str, int], out: Path) -> None:
+    """Raises UserError where nothing came in, FailedJob where all of it was rejected."""
+    if counts["kept"]:
+        return
+    if not any(counts.values()):
+        raise UserError(f"{name}: the source holds no items: check what it points to")
+    rejected = ", ".join(f"{count} {why}" for why, count in counts.items() if count)
+    raise FailedJob(f"{name}: no item could be kept ({rejected}): see {out / LEDGER}")
 
 
 def field_kinds(fields: Mapping[str, Any], media: Mapping[str, tuple[bytes, str]]) -> dict[str, str]:
@@ -159,6 +157,14 @@ def field_kinds(fields: Mapping[str, Any], media: Mapping[str, tuple[bytes, str]
     return kinds
 
 
+def check_kinds(known: Mapping[str, str], kinds: Mapping[str, str]) -> None:
+    """Raises ValueError where a field is of another kind than in the items before."""
+    for field, kind in kinds.items():
+        before = known.get(field, kind)
+        if before.split()[0] != kind.split()[0]:
+            raise ValueError(f"field {field!r} is {kind} here and was {before} in an earlier item")
+
+
 def _kind(value: Any) -> str:
     if isinstance(value, str):
         return "text"
@@ -170,15 +176,22 @@ def _kind(value: Any) -> str:
     return "json"
 
 
-def _clear(out: Path) -> None:
-    """Make ``out`` an empty folder; an older set loses its manifest first, so that it never looks whole."""
+def clear_set(out: Path) -> None:
+    """Make ``out`` an empty folder but for work in progress; an older set loses its manifest first of all.
+
+    Raises:
+        UserError: it cannot be made, or holds files that are not a prepared set's.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         there = sorted(out.iterdir(), key=lambda path: path.name != MANIFEST)
     except OSError as error:
         raise UserError(f"{out}: {error.strerror}: name another folder with --out") from error
     for path in there:
-        if not _OURS.match(path.name):
+        if not (_OURS.match(path.name) or path.name in (ASSETS, WORK)):
             raise UserError(f"{out} holds '{path.name}', which is no prepared set's: name an empty folder with --out")
     for path in there:
-        path.unlink()
+        if path.name == ASSETS:
+            shutil.rmtree(path)
+        elif path.name != WORK:
+            path.unlink()

@@ -35,8 +35,18 @@ def skillnet_tasks() -> tuple[Task, ...]:
 
 @hookimpl
 def skillnet_datasets() -> tuple[Dataset, ...]:
-    """The Chinese texts of the demo."""
+    """Headlines to classify, and the Chinese texts of the demo."""
     return (
+        Dataset(
+            "tnews",
+            prepare="skillnet_text.datasets.tnews:Tnews",
+            feeds=("tc",),
+            licence="CLUE, for research",
+            size="6 MB, 73,360 headlines",
+            url="https://github.com/CLUEbenchmark/CLUE",
+            obtain="get tnews_public.zip from https://github.com/CLUEbenchmark/CLUE (its licence asks you to)",
+            protocols=("paper", "official"),
+        ),
         Dataset(
             "demo-reviews",
             prepare="skillnet_text.datasets.demo_reviews:prepare",

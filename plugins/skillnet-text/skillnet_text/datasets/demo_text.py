@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.data.preparer import Kept, Rejected
 from skillnet_text.datasets.snownlp import chinese_characters, essence, part, read_lines, source_of
-from skillnet_text.datasets.verdicts import Kept, Rejected, write_set
+from skillnet_text.datasets.verdicts import write_set
 
 FILE = "tag/199801.txt"
 LONGEST = 120

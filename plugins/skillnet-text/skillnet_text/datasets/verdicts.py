@@ -1,33 +1,12 @@
-"""What a preparer decides about each item, and how decisions become a prepared set."""
+"""How verdicts on items become a prepared set, for sets that are made at one go."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
 
-from skillnet_cli.data.ledger import Rejection
 from skillnet_cli.data.prepare import Preparation
-
-
-@dataclass(frozen=True)
-class Kept:
-    """An item of a set, with its fields."""
-
-    split: str
-    id: str
-    fields: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """An item that is left out, with the class and the reason that go into the ledger."""
-
-    split: str
-    id: str
-    why: Rejection
-    reason: str
+from skillnet_cli.data.preparer import Kept, Rejected
 
 
 def write_set(

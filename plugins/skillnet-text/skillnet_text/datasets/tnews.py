@@ -1,0 +1,78 @@
+"""``tnews``: headlines of Chinese news in 15 classes (CLUE), as its publisher divides them.
+
+``train`` and ``dev`` have labels. The published test set has none and is kept as the split ``test``, whose items have
+no ``label``. Nothing is taken out: sentences that stand in train twice, or in train and dev both, are part of what
+everyone measures on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from skillnet_cli.api import DamagedItem
+from skillnet_cli.data.preparer import Ending, Items, Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.data.texts import Line, read_lines
+
+FILES = {"train": "train.json", "dev": "dev.json", "test": "test.json"}
+UNLABELLED = "test"
+PAPER_DEV = 10_000
+CLASSES = {
+    "100": "news_story",
+    "101": "news_culture",
+    "102": "news_entertainment",
+    "103": "news_sports",
+    "104": "news_finance",
+    "106": "news_house",
+    "107": "news_car",
+    "108": "news_edu",
+    "109": "news_tech",
+    "110": "news_military",
+    "112": "news_travel",
+    "113": "news_world",
+    "114": "news_stock",
+    "115": "news_agriculture",
+    "116": "news_game",
+}
+"""The publisher's number of each class -> its name, which is the label here."""
+
+
+class Tnews(Preparer):
+    """One range a file; a line is an item."""
+
+    def ranges(self) -> Sequence[Range]:
+        """The files that there are; train and dev must be."""
+        required = {split: self.files.one(name) for split, name in FILES.items() if split != UNLABELLED}
+        unlabelled = self.files.named(FILES[UNLABELLED])[:1]
+        found = {**required, **{UNLABELLED: leaf for leaf in unlabelled}}
+        return [Range(split, leaf.name, splits=(split,)) for split, leaf in found.items()]
+
+    def read(self, range: Range) -> Iterator[Verdict]:
+        """The verdict on every line."""
+        for line in read_lines(self.files[range.payload]):
+            id = f"{range.name}-{line.number:06d}"
+            try:
+                yield Kept(range.name, id, fields_of(line, labelled=range.name != UNLABELLED))
+            except DamagedItem as error:
+                yield Rejected(range.name, id, "damaged", str(error))
+
+    def large_enough(self, sizes: Mapping[str, int]) -> bool:
+        """Whether dev is the whole one that the paper measures on."""
+        return sizes.get("dev", 0) >= PAPER_DEV
+
+    def finish(self, items: Items, protocol: str | None) -> Ending:
+        """The classes in the publisher's order."""
+        return Ending(targets={"label": list(CLASSES.values())})
+
+
+def fields_of(line: Line, labelled: bool) -> dict[str, object]:
+    """The fields of a line. Raises DamagedItem where it has no sentence, or not one of the 15 labels."""
+    record = line.json()
+    sentence = record.get("sentence")
+    if not isinstance(sentence, str) or not sentence.strip():
+        raise DamagedItem("it has no sentence")
+    if not labelled:
+        return {"text": [sentence]}
+    label = CLASSES.get(str(record.get("label")))
+    if label is None:
+        raise DamagedItem(f"'{record.get('label')}' is none of the {len(CLASSES)} labels")
+    return {"text": [sentence], "label": label}
