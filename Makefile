@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 PLUGINS := text sound image video code
-LOCAL := .[search,parquet,tensorboard] ./plugins/skillnet-sound[demo] $(foreach skill,text image video code,./plugins/skillnet-$(skill))
+LOCAL := .[search,parquet,tensorboard,zstd] ./plugins/skillnet-sound[demo] $(foreach skill,text image video code,./plugins/skillnet-$(skill))
 PROJECTS := pyproject.toml $(foreach skill,$(PLUGINS),plugins/skillnet-$(skill)/pyproject.toml)
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -27,7 +27,7 @@ demo: venv
 # Two processes of one thread each: more threads than cores make every small product slower. A file stays in one
 # process, so that what its tests share is made once.
 test: venv
-	$(TESTS) $(ARGS)
+	$(TESTS) -m 'not soak' $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .
@@ -40,7 +40,7 @@ bench: venv
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/attention.py
 
-# The tests with far more random examples, for an evening.
+# The tests with far more random examples, and those with many faults, for an evening.
 soak: venv
 	$(TESTS) --hypothesis-profile soak $(ARGS)
 

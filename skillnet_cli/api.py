@@ -149,6 +149,13 @@ class DatasetOption:
     metavar: str | None = None
     recorded: bool = True
 
+    @property
+    def absent(self) -> Any:
+        """Its value where it is not given."""
+        if self.repeatable:
+            return tuple(self.default or ())
+        return bool(self.default) if self.type is bool else self.default
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Optional
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand
 
 from skillnet_cli.api import Dataset, DatasetOption
 from skillnet_cli.plugins import load_registry
@@ -29,7 +30,7 @@ class DatasetCommand(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """The command's own parameters and the data set's."""
         *params, help_option = super().get_params(ctx)
-        return [*params, *map(_option, ctx.meta.get(KEY, ())), help_option]
+        return [*params, *_parameters(ctx.meta.get(KEY, ())), help_option]
 
     def _dataset(self, args: Sequence[str]) -> Dataset | None:
         """The data set that is named, if one is and it has options."""
@@ -42,26 +43,35 @@ class DatasetCommand(TyperCommand):
 def own_values(dataset: Dataset, context: typer.Context) -> Mapping[str, Any]:
     """The values of a data set's options: those that were given, else their defaults."""
     given = context.obj if isinstance(context.obj, dict) else {}
-    return {option.name: given.get(option.name, option.default) for option in dataset.options}
+    return {option.name: given.get(option.name, option.absent) for option in dataset.options}
 
 
-def _option(option: DatasetOption) -> TyperOption:
-    flag = option.type is bool
-    return TyperOption(
-        param_decls=[f"--{option.name}", _destination(option)],
-        type=None if flag else typer.main.get_click_type(annotation=option.type, parameter_info=typer.Option()),
-        is_flag=flag,
-        default=(False if flag else None),
-        multiple=option.repeatable,
-        help=option.help if option.default in (None, False, ()) else f"{option.help} [default: {option.default}]",
-        metavar=option.metavar,
-    )
+def _parameters(options: Sequence[DatasetOption]) -> list[Any]:
+    """The options as typer makes them of a function's arguments."""
+
+    def own(**_: Any) -> None: ...
+
+    annotations = {_destination(option): _annotation(option) for option in options}
+    own.__annotations__ = annotations
+    own.__signature__ = inspect.Signature([_argument(option) for option in options])  # type: ignore[attr-defined]
+    app = typer.Typer(add_completion=False)
+    app.command()(own)
+    return [each for each in typer.main.get_command(app).params if each.name in annotations]
+
+
+def _argument(option: DatasetOption) -> inspect.Parameter:
+    default = list(option.absent) if option.repeatable else option.absent
+    return inspect.Parameter(_destination(option), inspect.Parameter.KEYWORD_ONLY, default=default)
+
+
+def _annotation(option: DatasetOption) -> Any:
+    shown = typer.Option(f"--{option.name}", help=option.help, metavar=option.metavar)
+    plain: Any = list[option.type] if option.repeatable else option.type  # type: ignore[name-defined]
+    return Annotated[plain if option.type is bool else Optional[plain], shown]  # noqa: UP045 - made at run time
 
 
 def _value(option: DatasetOption, given: Any) -> Any:
-    if option.repeatable:
-        return tuple(given) if given else option.default or ()
-    return option.default if given is None else given
+    return tuple(given or ()) if option.repeatable else given
 
 
 def _destination(option: DatasetOption) -> str:

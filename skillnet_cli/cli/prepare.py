@@ -12,8 +12,8 @@ import typer
 
 from skillnet_cli.api import Dataset, UserError
 from skillnet_cli.cli.completion import dataset_names
-from skillnet_cli.cli.options import AsJson
 from skillnet_cli.cli.dataset_options import own_values
+from skillnet_cli.cli.options import AsJson
 from skillnet_cli.cli.output import print_json, print_table, remark
 from skillnet_cli.plugins import Owned, Registry, load_registry, resolve
 
@@ -254,5 +254,7 @@ def for_programs(owned: Owned[Dataset]) -> dict[str, Any]:
         **vars(each),
         "plugin": owned.plugin.distribution,
         "published": [vars(file) for file in each.published],
-        "options": [{"name": option.name, "type": option.type.__name__, "help": option.help} for option in each.options],
+        "options": [
+            {"name": option.name, "type": option.type.__name__, "help": option.help} for option in each.options
+        ],
     }

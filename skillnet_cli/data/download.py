@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.data.files import CHUNK, partial_path, sha256_of
+from skillnet_cli.data.files import CHUNK, alone, partial_path, sha256_of
 from skillnet_cli.data.progress import Progress, Silent
 
 TRIES = 5
@@ -40,8 +40,15 @@ def download(url: str, cache: Path, sha256: str | None = None, progress: Progres
     if path.is_file() and (sha256 is None or sha256_of(path) == sha256):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(path.with_name(f"{path.name}.lock")):
+        if path.is_file() and (sha256 is None or sha256_of(path) == sha256):
+            return path  # another process has fetched it meanwhile
+        return _fetched(url, path, sha256, progress or Silent())
+
+
+def _fetched(url: str, path: Path, sha256: str | None, progress: Progress) -> Path:
     partial = partial_path(path)
-    for _ in (progress or Silent()).track(_pieces(url, partial), None, f"fetching {url} (MiB)"):
+    for _ in progress.track(_pieces(url, partial), None, f"fetching {url} (MiB)"):
         pass
     found = sha256_of(partial)
     if sha256 is not None and found != sha256:

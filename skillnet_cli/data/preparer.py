@@ -12,13 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from skillnet_cli.data.ledger import Rejection
-
-if TYPE_CHECKING:
-    from skillnet_cli.data.prepare import Preparation
-    from skillnet_cli.data.trees import Tree
+from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.data.trees import Tree
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class Item:
-    """An item as the steps at the end see it; ``place`` counts all items that the ranges kept, in order of the input."""
+    """An item as the steps at the end see it; ``place`` counts what the ranges kept, in order of the input."""
 
     place: int
     split: str
@@ -96,6 +94,7 @@ class Item:
     facts: Any
 
 
+@runtime_checkable
 class Items(Protocol):
     """The items that are still kept, in order of the input. Iterating reads them from the disk, as often as wished."""
 
@@ -131,8 +130,6 @@ class Preparer(ABC):
     @cached_property
     def files(self) -> Tree:
         """The sources as one tree of files, wherever they lie: folders, zips, tars, single files."""
-        from skillnet_cli.data.trees import Tree
-
         return Tree(self.job.paths, self.folder)
 
     def begin(self) -> None:  # noqa: B027 - most sets need nothing
@@ -154,7 +151,7 @@ class Preparer(ABC):
         """Leave out further items, near copies for instance, by ``items.reject``; exact copies are gone already."""
 
     def large_enough(self, sizes: Mapping[str, int]) -> bool:
-        """Whether the set is of the paper's size, so that ``--split paper`` is the default; ``sizes``: split -> items."""
+        """Whether the set is of the paper's size and its division the default; ``sizes``: split -> items."""
         return True
 
     def deal(self, pool: str, size: int, protocol: str | None) -> Deal | None:

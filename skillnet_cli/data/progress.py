@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar, runtime_checkable
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 SECONDS_A_LINE = 10.0
@@ -32,14 +33,24 @@ class Plain:
 
     def track(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
         """Pass the items on, and print how many have gone by."""
-        told = time.monotonic()
+        begun = told = float(time.monotonic())
         count = 0
         for count, item in enumerate(items, 1):
             yield item
-            if time.monotonic() - told >= SECONDS_A_LINE:
-                told = time.monotonic()
-                _say(f"{what}: {count}{f' of {total}' if total else ''}")
+            now = float(time.monotonic())
+            if now - told >= SECONDS_A_LINE:
+                told = now
+                _say(f"{what}: {count}{f' of {total}' if total else ''}{pace(count, total, now - begun)}")
         _say(f"{what}: {count} done")
+
+
+def pace(count: int, total: int | None, seconds: float) -> str:
+    """How fast a job goes and, where it is known how much there is to do, how long it takes from here."""
+    rate = count / seconds if seconds > 0 else 0.0
+    if not rate:
+        return ""
+    left = f", {timedelta(seconds=round((total - count) / rate))} left" if total else ""
+    return f" ({rate:.3g} a second{left})"
 
 
 class Bar:
@@ -47,9 +58,16 @@ class Bar:
 
     def __init__(self) -> None:
         from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
+        from rich.text import Text
 
-        self._bars = Bars(console=Console(stderr=True))
+        class Rate(ProgressColumn):
+            def render(self, task: Any) -> Text:
+                return Text(f"{task.finished_speed or task.speed or 0:.3g}/s")
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+        self._bars = Bars(*columns, console=Console(stderr=True))
         self._running = 0
 
     def track(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import io
 import os
 import tarfile
@@ -10,8 +11,9 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, cast
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.data.archives import (
@@ -40,7 +42,7 @@ class Leaf:
 
     name: str
     size: int
-    open: Callable[[], BinaryIO]
+    open: Callable[[], BufferedIOBase]
 
     def read(self) -> bytes:
         """Its content. Raises DamagedItem where it cannot be read."""
@@ -141,7 +143,7 @@ class Tree:
             elif path.suffix.lower() in _ARCHIVES:
                 yield from self._of_file(path, f"{name}/")
             elif path.is_file():
-                yield Leaf(name, path.stat().st_size, lambda path=path: open(path, "rb"))  # type: ignore[misc]
+                yield Leaf(name, path.stat().st_size, functools.partial(_open, path))
 
     def _of_file(self, path: Path, prefix: str) -> Iterator[Leaf]:
         start, packed = _beginning(path)
@@ -153,7 +155,7 @@ class Tree:
         elif path.suffix.lower() in _ARCHIVES:
             raise UserError(f"{path}: not an archive, or a damaged one: fetch it again")
         else:
-            yield Leaf(prefix.rstrip("/") or path.name, path.stat().st_size, lambda: open(path, "rb"))
+            yield Leaf(prefix.rstrip("/") or path.name, path.stat().st_size, functools.partial(_open, path))
 
     def _bounded(self, path: Path, prefix: str, found: Iterator[Leaf]) -> Iterator[Leaf]:
         bound = Bound(str(path), path.stat().st_size, self._limits)
@@ -215,6 +217,14 @@ def _in_order(folder: Path) -> Iterator[Path]:
             yield Path(entry.path)
 
 
+def _open(path: Path) -> BufferedIOBase:
+    return open(path, "rb")  # noqa: SIM115 - whoever opens a leaf closes it
+
+
+def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BufferedIOBase:
+    return cast(BufferedIOBase, archive.open(info))
+
+
 def _of_zip(path: Path, refuse: Callable[[Refusal], None]) -> Iterator[Leaf]:
     archive = zipfile.ZipFile(path)  # it stays open as long as its leaves
     for info in archive.infolist():
@@ -223,7 +233,7 @@ def _of_zip(path: Path, refuse: Callable[[Refusal], None]) -> Iterator[Leaf]:
         if why := why_refused(info):
             refuse(Refusal(str(path), zip_name(info), why))
         else:
-            yield Leaf(zip_name(info), info.file_size, lambda info=info: archive.open(info))  # type: ignore[misc]
+            yield Leaf(zip_name(info), info.file_size, functools.partial(_open_member, archive, info))
 
 
 def _of_tar(plain: Path, path: Path, refuse: Callable[[Refusal], None]) -> Iterator[Leaf]:
@@ -236,7 +246,7 @@ def _of_tar(plain: Path, path: Path, refuse: Callable[[Refusal], None]) -> Itera
                 refuse(Refusal(str(path), info.name, why))
                 continue
             start, size = info.offset_data, info.size
-            yield Leaf(info.name, size, lambda start=start, size=size: _Slice.open(plain, start, size))  # type: ignore[misc]
+            yield Leaf(info.name, size, functools.partial(_Slice.open, plain, start, size))
             end = start + size
         if archive.offset > plain.stat().st_size:
             raise EOFError(f"it breaks off in '{info.name}', which ends at byte {end}")
@@ -250,8 +260,8 @@ class _Slice(io.RawIOBase):
         self._start, self._size, self._at = start, size, 0
 
     @classmethod
-    def open(cls, path: Path, start: int, size: int) -> BinaryIO:
-        return io.BufferedReader(cls(path, start, size))  # type: ignore[return-value]
+    def open(cls, path: Path, start: int, size: int) -> BufferedIOBase:
+        return io.BufferedReader(cls(path, start, size))
 
     def readable(self) -> bool:
         return True
@@ -266,7 +276,7 @@ class _Slice(io.RawIOBase):
     def tell(self) -> int:
         return self._at
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:
         wanted = max(0, min(len(buffer), self._size - self._at))
         piece = os.pread(self._handle, wanted, self._start + self._at)
         buffer[: len(piece)] = piece

@@ -133,7 +133,6 @@ class SetWriter:
         return self._splits[name]
 
 
-
 def check_kept(name: str, counts: Mapping[str, int], out: Path) -> None:
     """Raises UserError where nothing came in, FailedJob where all of it was rejected."""
     if counts["kept"]:

@@ -60,7 +60,7 @@ def test_prepare_one_somewhere_else(world: World) -> None:
 
 def test_prepare_lists_what_it_knows(world: World) -> None:
     listed = world.answer("prepare", "--list")["datasets"]
-    assert {each["name"] for each in listed} == {"pairs", "hums", "broken"}
+    assert {each["name"] for each in listed} == {"pairs", "hums", "broken", "parted"}
     assert "pairs" in world.skillnet("prepare", "--list")[0]
 
 

@@ -22,7 +22,7 @@ def test_plain_lines_come_now_and_then_and_at_the_end(
     list(Plain().track(range(6), 6, "items"))
     said = capsys.readouterr()
     lines = said.err.splitlines()
-    assert lines[-1] == "items: 6 done" and lines[0] == "items: 3 of 6" and len(lines) < 6
+    assert lines[-1] == "items: 6 done" and lines[0] == "items: 3 of 6 (0.25 a second, 0:00:12 left)" and len(lines) < 6
     assert said.out == "", "standard output is for results"
 
 

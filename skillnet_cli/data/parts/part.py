@@ -143,7 +143,9 @@ class PartWriter:
             raise ValueError(f"a range has more than {MOST_KINDS} splits or different sets of fields")
         self._kept += bytes((place, shape))
         if self._keyed:
-            self._keys += digest(f"{item.split}\0{item.id}") + (bytes(16) if item.content is None else digest(item.content))
+            self._keys += digest(f"{item.split}\0{item.id}") + (
+                bytes(16) if item.content is None else digest(item.content)
+            )
         self._ids.add((item.split, item.id))
         self._row(Entry(item.split, item.id, "kept"), item.facts)
 
@@ -178,8 +180,9 @@ class PartWriter:
         return facts
 
     def _close(self) -> None:
-        for file in (self._rows, *self._shards.values()):
-            file.close()
+        self._rows.close()
+        for shard in self._shards.values():
+            shard.close()
 
 
 SAME_ID = "another item has this id"

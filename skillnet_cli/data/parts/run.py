@@ -37,6 +37,7 @@ def run(kind: type[Preparer], job: Preparation) -> Account | None:
         FailedJob: too many items are damaged, the disk is full, or the machine fails. Run it again to go on.
     """
     work = Work(job.out)
+    job = replace(job, paths=job.fetch_sources())
     _check_folder(job.out)
     work.make()
     with work.share(job):
@@ -47,8 +48,7 @@ def run(kind: type[Preparer], job: Preparation) -> Account | None:
 
 
 def _begin(kind: type[Preparer], job: Preparation, work: Work) -> tuple[Preparer, Sequence[Range]]:
-    """Fetch what is needed and plan, or find both done."""
-    job = replace(job, paths=job.fetch_sources())
+    """Make what all ranges need and plan, or find both done."""
     work.agree(facts_of(job, kind.version))
     make_folder(job.folder, "name another folder with --out")
     preparer = kind(job)
@@ -62,8 +62,8 @@ def _begin(kind: type[Preparer], job: Preparation, work: Work) -> tuple[Preparer
 
 def merge(preparer: Preparer, work: Work) -> Account:
     """Put the parts together. Raises UserError where a range is missing, FailedJob where too much was left out."""
+    facts, plan = work.read_plan()
     with work.alone():
-        facts, plan = work.read_plan()
         if not preparer.independent or preparer.job.limit is not None:
             clear_set(preparer.job.out)
         parts = used_parts(preparer, plan, work)

@@ -13,7 +13,7 @@ IDS, CONTENTS = slice(0, 2), slice(2, 4)
 
 
 def take_steps(table: Table, preparer: Preparer) -> str | None:
-    """Leave out copies and what the preparer judges, divide pools, keep the limit; returns the protocol that is used."""
+    """Leave out copies and what the preparer judges, divide pools, keep the limit; returns the protocol used."""
     if not preparer.independent:
         leave_out_copies(table)
         preparer.judge(table)
@@ -28,13 +28,13 @@ def take_steps(table: Table, preparer: Preparer) -> str | None:
 def leave_out_copies(table: Table) -> None:
     """Of items with the same id in a split, and of items with the same content, keep the first."""
     for places, _ in equal_keys(table.keys(IDS), table.alive, table.work):
-        for place in places:
+        for place in places.tolist():
             table.reject(place, "duplicate", SAME_ID)
     table.settle()
     for places, firsts in equal_keys(table.keys(CONTENTS), table.alive, table.work):
         order = np.argsort(firsts)  # so that ids are looked up part by part
-        for place, first in zip(places[order], firsts[order], strict=True):
-            table.reject(place, "duplicate", f"the same content as '{table.id_of(int(first))}'")
+        for place, first in zip(places[order].tolist(), firsts[order].tolist(), strict=True):
+            table.reject(place, "duplicate", f"the same content as '{table.id_of(first)}'")
     table.settle()
 
 
@@ -61,7 +61,7 @@ def deal(table: Table, preparer: Preparer, pool: str, protocol: str | None) -> N
     for split, size in how.sizes.items():
         table.split[places[start : start + size]] = table.number(split)
         start += size
-    for place in places[start:]:
+    for place in places[start:].tolist():
         table.reject(place, "filtered", "more items than the splits take")
     table.settle()
 
@@ -69,6 +69,6 @@ def deal(table: Table, preparer: Preparer, pool: str, protocol: str | None) -> N
 def keep_limit(table: Table, limit: int | None) -> None:
     """Of each split keep the first ``limit`` items in order of the input."""
     for name in table.names if limit is not None else ():
-        for place in table.places(name)[limit:]:
+        for place in table.places(name)[limit:].tolist():
             table.reject(place, "filtered", beyond(limit))
     table.settle()

@@ -7,13 +7,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.data.files import make_folder, sync_folder, write_whole
+from skillnet_cli.data.files import alone, make_folder, sync_folder, write_whole
 from skillnet_cli.data.manifest import MANIFEST, WORK
 from skillnet_cli.data.prepare import Preparation
 from skillnet_cli.data.preparer import Range
@@ -49,12 +49,9 @@ class Work:
         """Make the folder. Raises UserError where it cannot be made."""
         make_folder(self.folder, "name another folder with --out")
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Wait until no other process plans or ends this set, and keep others waiting."""
-        with open(self.folder / "lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return alone(self.folder / "lock")
 
     @contextmanager
     def share(self, job: Preparation) -> Iterator[None]:

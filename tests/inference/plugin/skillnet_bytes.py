@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skillnet_cli.api import Dataset, Metric, Modality, Task, hookimpl
+from skillnet_cli.api import Dataset, DatasetOption, Metric, Modality, Task, hookimpl
 
 API_VERSION = 1
 
@@ -44,4 +44,18 @@ def skillnet_datasets() -> list[Dataset]:
         return Dataset(name, f"bytes_parts:prepare_{name}", feeds, "none", "tiny", part_of=part_of)
 
     pairs, hums = dataset("pairs", "both", "find", "kind", "fill"), dataset("hums", "both", "hear", "guess")
-    return [pairs, hums, dataset("broken", None, "find")]
+    parted = Dataset(
+        "parted",
+        "bytes_ranges:Parted",
+        ("kind",),
+        "none",
+        "tiny",
+        obtain="write a file of words yourself",
+        protocols=("official",),
+        options=(
+            DatasetOption("shout", "Words in capitals.", bool),
+            DatasetOption("repeat", "Each word so many times.", int, 1),
+            DatasetOption("skip", "Words to leave out.", repeatable=True, metavar="WORD"),
+        ),
+    )
+    return [pairs, hums, dataset("broken", None, "find"), parted]

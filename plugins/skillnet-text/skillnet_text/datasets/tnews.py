@@ -41,10 +41,10 @@ class Tnews(Preparer):
 
     def ranges(self) -> Sequence[Range]:
         """The files that there are; train and dev must be."""
-        required = {split: self.files.one(name) for split, name in FILES.items() if split != UNLABELLED}
-        unlabelled = self.files.named(FILES[UNLABELLED])[:1]
-        found = {**required, **{UNLABELLED: leaf for leaf in unlabelled}}
-        return [Range(split, leaf.name, splits=(split,)) for split, leaf in found.items()]
+        found = {split: self.files.one(FILES[split]).name for split in ("train", "dev")}
+        for unlabelled in self.files.named(FILES[UNLABELLED])[:1]:
+            found[UNLABELLED] = unlabelled.name
+        return [Range(split, name, splits=(split,)) for split, name in found.items()]
 
     def read(self, range: Range) -> Iterator[Verdict]:
         """The verdict on every line."""
