@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Annotated, Any, Optional
 
 import typer
@@ -13,6 +14,7 @@ from skillnet_cli.api import Dataset, DatasetOption
 from skillnet_cli.plugins import load_registry
 
 KEY = "skillnet.dataset options"
+_given: ContextVar[Mapping[str, Any]] = ContextVar("values of the data set's options", default={})  # noqa: B039
 
 
 class DatasetCommand(TyperCommand):
@@ -24,7 +26,7 @@ class DatasetCommand(TyperCommand):
         ctx.meta[KEY] = dataset.options if dataset else ()
         rest = super().parse_args(ctx, args)
         own = {_destination(option): option for option in ctx.meta[KEY]}
-        ctx.obj = {option.name: _value(option, ctx.params.pop(name)) for name, option in own.items()}
+        _given.set({option.name: _value(option, ctx.params.pop(name)) for name, option in own.items()})
         return rest
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -40,9 +42,9 @@ class DatasetCommand(TyperCommand):
         return next((table[word].value for word in words if word in table), None)
 
 
-def own_values(dataset: Dataset, context: typer.Context) -> Mapping[str, Any]:
-    """The values of a data set's options: those that were given, else their defaults."""
-    given = context.obj if isinstance(context.obj, dict) else {}
+def own_values(dataset: Dataset) -> Mapping[str, Any]:
+    """The values of a data set's options on this command line: those that were given, else their defaults."""
+    given = _given.get()
     return {option.name: given.get(option.name, option.absent) for option in dataset.options}
 
 
@@ -51,17 +53,17 @@ def _parameters(options: Sequence[DatasetOption]) -> list[Any]:
 
     def own(**_: Any) -> None: ...
 
-    annotations = {_destination(option): _annotation(option) for option in options}
-    own.__annotations__ = annotations
+    own.__annotations__ = {_destination(option): _annotation(option) for option in options}
     own.__signature__ = inspect.Signature([_argument(option) for option in options])  # type: ignore[attr-defined]
     app = typer.Typer(add_completion=False)
     app.command()(own)
-    return [each for each in typer.main.get_command(app).params if each.name in annotations]
+    return [each for each in typer.main.get_command(app).params if each.name in own.__annotations__]
 
 
 def _argument(option: DatasetOption) -> inspect.Parameter:
     default = list(option.absent) if option.repeatable else option.absent
-    return inspect.Parameter(_destination(option), inspect.Parameter.KEYWORD_ONLY, default=default)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(_destination(option), kind, default=default, annotation=_annotation(option))
 
 
 def _annotation(option: DatasetOption) -> Any:

@@ -38,7 +38,6 @@ class Protocol(str, Enum):
 
 
 def prepare(
-    context: typer.Context,
     name: Annotated[
         str | None,
         typer.Argument(help="A data set, or a name that several are part of.", autocompletion=dataset_names),
@@ -115,7 +114,7 @@ def prepare(
                 progress=choose_progress(),
                 protocol=split.value if split else None,
                 urls=tuple(url or ()),
-                options=own_values(each, context),
+                options=own_values(each),
                 share=Share.parse(shard) if shard else None,
                 tolerance=tolerance(stated),
             ),

@@ -30,8 +30,6 @@ def prepare_merge(
 
     \b
     Example:
-      skillnet prepare NAME --shard 1/2
-      skillnet prepare NAME --shard 2/2
       skillnet prepare merge NAME
     """
     from skillnet_cli.data.parts.run import begun_name, merge, resumed
