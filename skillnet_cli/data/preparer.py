@@ -9,7 +9,7 @@ any order, in any number of processes and machines, and go on after a kill, and 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -108,7 +108,11 @@ class Preparer(ABC):
     """Prepares one data set: subclass it, and name the class in ``Dataset.prepare``.
 
     An object is made in every process, so what it holds must follow from ``job`` alone. ``self.folder`` is a folder
-    of the set in the making: :meth:`begin` writes there what all ranges need, and every process can read it.
+    of the set in the making: :meth:`begin` writes there what all ranges need, and every process can read it. The steps
+    at the end (:meth:`judge` and what follows it) have ``self.folder`` and the options, but no sources: a merge may
+    run where there are none.
+
+    Files of ``self.files`` that are not touched (links, devices, paths that lead out) become rows of the ledger.
 
     Attributes:
         version: of the preparer; another one gives other bytes and makes no use of parts that were begun.
@@ -161,12 +165,6 @@ class Preparer(ABC):
     def finish(self, items: Items, protocol: str | None) -> Ending:
         """The label spaces and so on, of the items as they are in the end. The items can no longer be rejected."""
         return Ending()
-
-    def refused(self) -> Iterable[Rejected]:
-        """Files that the sources hold and that are not touched: links, devices, paths that lead out."""
-        if "files" not in self.__dict__:
-            return ()
-        return (Rejected("", name, "damaged", reason) for name, reason in self.files.refused)
 
 
 def divide(size: int, published: Mapping[str, int], rest: str | None = None) -> dict[str, int]:

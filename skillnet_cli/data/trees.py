@@ -81,6 +81,7 @@ class Tree:
         self._folder = folder
         self._limits = limits or Limits()
         self._refusals: list[Refusal] = []
+        self._within: list[Refusal] = []
 
     @cached_property
     def leaves(self) -> tuple[Leaf, ...]:
@@ -89,8 +90,13 @@ class Tree:
 
     @property
     def refused(self) -> list[tuple[str, str]]:
-        """Path and reason of what is not read."""
+        """Path and reason of what the sources hold and is not read."""
         return [(each.name, str(each)) for each in self._refusals if self.leaves is not None]
+
+    def take_refused_within(self) -> list[tuple[str, str]]:
+        """The same of archives in archives, as far as :meth:`members` came across them since this was last asked."""
+        found, self._within = self._within, []
+        return [(f"{each.archive}/{each.name}", str(each)) for each in found]
 
     @cached_property
     def _by_name(self) -> dict[str, Leaf]:
@@ -125,7 +131,7 @@ class Tree:
         """
         member = Member(leaf.name, leaf.size, leaf.read)
         try:
-            yield from members(member, self._limits, self._refusals.append)
+            yield from members(member, self._limits, lambda refusal: self._within.append(refusal))
         except UserError as error:
             raise DamagedItem(str(error)) from error
 

@@ -76,6 +76,17 @@ class Independent(Scripted):
         raise AssertionError("nobody asks")
 
 
+class Archived(Preparer):
+    """Each member of each archive within the source is an item."""
+
+    def ranges(self) -> Sequence[Range]:
+        return [Range(leaf.name) for leaf in self.files.named("*.tar")]
+
+    def read(self, range: Range) -> Iterator[Verdict]:
+        for member in self.files.members(self.files[range.name]):
+            yield Kept("train", f"{range.name}/{member.name}", {"text": [member.read().decode()]})
+
+
 def dataset(kind: str = "Scripted") -> Dataset:
     return Dataset(
         "scripted",

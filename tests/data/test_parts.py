@@ -32,6 +32,7 @@ from skillnet_cli.data.preparer import divide
 from skillnet_cli.data.tolerance import Tolerance
 from skillnet_cli.plugins import resolve
 from tests.data.preparers import PAPER, dataset, job
+from tests.data.test_archives import tar_of
 
 ANY = Tolerance(damaged=None)
 
@@ -343,6 +344,30 @@ def test_an_altered_part_is_noticed(source: Path, tmp_path: Path) -> None:
         prepare("Scripted", job(source, tmp_path / "set", tolerance=ANY))
     shutil.rmtree(shard.parent)
     prepare("Scripted", job(source, tmp_path / "set", tolerance=ANY))
+
+
+def test_files_that_are_not_touched_are_rows_whatever_the_processes(tmp_path: Path) -> None:
+    def tar(name: str, *paths: str) -> bytes:
+        return tar_of(tmp_path / name, dict.fromkeys(paths, b"x")).read_bytes()
+
+    inner = {"a.tar": tar("a", "1", "../2", "3"), "b.tar": tar("b", "4")[:700], "c.tar": tar("c", "/5", "6")}
+    source = tar_of(tmp_path / "source", {**inner, "../outside": b"x"})
+    made = []
+    for workers in (1, 2):
+        work = job(source, tmp_path / f"set{workers}", "Archived", workers=workers, tolerance=ANY)
+        prepare("Archived", work)
+        made.append(files(work.out))
+    assert made[0] == made[1]
+    assert [(row.id, row.why) for row in read_ledger(tmp_path / "set1")] == [
+        ("../outside", "damaged"),
+        ("a.tar/1", "kept"),
+        ("a.tar/3", "kept"),
+        ("a.tar/../2", "damaged"),
+        ("b.tar/4", "damaged"),
+        ("b.tar", "damaged"),
+        ("c.tar/6", "kept"),
+        ("c.tar//5", "damaged"),
+    ]
 
 
 def test_a_folder_with_other_files_is_left_alone(source: Path, tmp_path: Path) -> None:

@@ -73,15 +73,13 @@ class PartWriter:
     Args:
         work: the work folder.
         number: the place of the range.
-        name: of the range, for the row that says that it breaks off.
         bound: split -> at most so many items, None without a bound.
         keyed: whether ids and contents will be compared with those of other parts.
     """
 
-    def __init__(self, work: Path, number: int, name: str, bound: Callable[[str], int | None], keyed: bool) -> None:
+    def __init__(self, work: Path, number: int, bound: Callable[[str], int | None], keyed: bool) -> None:
         self._folder = part_folder(work, number)
         self._number = number
-        self._name = name
         self._bound = bound
         self._keyed = keyed
         make_folder(self._folder, "name another folder with --out")
@@ -102,20 +100,13 @@ class PartWriter:
         """
         with ExitStack() as stack:
             stack.callback(self._close)
-            for verdict in self._guarded(verdicts):
+            for verdict in verdicts:
                 if stopped():
                     raise InterruptedError
                 self._take(verdict)
                 if splits and all(self._full(split) for split in splits):
                     break
             return self._finish()
-
-    def _guarded(self, verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
-        """The verdicts, and a row for what cannot be read where the range breaks off."""
-        try:
-            yield from verdicts
-        except DamagedItem as error:
-            yield Rejected("", self._name, "damaged", str(error))
 
     def _take(self, verdict: Verdict) -> None:
         if isinstance(verdict, Rejected):

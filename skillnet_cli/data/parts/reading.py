@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -15,11 +14,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from skillnet_cli.api import FailedJob
+from skillnet_cli.api import DamagedItem, FailedJob
 from skillnet_cli.data.manifest import WORK
 from skillnet_cli.data.parts.part import PartFacts, PartWriter, read_part, sum_counts
+from skillnet_cli.data.parts.work import Plan, Refused
 from skillnet_cli.data.prepare import Preparation, Silent
-from skillnet_cli.data.preparer import Preparer, Range
+from skillnet_cli.data.preparer import Preparer, Range, Rejected, Verdict
 from skillnet_cli.data.tolerance import ENOUGH
 from skillnet_cli.plugins import resolve
 
@@ -50,7 +50,7 @@ def bound_of(preparer: Preparer, split: str) -> int | None:
     return None if limit is None else limit * len(preparer.pools.get(split, (split,)))
 
 
-def read_ranges(preparer: Preparer, ranges: Sequence[Range]) -> None:
+def read_ranges(preparer: Preparer, ranges: Sequence[Range], plan: Plan) -> None:
     """Make the parts of all ranges of this job's share that are not there yet.
 
     Raises:
@@ -62,7 +62,7 @@ def read_ranges(preparer: Preparer, ranges: Sequence[Range]) -> None:
     label = f"{job.dataset.name}: ranges" + (f" ({there} of {len(mine)} are there already)" if there else "")
     recent: deque[PartFacts] = deque(maxlen=100)
     counts: Counter[str] = Counter()
-    for part in job.progress.track(_parts(preparer, ranges, mine), len(mine) - there, label):
+    for part in job.progress.track(_parts(preparer, ranges, plan, mine), len(mine) - there, label):
         recent.append(part)
         counts.update(part.counts)
         if sum(counts.values()) >= ENOUGH:
@@ -70,7 +70,7 @@ def read_ranges(preparer: Preparer, ranges: Sequence[Range]) -> None:
             job.tolerance.check(job.dataset.name, counts, reasons, "look at the source, or allow more and run it again")
 
 
-def _parts(preparer: Preparer, ranges: Sequence[Range], mine: Sequence[int]) -> Iterator[PartFacts]:
+def _parts(preparer: Preparer, ranges: Sequence[Range], plan: Plan, mine: Sequence[int]) -> Iterator[PartFacts]:
     """The parts that are made now, in order of their ranges; those that are there already are only counted."""
     fill = Fill(preparer)
     job = preparer.job
@@ -80,7 +80,7 @@ def _parts(preparer: Preparer, ranges: Sequence[Range], mine: Sequence[int]) -> 
             if not fill.needs(ranges[place].splits):
                 continue
             there = read_part(job.out / WORK, place)
-            pending.append(there or submit(place, ranges[place]))
+            pending.append(there or submit(place, ranges[place], () if place else plan.refused))
             while pending and (len(pending) > 2 * job.workers or _is_ready(pending[0])):
                 yield from _next(pending, fill)
         while pending:
@@ -113,7 +113,7 @@ class _workers:
             job = replace(preparer.job, progress=Silent())
             self._pool = ProcessPoolExecutor(job.workers, context, _start, (job, self._stop))
 
-    def __enter__(self) -> Callable[[int, Range], Future[PartFacts]]:
+    def __enter__(self) -> Callable[[int, Range, Refused], Future[PartFacts]]:
         return self._submit
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
@@ -126,21 +126,34 @@ class _workers:
             advice = "run it again, with fewer --workers if memory was short: finished parts are kept"
             raise FailedJob(f"{name}: a worker process died: {advice}") from error
 
-    def _submit(self, place: int, range: Range) -> Future[PartFacts]:
+    def _submit(self, place: int, range: Range, refused: Refused) -> Future[PartFacts]:
         if self._pool:
-            return self._pool.submit(_read, place, range)
+            return self._pool.submit(_read, place, range, refused)
         done: Future[PartFacts] = Future()
-        done.set_result(make_part(self._preparer, place, range, lambda: False))
+        done.set_result(make_part(self._preparer, place, range, refused, lambda: False))
         return done
 
 
-def make_part(preparer: Preparer, place: int, range: Range, stopped: Callable[[], bool]) -> PartFacts:
-    """Read one range into its part."""
-    writer = PartWriter(
-        preparer.job.out / WORK, place, range.name, lambda split: bound_of(preparer, split), not preparer.independent
-    )
-    refused = preparer.refused() if place == 0 else ()
-    return writer.write(itertools.chain(refused, preparer.read(range)), range.splits, stopped)
+def make_part(preparer: Preparer, place: int, range: Range, refused: Refused, stopped: Callable[[], bool]) -> PartFacts:
+    """Read one range into its part, which begins with what was ``refused`` before."""
+    work, keyed = preparer.job.out / WORK, not preparer.independent
+    writer = PartWriter(work, place, lambda split: bound_of(preparer, split), keyed)
+    return writer.write(_verdicts(preparer, range, refused), range.splits, stopped)
+
+
+def _verdicts(preparer: Preparer, range: Range, refused: Refused) -> Iterator[Verdict]:
+    """What becomes of all that a range holds, the files that are not touched and a broken end included."""
+    _refused_within(preparer)  # those of a range that was not read to its end
+    yield from (Rejected("", name, "damaged", reason) for name, reason in refused)
+    try:
+        yield from preparer.read(range)
+    except DamagedItem as error:
+        yield Rejected("", range.name, "damaged", str(error))
+    yield from (Rejected("", name, "damaged", reason) for name, reason in _refused_within(preparer))
+
+
+def _refused_within(preparer: Preparer) -> Refused:
+    return preparer.files.take_refused_within() if "files" in vars(preparer) else ()
 
 
 _here: tuple[Preparer, Any]
@@ -162,6 +175,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _read(place: int, range: Range) -> PartFacts:
+def _read(place: int, range: Range, refused: Refused) -> PartFacts:
     preparer, stop = _here
-    return make_part(preparer, place, range, stop.is_set)
+    return make_part(preparer, place, range, refused, stop.is_set)

@@ -42,22 +42,22 @@ def run(kind: type[Preparer], job: Preparation) -> Account | None:
     work.make()
     with work.share(job):
         with work.alone():
-            preparer, ranges = _begin(kind, job, work)
-        read_ranges(preparer, ranges)
-        return None if job.share else merge(preparer, work)
+            preparer, ranges, plan = _begin(kind, job, work)
+        read_ranges(preparer, ranges, plan)
+        # What follows has no sources, as a merge on another machine would have none.
+        return None if job.share else merge(kind(replace(job, paths=())), work)
 
 
-def _begin(kind: type[Preparer], job: Preparation, work: Work) -> tuple[Preparer, Sequence[Range]]:
+def _begin(kind: type[Preparer], job: Preparation, work: Work) -> tuple[Preparer, Sequence[Range], Plan]:
     """Make what all ranges need and plan, or find both done."""
     work.agree(facts_of(job, kind.version))
     make_folder(job.folder, "name another folder with --out")
     preparer = kind(job)
     if not work.begun:
         preparer.begin()
-        work.mark_begun()
     ranges = preparer.ranges()
-    work.plan(ranges)
-    return preparer, ranges
+    refused = preparer.files.refused if "files" in vars(preparer) else ()
+    return preparer, ranges, work.plan(ranges, refused)
 
 
 def merge(preparer: Preparer, work: Work) -> Account:
@@ -134,20 +134,25 @@ def _choices(job: Preparation, protocol: str | None, ending: Ending) -> dict[str
 def resumed(out: Path, dataset: Dataset, job: Preparation) -> Preparation:
     """The job that the parts in ``out`` were begun with, for a merge; what makes no difference comes from ``job``."""
     facts, _ = Work(out).read_plan()
-    known = {option.name: option for option in dataset.options}
-    options = {
-        name: tuple(value) if known[name].repeatable else known[name].type(value) if value is not None else None
-        for name, value in facts["options"].items()
-        if name in known
-    }
+    absent = {option.name: option.absent for option in dataset.options}
+    stored = {option.name: facts["options"][option.name] for option in dataset.options if option.recorded}
+    types = {option.name: option.type for option in dataset.options}
+    options = {name: _typed(types[name], value) for name, value in stored.items()}
     return replace(
         job,
         sources=tuple(facts["source"]),
         seed=facts["seed"],
         limit=facts["limit"],
         protocol=facts["split"],
-        options={**job.options, **options},
+        options={**absent, **options},
     )
+
+
+def _typed(kind: type, value: Any) -> Any:
+    """An option's value as the command line gives it."""
+    if isinstance(value, list):
+        return tuple(kind(each) for each in value)
+    return None if value is None else kind(value)
 
 
 def begun_name(out: Path) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.files import alone, make_folder, sync_folder, write_whole
@@ -20,16 +20,20 @@ from skillnet_cli.data.preparer import Range
 
 JOB = "job.json"
 PLAN = "plan.json"
-BEGUN = "begun.done"
 ENDS = 1 << 16
 """Bytes at both ends of a file that it is known again by, together with its size."""
 
 
+Refused: TypeAlias = Sequence[tuple[str, str]]
+"""Path and reason of files that are not touched."""
+
+
 @dataclass(frozen=True)
 class Plan:
-    """The ranges of a set, as far as the steps at the end must know them."""
+    """The splits of the ranges, as far as they are known, and what the sources hold that is not read."""
 
     splits: tuple[tuple[str, ...], ...]
+    refused: Refused
 
     def __len__(self) -> int:
         return len(self.splits)
@@ -82,20 +86,21 @@ class Work:
                 f"ask for the same again, delete {self.folder}, or name another folder with --out"
             )
 
-    def plan(self, ranges: Sequence[Range]) -> Plan:
+    def plan(self, ranges: Sequence[Range], refused: Refused) -> Plan:
         """Write down the ranges. Raises UserError where they are not those of the beginning."""
         rows = [[each.name, each.payload, list(each.splits)] for each in ranges]
         facts = {"ranges": hashlib.sha256(_json(rows)).hexdigest(), "splits": [row[2] for row in rows]}
         found = _read(self.folder / PLAN)
-        if found is not None and found != facts:
+        if found is None:
+            found = {**facts, "refused": list(map(list, refused))}
+            write_whole(self.folder / PLAN, _json(found))
+            sync_folder(self.folder)
+        elif found["ranges"] != facts["ranges"]:
             raise UserError(
                 f"{self.out} holds the beginning of a set made from other files: "
                 f"delete {self.folder}, or name another folder with --out"
             )
-        if found is None:
-            write_whole(self.folder / PLAN, _json(facts))
-            sync_folder(self.folder)
-        return Plan(tuple(each.splits for each in ranges))
+        return _plan(found)
 
     def read_plan(self) -> tuple[dict[str, Any], Plan]:
         """What was begun here, and its ranges. Raises UserError where nothing was."""
@@ -103,17 +108,12 @@ class Work:
         if job is None or plan is None:
             there = "is whole already" if (self.out / MANIFEST).exists() else "holds no parts to put together"
             raise UserError(f"{self.out} {there}: run 'skillnet prepare NAME --shard I/N' first, for every I")
-        return job, Plan(tuple(map(tuple, plan["splits"])))
+        return job, _plan(plan)
 
     @property
     def begun(self) -> bool:
-        """Whether what all ranges need is there."""
-        return (self.folder / BEGUN).exists()
-
-    def mark_begun(self) -> None:
-        """Say so."""
-        write_whole(self.folder / BEGUN, b"")
-        sync_folder(self.folder)
+        """Whether what all ranges need is there, and the ranges are planned."""
+        return (self.folder / PLAN).exists()
 
     def remove(self) -> None:
         """Delete everything, once the set is whole."""
@@ -133,6 +133,10 @@ def facts_of(job: Preparation, version: str) -> dict[str, Any]:
         "source": list(job.sources),
         "files": [_identity(path) for path in job.paths],
     }
+
+
+def _plan(facts: Mapping[str, Any]) -> Plan:
+    return Plan(tuple(map(tuple, facts["splits"])), tuple(map(tuple, facts["refused"])))
 
 
 def _plain(value: Any) -> Any:
