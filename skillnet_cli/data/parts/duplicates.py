@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int, Integer, UInt64
+from jaxtyping import Bool, Int, UInt64
 
 from skillnet_cli.data.files import disk
 
@@ -17,8 +17,8 @@ _RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("place", "<i8")])
 
 
 def equal_keys(
-    keys: Iterable[UInt64[np.ndarray, "items 2"]], alive: Bool[np.ndarray, " all"], folder: Path, at_once: int = AT_ONCE
-) -> Iterator[tuple[Integer[np.ndarray, " copies"], Integer[np.ndarray, " copies"]]]:
+    keys: Iterable[UInt64[np.ndarray, "_ 2"]], alive: Bool[np.ndarray, " all"], folder: Path, at_once: int = AT_ONCE
+) -> Iterator[tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]]:
     """The places of items whose key an earlier one has, and the places of the earliest that have it.
 
     Args:
@@ -45,7 +45,7 @@ def equal_keys(
             path.unlink()
 
 
-def _records(keys: Iterable[UInt64[np.ndarray, "items 2"]], alive: Bool[np.ndarray, " all"]) -> Iterator[np.ndarray]:
+def _records(keys: Iterable[UInt64[np.ndarray, "_ 2"]], alive: Bool[np.ndarray, " all"]) -> Iterator[np.ndarray]:
     start = 0
     for block in keys:
         wanted = alive[start : start + len(block)] & block.any(axis=1)
@@ -56,7 +56,7 @@ def _records(keys: Iterable[UInt64[np.ndarray, "items 2"]], alive: Bool[np.ndarr
         yield records
 
 
-def _copies(records: np.ndarray) -> tuple[Int[np.ndarray, " copies"], Int[np.ndarray, " copies"]]:
+def _copies(records: np.ndarray) -> tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]:
     order = np.lexsort((records["place"], records["low"], records["high"]))
     records = records[order]
     fresh = np.ones(len(records), bool)

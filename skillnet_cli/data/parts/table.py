@@ -58,7 +58,7 @@ class Table:
         """For each item of the part at ``place``: which of the part's splits and shapes it has."""
         return np.load(part_folder(self.work, self.numbers[place]) / KEPT, allow_pickle=False)
 
-    def keys(self, columns: slice) -> Iterator[UInt64[np.ndarray, "items 2"]]:
+    def keys(self, columns: slice) -> Iterator[UInt64[np.ndarray, "_ 2"]]:
         """The keys of ids (columns 0 to 2) or of contents (2 to 4), a block for each part."""
         for number in self.numbers:
             yield np.load(part_folder(self.work, number) / KEYS, allow_pickle=False)[:, columns].astype(np.uint64)
