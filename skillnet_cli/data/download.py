@@ -18,6 +18,7 @@ from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.files import CHUNK, alone, partial_path, sha256_of
 from skillnet_cli.data.progress import Progress, Silent
 
+LOCKS = ".locks"
 TRIES = 5
 FIRST_WAIT = 0.5
 TIMEOUT = 30.0
@@ -39,8 +40,9 @@ def download(url: str, cache: Path, sha256: str | None = None, progress: Progres
     path = cache / cached_name(url)
     if path.is_file() and (sha256 is None or sha256_of(path) == sha256):
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with alone(path.with_name(f"{path.name}.lock")):
+    locks = path.parent / LOCKS
+    locks.mkdir(parents=True, exist_ok=True)
+    with alone(locks / path.name):
         if path.is_file() and (sha256 is None or sha256_of(path) == sha256):
             return path  # another process has fetched it meanwhile
         return _fetched(url, path, sha256, progress or Silent())
