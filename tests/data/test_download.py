@@ -176,7 +176,7 @@ def test_redirects_out_of_http_are_refused(server: Script, tmp_path: Path, targe
     server.redirect = target
     with pytest.raises(UserError, match="not followed|not allowed"):
         download(server.url.replace("/files/pack.tar.gz", "/redirected"), tmp_path)
-    assert not [path for path in tmp_path.iterdir() if path.stat().st_size]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
 
 
 def test_redirects_within_http_are_followed(server: Script, tmp_path: Path) -> None:
