@@ -69,7 +69,7 @@ def plan_stage(recipe: Recipe, name: str, registry: Registry, roots: Sequence[Pa
     sets = {task: _open_sets(recipe, name, registry.task(task), roots) for task in recipe.task_names()}
     configs = {task: _task_config(registry.task(task), opened) for task, opened in sets.items()}
     readers = build_readers(recipe.model.embedders, registry)
-    sizes = recipe.model.model_dump(exclude={"embedders", "routing"})
+    sizes = recipe.model.model_dump(exclude={"embedders"})
     tasks = {
         task: TaskPlan(configs[task], settings, {each: sets[task][each] for each in settings.datasets})
         for task, settings in recipe.stages()[name].tasks.items()

@@ -15,6 +15,7 @@ from skillnet_cli.engine import checkpoints
 from skillnet_cli.engine.checks import check_plan
 from skillnet_cli.engine.distribution import Ranks, process_group
 from skillnet_cli.engine.folders import RunFolder
+from skillnet_cli.engine.freezing import freeze
 from skillnet_cli.engine.measuring import gathered, measure
 from skillnet_cli.engine.plan import StagePlan, plan_stage
 from skillnet_cli.engine.reading import deaths_told, step_dataset, steps
@@ -61,6 +62,7 @@ def _start(
 ) -> Updater:
     start = None if checkpoint else origin(plan, folder)
     model, fresh = build_model(plan, start, registry)
+    freeze(model, plan.stage.freeze, plan.tasks)
     say(ranks, start_lines(plan, model, ranks, checkpoint.folder if checkpoint else start, fresh))
     updater = begin(plan, model, ranks)
     if checkpoint:

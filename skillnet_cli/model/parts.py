@@ -7,7 +7,10 @@ a task is its part.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from torch import nn
 
 if TYPE_CHECKING:
     from skillnet_cli.model.skillnet import SkillNet
@@ -47,3 +50,14 @@ def head_parts(model: SkillNet, task: str) -> tuple[str, ...]:
     if model.config.routing == "separate":
         return (f"task:{task}",)
     return tuple(f"task:{head}" for head in model.objectives[task].heads(model.config.hidden))
+
+
+def members(model: nn.Module, kind: str) -> Iterator[nn.Module]:
+    """The modules that ``"skills"``, ``"heads"`` or ``"embedders"`` stand for, by the names that parts go by.
+
+    What a plugin's embedder or an objective's head has inside is theirs, whatever they call it.
+    """
+    for name, module in model.named_modules():
+        *path, last = name.split(".")
+        if last == kind and not {"embedders", "heads"} & set(path):
+            yield from module.children()

@@ -79,14 +79,14 @@ class SkillNet(PreTrainedModel):
         tower: Any = self
         if self.config.routing == "separate":
             assert task is not None, "tasks that share nothing have vectors of their own"
-            tower = self.towers_of(task)[self.task(task).towers.index((skill,))]
+            tower = self.towers_of(task)[self.objectives[task].task.towers.index((skill,))]
         return F.normalize(encode_tower(tower, (skill,), (batch,)).cls.float(), dim=-1)
 
     def towers_of(self, task: str) -> Sequence[Any]:
         """What encodes each of a task's towers: something with ``embedders`` and an ``encoder``, shared or its own."""
         if self.config.routing == "separate":
             return list(self.tasks[task].towers)
-        return [self] * len(self.task(task).towers)
+        return [self] * len(self.objectives[task].task.towers)
 
     def heads_of(self, task: str) -> nn.ModuleDict:
         """The heads among which the task's are: all tasks', or its own."""
@@ -94,7 +94,7 @@ class SkillNet(PreTrainedModel):
         return heads
 
     def _encode_towers(self, task: str, towers: Sequence[Sequence[Batch]]) -> list[Encoded]:
-        wanted = zip(self.towers_of(task), self.task(task).towers, towers, strict=True)
+        wanted = zip(self.towers_of(task), self.objectives[task].task.towers, towers, strict=True)
         return [encode_tower(tower, skills, batches) for tower, skills, batches in wanted]
 
 
