@@ -17,7 +17,7 @@ def freeze(model: SkillNet, parts: Iterable[str], tasks: Iterable[str]) -> None:
     ``task:T`` means all heads that the task T uses, and with them those of tasks that use the same ones.
 
     Raises:
-        UserError: the model has no such part, or one of ``tasks``, which are to be trained, keeps no parameter to train.
+        UserError: the model has no such part, or one of ``tasks``, which shall be trained, has nothing left to train.
     """
     frozen = {part for name in parts for part in _meant(model, name)}
     for name, parameter in model.named_parameters():

@@ -50,7 +50,9 @@ def _started(plan: StagePlan) -> Iterator[str]:
     """What the tasks of a separate model start from, where that is another task's pretraining."""
     found = ancestors(plan)
     if found:
-        fresh = [name for name in plan.tasks if name not in found and name not in (plan.recipe.pretrain or plan.stage).tasks]
+        fresh = [
+            name for name in plan.tasks if name not in found and name not in (plan.recipe.pretrain or plan.stage).tasks
+        ]
         told = [f"{name} from {ancestor}" for name, ancestor in found.items()]
         yield f"  started: {', '.join([*told, *(f'{name} fresh' for name in fresh)])}"
 

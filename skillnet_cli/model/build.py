@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skillnet_cli import objectives
@@ -37,7 +37,7 @@ from skillnet_cli.objectives import Objective, TaskConfig
 from skillnet_cli.plugins import Registry, resolve
 
 INIT_STD = 0.02
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
 
 
 class Form(NamedTuple):
@@ -48,14 +48,15 @@ class Form(NamedTuple):
     post: type[Block]
 
 
-FORMS = {
-    "skill": Form(Encoder, Block, PostNormBlock),
-    "multiway": Form(MultiwayEncoder, MultiwayBlock, PostNormMultiwayBlock),
-    "dense": Form(Encoder, Block, PostNormBlock),
-    "moe": Form(MixtureEncoder, MixtureBlock, PostNormMixtureBlock),
-    "separate": Form(Encoder, Block, PostNormBlock),
+PLAIN = Form(Encoder, Block, PostNormBlock)
+MULTIWAY = Form(MultiwayEncoder, MultiwayBlock, PostNormMultiwayBlock)
+MIXTURE = Form(MixtureEncoder, MixtureBlock, PostNormMixtureBlock)
+CHOICES = {
+    "norm": ("pre", "post"),
+    "activation": tuple(ACTIVATIONS),
+    "routing": ("skill", "dense", "moe", "separate"),
+    "routed": ("qkv", "out", "ffn", "norm"),
 }
-ROUTINGS = ("skill", "dense", "moe", "separate")
 
 
 def build_readers(
@@ -112,15 +113,25 @@ def build_encoder(config: SkillNetConfig) -> Encoder:
     """An encoder as ``routing`` and ``norm`` have it. Raises UserError at sizes or variants that do not fit."""
     if config.hidden % config.heads:
         raise UserError(f"model.hidden = {config.hidden} is not divisible by model.heads = {config.heads}")
-    _choose("norm", ("pre", "post"), config.norm)
-    form = FORMS["multiway" if _is_multiway(config) else _choose("routing", ROUTINGS, config.routing)]
+    _check_choices(config)
+    form = MIXTURE if config.routing == "moe" else MULTIWAY if _is_multiway(config) else PLAIN
     block = form.pre if config.norm == "pre" else form.post
-    layers = [block(_attention(config), _feed_forward(config), config.hidden, config.dropout) for _ in range(config.layers)]
+    layers = [
+        block(_attention(config), _feed_forward(config), config.hidden, config.dropout) for _ in range(config.layers)
+    ]
     encoder = form.encoder(layers, nn.LayerNorm(config.hidden) if config.norm == "pre" else nn.Identity())
     if _is_multiway(config):
         give_to_skills(encoder, config.routed, config.skills or {}, config.hidden, lambda: _plain_feed_forward(config))
     _initialise(encoder, config)
     return encoder
+
+
+def _check_choices(config: SkillNetConfig) -> None:
+    for key, choices in CHOICES.items():
+        value = getattr(config, key)
+        for name in [value] if isinstance(value, str) else value:
+            if name not in choices:
+                raise UserError(f"model.{key} = '{name}': choose one of {', '.join(choices)}")
 
 
 def _is_multiway(config: SkillNetConfig) -> bool:
@@ -146,13 +157,7 @@ def _feed_forward(config: SkillNetConfig) -> nn.Module:
 
 
 def _plain_feed_forward(config: SkillNetConfig) -> FeedForward:
-    return FeedForward(config.hidden, config.ffn, ACTIVATIONS[_choose("activation", ACTIVATIONS, config.activation)])
-
-
-def _choose(key: str, choices: Iterable[str], name: str) -> str:
-    if name not in choices:
-        raise UserError(f"model.{key} = '{name}': choose one of {', '.join(choices)}")
-    return name
+    return FeedForward(config.hidden, config.ffn, ACTIVATIONS[config.activation])
 
 
 def _initialise(encoder: Encoder, config: SkillNetConfig) -> None:

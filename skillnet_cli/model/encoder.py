@@ -89,7 +89,7 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """One layer, layer norms in front (as in CLIP)."""
 
-    def __init__(self, attention: RoutedAttention, feed_forward: FeedForward, hidden: int, dropout: float) -> None:
+    def __init__(self, attention: RoutedAttention, feed_forward: nn.Module, hidden: int, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(hidden)
         self.attention = attention

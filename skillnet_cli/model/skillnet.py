@@ -85,12 +85,14 @@ class SkillNet(PreTrainedModel):
     def towers_of(self, task: str) -> Sequence[Any]:
         """What encodes each of a task's towers: something with ``embedders`` and an ``encoder``, shared or its own."""
         if self.config.routing == "separate":
-            return list(self.tasks[task].towers)
+            network: Any = self.tasks[task]
+            return list(network.towers)
         return [self] * len(self.objectives[task].task.towers)
 
     def heads_of(self, task: str) -> nn.ModuleDict:
         """The heads among which the task's are: all tasks', or its own."""
-        heads: nn.ModuleDict = self.tasks[task].heads if self.config.routing == "separate" else self.heads
+        owner: Any = self.tasks[task] if self.config.routing == "separate" else self
+        heads: nn.ModuleDict = owner.heads
         return heads
 
     def _encode_towers(self, task: str, towers: Sequence[Sequence[Batch]]) -> list[Encoded]:

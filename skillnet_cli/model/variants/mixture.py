@@ -59,7 +59,7 @@ class MixtureOfExperts(nn.Module):
 class MixtureBlock(Block):
     """One layer, norms in front, a mixture of experts in place of the feed-forward network."""
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, tokens: Float[Tensor, "T hidden"], plan: AttentionPlan, routes: Routes
     ) -> tuple[Float[Tensor, "T hidden"], Usage]:
         tokens = tokens + self.dropout(self.attention(self.attention_norm(tokens), plan, routes))
@@ -70,7 +70,7 @@ class MixtureBlock(Block):
 class PostNormMixtureBlock(Block):
     """The same, norms behind the residual sums."""
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, tokens: Float[Tensor, "T hidden"], plan: AttentionPlan, routes: Routes
     ) -> tuple[Float[Tensor, "T hidden"], Usage]:
         tokens = self.attention_norm(tokens + self.dropout(self.attention(tokens, plan, routes)))
@@ -81,7 +81,7 @@ class PostNormMixtureBlock(Block):
 class MixtureEncoder(Encoder):
     """The layers one after another, then the final norm; returns every layer's usage beside the tokens."""
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, tokens: Float[Tensor, "T hidden"], lengths: Int[Tensor, " items"], routes: Routes
     ) -> tuple[Float[Tensor, "T hidden"], Float[Tensor, "layers 2 experts"]]:
         order, inverse, plan, routes = side_by_side(lengths, routes)

@@ -7,6 +7,7 @@ norms and share the attention.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -27,9 +28,7 @@ class PerSkill(nn.Module):
         return by_skill(self.skills, tokens, routes)
 
 
-def through(
-    module: nn.Module, tokens: Float[Tensor, "T hidden"], routes: Routes
-) -> Float[Tensor, "T hidden"]:
+def through(module: nn.Module, tokens: Float[Tensor, "T hidden"], routes: Routes) -> Float[Tensor, "T hidden"]:
     """Tokens through a module that all skills share, or through each skill's own."""
     return module(tokens, routes) if isinstance(module, PerSkill) else module(tokens)
 
@@ -97,7 +96,8 @@ def give_to_skills(
     Args:
         feed_forward: makes a feed-forward network.
     """
-    for block in encoder.blocks:
+    layers: Any = encoder.blocks
+    for block in layers:
         if "out" in routed:
             block.attention.out = PerSkill(skills, lambda: nn.Linear(hidden, hidden))
         if "ffn" in routed:
