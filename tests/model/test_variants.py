@@ -87,7 +87,7 @@ def test_the_balance_is_of_all_towers_tokens_and_of_the_mean_layer() -> None:
     balances = [slow_mixture(layer, torch.cat(parts))[1] for layer in layers]
     total, _ = balanced((torch.tensor(2.0).double(), torch.tensor(3)), usages, 0.5)
     torch.testing.assert_close(total, 2 + 3 * 0.5 * sum(balances) / 2, **EXACT)
-    assert float(balances[0]) != pytest.approx(float(balances[1]))
+    assert balances[0].item() != pytest.approx(balances[1].item())
 
 
 def test_the_balance_is_part_of_training_alone() -> None:

@@ -106,7 +106,7 @@ def balanced(loss: Loss, usages: Sequence[Float[Tensor, "layers 2 experts"]], we
     first_everywhere, count_everywhere = _over_ranks(first.detach(), count)
     tokens = first_everywhere.sum(-1, keepdim=True)
     share = len(gates[0]) * (gates / tokens * first_everywhere / tokens).sum(-1).mean()
-    return total + weight * count_everywhere * share, count
+    return total + weight * (count_everywhere * share), count
 
 
 def _over_ranks(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
