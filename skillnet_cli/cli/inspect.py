@@ -9,7 +9,7 @@ import typer
 
 from skillnet_cli.api import UserError
 from skillnet_cli.cli.checkpoint import choose_checkpoint
-from skillnet_cli.cli.options import AsJson, Checkpoint, Data
+from skillnet_cli.cli.options import AsJson, Checkpoint, Data, Overrides
 from skillnet_cli.cli.output import print_json, print_table
 from skillnet_cli.plugins import load_registry
 
@@ -19,6 +19,7 @@ def inspect(
     recipe: Annotated[
         Path | None, typer.Option(help="Inspect the model that a recipe would train.", show_default=False)
     ] = None,
+    set_: Overrides = None,
     task: Annotated[str | None, typer.Option(help="Only what this task activates.", show_default=False)] = None,
     data: Data = None,
     as_json: AsJson = False,
@@ -36,13 +37,16 @@ def inspect(
       skillnet inspect
       skillnet inspect --recipe recipes/paper.toml
       skillnet inspect --recipe recipes/paper.toml --task t2i --json
+      skillnet inspect --recipe recipes/paper.toml --set model.routing=moe
     """
     from skillnet_cli.model.folder import read_config
     from skillnet_cli.model.summary import summarise
 
     if recipe is not None:
-        where, (config, unknown) = {"recipe": str(recipe)}, sketch(recipe, data or [])
+        where, (config, unknown) = {"recipe": str(recipe)}, sketch(recipe, set_ or [], data or [])
     else:
+        if set_:
+            raise UserError("--set changes a recipe: name it with --recipe")
         folder = choose_checkpoint(checkpoint)
         where, (config, unknown) = {"checkpoint": str(folder)}, (read_config(folder), {})
     if task is not None and task not in (config.tasks or {}):
@@ -54,14 +58,14 @@ def inspect(
     print_facts(facts)
 
 
-def sketch(path: Path, data: list[Path]) -> tuple[Any, dict[str, str]]:
+def sketch(path: Path, changes: list[str], data: list[Path]) -> tuple[Any, dict[str, str]]:
     """The configuration of the model that a recipe trains, and the tasks whose labels are not known yet."""
     from skillnet_cli.data.prepared import data_roots
     from skillnet_cli.engine.sketch import sketch_model
     from skillnet_cli.recipe import load_recipe
 
     registry = load_registry()
-    return sketch_model(load_recipe(path, registry=registry), registry, data_roots(data))
+    return sketch_model(load_recipe(path, changes, registry=registry), registry, data_roots(data))
 
 
 def print_facts(facts: dict[str, Any]) -> None:

@@ -19,3 +19,7 @@ Data = Annotated[
     typer.Option(show_default=False, help="Look here for prepared sets first, then in SKILLNET_DATA, then in data."),
 ]
 Runs = Annotated[Path, typer.Option(help="The folder of runs.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated.", show_default=False),
+]

@@ -9,13 +9,9 @@ from typing import Annotated
 import typer
 
 from skillnet_cli.cli.checkpoint import hush_transformers
-from skillnet_cli.cli.options import Data, Runs
+from skillnet_cli.cli.options import Data, Overrides, Runs
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a TOML file.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated.", show_default=False),
-]
 Nproc = Annotated[int, typer.Option(min=1, help="Processes on this machine.")]
 Nnodes = Annotated[int, typer.Option(min=1, help="Machines that train together.")]
 Endpoint = Annotated[

@@ -14,7 +14,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from skillnet_cli.model.encoder import SkillProjection
+from skillnet_cli.model.encoder import Encoder
+from skillnet_cli.model.parts import members
 from skillnet_cli.model.skillnet import SkillNet
 
 TIMEOUT = timedelta(minutes=30)
@@ -70,20 +71,21 @@ def share_cores(processes: int) -> None:
 
 
 def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
-    """Make every skill's projections, block, embedder and head a unit of communication of its own.
+    """Make every skill's modules, block, embedder, head and encoder a unit of communication of its own.
 
-    A unit's gradients are reduced only if its task activated it. ``"replicate"`` keeps all parameters on every rank
-    (a mesh of N × 1), ``"fsdp"`` a part of each (a mesh of N). Alone, nothing is changed.
+    A unit's gradients are reduced only if its task activated it and it is not frozen. ``"replicate"`` keeps all
+    parameters on every rank (a mesh of N × 1), ``"fsdp"`` a part of each (a mesh of N). Alone, nothing is changed.
     """
     if ranks.world == 1:
         return
     replicate = strategy == "replicate"
     shape, names = ((ranks.world, 1), ("copies", "parts")) if replicate else ((ranks.world,), ("parts",))
     mesh = init_device_mesh(ranks.device.type, shape, mesh_dim_names=names)
-    projections = [module for module in model.modules() if isinstance(module, SkillProjection)]
-    for unit in [*projections, *model.encoder.blocks, *model.heads.values()]:
+    encoders = [module for module in model.modules() if isinstance(module, Encoder)]
+    blocks = [block for encoder in encoders for block in encoder.blocks]
+    for unit in [*members(model, "skills"), *blocks, *members(model, "heads"), *encoders]:
         fully_shard(unit, mesh=mesh)
-    for embedder in model.embedders.values():
+    for embedder in members(model, "embedders"):
         fully_shard(embedder, mesh=mesh, reshard_after_forward=False)  # its table serves its head after its forward
     fully_shard(model, mesh=mesh)
 

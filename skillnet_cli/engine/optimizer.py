@@ -12,13 +12,13 @@ from skillnet_cli.recipe.schema import OptimizerSection
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSection) -> AdamW:
-    """AdamW over all parameters; only the weights of linear layers and convolutions are decayed.
+    """AdamW over all parameters that are not frozen; only weights of linear layers and convolutions are decayed.
 
     A parameter that gets no gradient in an update is passed over: it, its moments and its own step count stay as
     they are to the bit.
     """
     decayed = {id(parameter) for parameter in decayed_parameters(model)}
-    parameters = list(model.parameters())
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if id(p) in decayed], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if id(p) not in decayed], "weight_decay": 0.0},

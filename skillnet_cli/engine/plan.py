@@ -81,7 +81,7 @@ def plan_stage(recipe: Recipe, name: str, registry: Registry, roots: Sequence[Pa
 
 def encoder_keys(recipe: Recipe) -> dict[str, Any]:
     """What ``[model]`` says of the encoder: the keys of its configuration."""
-    return recipe.model.model_dump(exclude={"embedders", "routing"})
+    return recipe.model.model_dump(exclude={"embedders"})
 
 
 def open_sets(recipe: Recipe, stage: str | None, task: Task, roots: Sequence[Path]) -> dict[str, PreparedSet]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from skillnet_cli.engine.distribution import Ranks
+from skillnet_cli.engine.lineage import ancestors
 from skillnet_cli.engine.plan import StagePlan, TaskPlan
 from skillnet_cli.model.count import activated_parameters
 from skillnet_cli.model.precision import default_precision
@@ -35,9 +36,25 @@ def start_lines(
         f"seed {plan.recipe.seed}, {_place(ranks)}"
     )
     yield f"  from {start or 'fresh parameters'}{_named(fresh)}"
+    if start:
+        yield from _started(plan)
+    if stage.freeze:
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        yield f"  frozen: {', '.join(stage.freeze)}; {trained / 1e6:.1f} M parameters train"
     ratios = sum(task.settings.ratio for task in plan.tasks.values())
     for name, task in plan.tasks.items():
         yield f"  {name}: {_task(task, stage.steps, ratios)}, {activated_parameters(model, name) / 1e6:.1f} M activated"
+
+
+def _started(plan: StagePlan) -> Iterator[str]:
+    """What the tasks of a separate model start from, where that is another task's pretraining."""
+    found = ancestors(plan)
+    if found:
+        fresh = [
+            name for name in plan.tasks if name not in found and name not in (plan.recipe.pretrain or plan.stage).tasks
+        ]
+        told = [f"{name} from {ancestor}" for name, ancestor in found.items()]
+        yield f"  started: {', '.join([*told, *(f'{name} fresh' for name in fresh)])}"
 
 
 def say(ranks: Ranks, lines: Iterator[str] | Sequence[str]) -> None:

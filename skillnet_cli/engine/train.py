@@ -15,6 +15,7 @@ from skillnet_cli.engine import checkpoints
 from skillnet_cli.engine.checks import check_plan
 from skillnet_cli.engine.distribution import Ranks, process_group
 from skillnet_cli.engine.folders import RunFolder
+from skillnet_cli.engine.freezing import freeze
 from skillnet_cli.engine.initialising import start_from_pretrained
 from skillnet_cli.engine.measuring import gathered, measure
 from skillnet_cli.engine.plan import StagePlan, plan_stage
@@ -62,6 +63,7 @@ def _start(
 ) -> Updater:
     start = None if checkpoint else origin(plan, folder)
     model, fresh = build_model(plan, start, registry)
+    freeze(model, plan.stage.freeze, plan.tasks)
     say(ranks, start_lines(plan, model, ranks, checkpoint.folder if checkpoint else start, fresh))
     if plan.recipe.init and not checkpoint and not start:
         say(ranks, start_from_pretrained(plan, model, folder.stage(plan.name), ranks, registry))

@@ -11,6 +11,7 @@ from skillnet_cli.api import UserError
 from skillnet_cli.engine import checkpoints
 from skillnet_cli.engine.distribution import Ranks, distribute
 from skillnet_cli.engine.folders import RunFolder
+from skillnet_cli.engine.lineage import ancestors, inherit
 from skillnet_cli.engine.optimizer import build_optimizer
 from skillnet_cli.engine.plan import StagePlan
 from skillnet_cli.engine.resuming import trained_by
@@ -52,7 +53,9 @@ def build_model(plan: StagePlan, start: Path | None, registry: Registry) -> tupl
     if start is None:
         return model, []
     saved, _ = load_model(start, registry)
-    return model, load_model_tensors(model, saved.state_dict(), str(start))
+    fresh = load_model_tensors(model, saved.state_dict(), str(start))
+    inherit(model, ancestors(plan))
+    return model, fresh
 
 
 def begin(plan: StagePlan, model: SkillNet, ranks: Ranks) -> Updater:

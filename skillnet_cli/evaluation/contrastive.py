@@ -68,14 +68,15 @@ def _k(metric: str, work: Work) -> int:
 
 def _encode(work: Work) -> Asked:
     query_skill, item_skill = _skills(work)
-    items = encode_sources(work.model, work.readers, item_skill, _media(work, item_skill))
+    items = encode_sources(work.model, work.readers, item_skill, _media(work, item_skill), work.task.name)
     pool_indices = [work.indices[place] for place in items.kept]
     if not pool_indices:
         raise FailedJob(
             f"task '{work.task.name}': none of {len(work.indices)} items of {work.split.name} could be read"
         )
     callers: list[Caller] = []
-    asked = encode_sources(work.model, work.readers, query_skill, _queries(work, query_skill, pool_indices, callers))
+    queries = _queries(work, query_skill, pool_indices, callers)
+    asked = encode_sources(work.model, work.readers, query_skill, queries, work.task.name)
     kept = [callers[place] for place in asked.kept]
     places = {index: place for place, index in enumerate(pool_indices)}
     own = torch.tensor([places[caller.index] for caller in kept], dtype=torch.int64)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skillnet_cli.api import Batch, DamagedItem, Features, Reader, Source
 from skillnet_cli.inference.batching import by_length
+from skillnet_cli.inference.skills import vector_task
 from skillnet_cli.model.precision import autocast
 from skillnet_cli.model.skillnet import SkillNet
 
@@ -45,17 +46,24 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
-def encode_sources(model: SkillNet, readers: Mapping[str, Reader], skill: str, sources: Iterable[Source]) -> Encoded:
+def encode_sources(
+    model: SkillNet, readers: Mapping[str, Reader], skill: str, sources: Iterable[Source], task: str | None = None
+) -> Encoded:
     """The L2-normalised vector of every source of one skill, in the order of the sources.
 
-    A source that cannot be read is reported in ``damaged``; the others do not depend on it.
+    A source that cannot be read is reported in ``damaged``; the others do not depend on it. ``task`` says whose
+    vectors are wanted where tasks are separate.
+
+    Raises:
+        UserError: the model's tasks are separate, several have vectors, and none is named.
     """
-    reader = readers[skill]
+    reader, task = readers[skill], task or vector_task(model.config)
     damaged: list[tuple[int, str]] = []
     vectors: dict[int, Tensor] = {}
     with inferring(model):
         for batch in by_length(_read(reader, sources, damaged), lambda item: reader.length(item[1])):
-            encoded = model.encode(skill, to_device(reader.collate([features for _, features in batch]), model.device))
+            collated = to_device(reader.collate([features for _, features in batch]), model.device)
+            encoded = model.encode(skill, collated, task)
             vectors.update(zip((position for position, _ in batch), encoded.float().cpu(), strict=True))
     kept = tuple(sorted(vectors))
     rows = [vectors[position] for position in kept]

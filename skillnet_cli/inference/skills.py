@@ -32,6 +32,23 @@ def query_skill(config: SkillNetConfig) -> str:
     raise UserError("the model has no contrastive task, so its vectors cannot be searched")
 
 
+def vector_task(config: SkillNetConfig) -> str | None:
+    """The task whose vectors a collection holds, where each has its own; None where all tasks have the same.
+
+    Raises:
+        UserError: the model's tasks are separate, and there is not just one of them with vectors.
+    """
+    if config.routing != "separate":
+        return None
+    tasks = [task.name for task in tasks_of(config, "contrastive")]
+    if len(tasks) == 1:
+        return tasks[0]
+    raise UserError(
+        f"the tasks of this model are separate, so {', '.join(tasks)} have no vectors in common "
+        "that a collection could hold: measure each with skillnet eval, or train the one you want to search with alone"
+    )
+
+
 def route_of(config: SkillNetConfig, skill: str) -> str | None:
     """How items of a skill enter a collection: by ``content``, by ``transcript``, or not at all (None)."""
     if skill in embeddable(config):

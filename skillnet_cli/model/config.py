@@ -19,6 +19,11 @@ class SkillNetConfig(PretrainedConfig):
         norm: ``"pre"`` (CLIP) or ``"post"`` (BERT).
         activation: ``"quick_gelu"`` or ``"gelu"``.
         dropout: on the outputs of attention and feed-forward network, in training.
+        routing: ``"skill"`` (the paper's SkillNet), or a system it is compared with: ``"dense"``, ``"moe"``,
+            ``"separate"``.
+        routed: with ``"skill"``: which modules every skill owns, ``"qkv"`` and more.
+        balance: with ``"moe"``: the weight of the balance loss.
+        experts: with ``"moe"``: how many feed-forward networks a layer has.
         skills: skill -> ``{"plugin": distribution, "version": …, "embedder": the embedder's configuration}``.
         tasks: task -> the fields of :class:`skillnet_cli.objectives.TaskConfig`.
     """
@@ -32,6 +37,10 @@ class SkillNetConfig(PretrainedConfig):
     norm: str = "pre"
     activation: str = "quick_gelu"
     dropout: float = 0.0
+    routing: str = "skill"
+    routed: list[str] | tuple[str, ...] = ("qkv",)
+    balance: float = 0.01
+    experts: int = 0
     skills: dict[str, Any] | None = None
     tasks: dict[str, Any] | None = None
 

@@ -36,6 +36,15 @@ class Routes:
         return Routes(self.skills, self.counts, inverse[self.order], self.inverse[order])
 
 
+def by_skill(modules: nn.ModuleDict, tokens: Float[Tensor, "T hidden"], routes: Routes) -> Float[Tensor, "T _"]:
+    """Every token through the module of its own skill; the modules of other skills are not touched."""
+    if routes.order is None:
+        return modules[routes.skills[0]](tokens)
+    groups = tokens[routes.order].split(routes.counts)
+    done = [modules[skill](group) for skill, group in zip(routes.skills, groups, strict=True)]
+    return torch.cat(done)[routes.inverse]
+
+
 class SkillProjection(nn.Linear):
     """One skill's query, key and value projections of one layer, fused: W^Q, W^K and W^V of eq. 5."""
 
@@ -61,11 +70,7 @@ class RoutedAttention(nn.Module):
 
     def project(self, tokens: Float[Tensor, "T hidden"], routes: Routes) -> Float[Tensor, "T 3*hidden"]:
         """Every token's query, key and value, by its own skill's projection."""
-        if routes.order is None:
-            return self.skills[routes.skills[0]](tokens)
-        groups = tokens[routes.order].split(routes.counts)
-        projected = [self.skills[skill](group) for skill, group in zip(routes.skills, groups, strict=True)]
-        return torch.cat(projected)[routes.inverse]
+        return by_skill(self.skills, tokens, routes)
 
 
 class FeedForward(nn.Module):
@@ -84,7 +89,7 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """One layer (paper §3.1): attention and feed-forward network, each added to its input, behind its norm (CLIP)."""
 
-    def __init__(self, attention: RoutedAttention, feed_forward: FeedForward, hidden: int, dropout: float) -> None:
+    def __init__(self, attention: RoutedAttention, feed_forward: nn.Module, hidden: int, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(hidden)
         self.attention = attention
@@ -110,14 +115,22 @@ class Encoder(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "T hidden"], lengths: Int[Tensor, " items"], routes: Routes
     ) -> Float[Tensor, "T hidden"]:
-        """Encode packed sequences of the given lengths; a sequence attends to itself only.
-
-        On the way, sequences of one length lie side by side, so that attention takes them together.
-        """
-        order = order_by_length(lengths)
-        inverse = order.argsort()
-        tokens, plan = tokens[order], AttentionPlan(lengths.sort().values)
-        routes = routes.reordered(order, inverse)
+        """Encode packed sequences of the given lengths; a sequence attends to itself only."""
+        order, inverse, plan, routes = side_by_side(lengths, routes)
+        tokens = tokens[order]
         for block in self.blocks:
             tokens = block(tokens, plan, routes)
         return self.final_norm(tokens)[inverse]
+
+
+def side_by_side(
+    lengths: Int[Tensor, " items"], routes: Routes
+) -> tuple[Int[Tensor, " T"], Int[Tensor, " T"], AttentionPlan, Routes]:
+    """An order that puts sequences of one length side by side, so that attention takes them together.
+
+    Returns:
+        The order, its inverse, and the plan and the routes of tokens in that order.
+    """
+    order = order_by_length(lengths)
+    inverse = order.argsort()
+    return order, inverse, AttentionPlan(lengths.sort().values), routes.reordered(order, inverse)

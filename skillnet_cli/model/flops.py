@@ -2,18 +2,19 @@
 
 An item is as long as its skill's configuration allows (an embedder's ``longest``). Heads are left out: they cost less
 than a thirtieth of an encoder pass at the paper's sizes. The embedders run on memory, since where their tokens lie
-depends on their input; the encoder, which is all but the whole cost, on shapes alone.
+depends on their input, and so does a mixture of experts; other encoders, which are all but the whole cost, on shapes
+alone.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from skillnet_cli.model.parts import part_of
@@ -26,44 +27,65 @@ class Flops:
 
     def __init__(self, model: SkillNet) -> None:
         self.model = model
-        self._towers: dict[tuple[str, ...], Counter[str]] = {}
+        self._towers: dict[tuple[str, tuple[str, ...]], Counter[str]] = {}
 
-    def of_towers(self, towers: Iterable[tuple[str, ...]]) -> Counter[str] | None:
-        """FLOPs by part of a forward pass of one longest sequence in each tower, whose segments are of these skills.
+    def of_task(self, task: str) -> Counter[str] | None:
+        """FLOPs by part of a forward pass of one longest sequence in each tower of a task.
 
         None where one of the embedders does not say what its longest item is.
         """
+        separate = self.model.config.routing == "separate"
         parts: Counter[str] = Counter()
-        for skills in towers:
-            if not all(hasattr(self.model.embedders[skill], "longest") for skill in skills):
+        for number, skills in enumerate(self.model.task(task).towers):
+            place = f"tasks.{task}.towers.{number}." if separate else ""
+            counted = self.of_tower(skills, self.model.towers_of(task)[number], place)
+            if counted is None:
                 return None
-            if skills not in self._towers:
-                self._towers[skills] = _tower(self.model, skills)
-            parts.update(self._towers[skills])
+            parts.update(counted)
         return parts
+
+    def of_all(self) -> Counter[str] | None:
+        """The same of one longest item of every skill; where tasks are separate, in each of their towers."""
+        if self.model.config.routing == "separate":
+            counts = [self.of_task(task) for task in self.model.config.tasks or {}]
+        else:
+            counts = [self.of_tower((skill,)) for skill in self.model.config.skills or {}]
+        known = [count for count in counts if count is not None]
+        return sum(known, Counter()) if len(known) == len(counts) else None
+
+    def of_tower(self, skills: tuple[str, ...], tower: Any = None, place: str = "") -> Counter[str] | None:
+        """The same of one tower whose segments are of these skills: the model's own, or that at ``place`` in it."""
+        tower = tower or self.model
+        if not all(hasattr(tower.embedders[skill], "longest") for skill in skills):
+            return None
+        if (place, skills) not in self._towers:
+            on_shapes = self.model.config.routing != "moe"
+            self._towers[place, skills] = _count(tower, place, skills, on_shapes)
+        return self._towers[place, skills]
 
 
 @torch.no_grad()
-def _tower(model: SkillNet, skills: tuple[str, ...]) -> Counter[str]:
+def _count(tower: Any, place: str, skills: tuple[str, ...], on_shapes: bool) -> Counter[str]:
     parts: Counter[str] = Counter()
     segments = []
     for skill in skills:
-        embedder = _on_memory(model.embedders[skill])
+        embedder = _on_memory(tower.embedders[skill])
         with FlopCounterMode(display=False) as counter:
             segments.append(Segment(skill, *embedder(embedder.longest())))
-        parts[f"embedder:{skill}"] += counter.get_total_flops()
+        parts[part_of(f"{place}embedders.{skill}")] += counter.get_total_flops()
     joined = join(segments)
-    encoder = copy.deepcopy(model.encoder).to("meta")
-    with FlopCounterMode(display=False) as counter:
-        encoder(joined.tokens.to("meta"), joined.lengths, joined.routes)
+    encoder = copy.deepcopy(tower.encoder).to("meta") if on_shapes else _on_memory(tower.encoder)
+    # torch counts no product inside a CPU's fused attention.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        encoder(joined.tokens.to("meta") if on_shapes else joined.tokens, joined.lengths, joined.routes)
     for module, flops in _own(counter).items():
-        parts[part_of(f"encoder.{module}")] += flops
+        parts[part_of(f"{place}encoder.{module}")] += flops
     return parts
 
 
-def _on_memory(embedder: nn.Module) -> Any:
-    """A copy of an embedder with storage; what it holds does not matter."""
-    copied = copy.deepcopy(embedder).to("meta").to_empty(device="cpu")
+def _on_memory(module: nn.Module) -> Any:
+    """A copy of a module with storage; what it holds does not matter."""
+    copied = copy.deepcopy(module).to("meta").to_empty(device="cpu")
     for parameter in copied.parameters():
         parameter.zero_()
     return copied

@@ -133,16 +133,31 @@ def _places(model: SkillNet, skill: str) -> dict[str, list[tuple[str, nn.Paramet
     """The model's parameters by the names that plugins use (:class:`skillnet_cli.api.Fill`)."""
     places: dict[str, list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():
-        part, path = part_of(name), name.split(".")
-        if part == f"embedder:{skill}":
-            path[:2] = ["embedder"]
-        elif part == f"skill:{skill}":
-            place = path.index("skills")
-            del path[place : place + 2]
-        elif part != SHARED:
-            continue
-        places.setdefault(".".join(path), []).append((name, parameter))
+        place = _place(model, name, skill)
+        if place:
+            places.setdefault(place, []).append((name, parameter))
     return places
+
+
+def _place(model: SkillNet, name: str, skill: str) -> str | None:
+    """What plugins call the parameter ``name``; None where it is not the skill's, nor of what the skill runs through.
+
+    A projection goes by one name, whether the skill owns it, all share it, or a separate task's tower has its own.
+    """
+    path = name.split(".")
+    if path[0] == "tasks":
+        task, kind, tower = path[1:4]
+        if kind != "towers" or skill not in model.task(task).towers[int(tower)]:
+            return None
+        path = path[4:]
+    if path[0] == "embedders":
+        return ".".join(["embedder", *path[2:]]) if path[1] == skill else None
+    if path[0] != "encoder" or part_of(name) not in (SHARED, f"skill:{skill}", f"task:{name.split('.')[1]}"):
+        return None
+    if "skills" in path:
+        at = path.index("skills")
+        del path[at : at + 2]
+    return ".".join(part for part in path if part != "qkv")
 
 
 def _read(

@@ -1,12 +1,16 @@
 """The parts of a model, by the names of its parameters: what a task activates, what a file holds, what is frozen.
 
 A part is ``shared``, ``skill:X``, ``embedder:X`` or ``task:X``. A task's part is its head, and goes by the head's
-name: tasks that share a head (masked tokens of one vocabulary, say) share that part.
+name: tasks that share a head (masked tokens of one vocabulary, say) share that part. Where tasks are separate, all of
+a task is its part.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from torch import nn
 
 if TYPE_CHECKING:
     from skillnet_cli.model.skillnet import SkillNet
@@ -17,6 +21,8 @@ SHARED = "shared"
 def part_of(name: str) -> str:
     """The part that the parameter ``name`` belongs to."""
     path = name.split(".")
+    if path[0] == "tasks":
+        return f"task:{path[1]}"
     if path[0] == "embedders":
         return f"embedder:{path[1]}"
     if path[0] == "heads":
@@ -27,12 +33,31 @@ def part_of(name: str) -> str:
 
 
 def activated_parts(model: SkillNet, task: str) -> tuple[str, ...]:
-    """The parts that a task uses: the shared one, and its skills, embedders and heads."""
+    """The parts that a task uses: the shared one, its skills, embedders and heads; its own alone if it is separate."""
+    if model.config.routing == "separate":
+        return head_parts(model, task)
     skills = model.task(task).skills
-    heads = model.objectives[task].heads(model.config.hidden)
     return (
         SHARED,
-        *(f"skill:{skill}" for skill in skills),
+        *(f"skill:{skill}" for skill in skills if model.config.routing == "skill"),
         *(f"embedder:{skill}" for skill in skills),
-        *(f"task:{head}" for head in heads),
+        *head_parts(model, task),
     )
+
+
+def head_parts(model: SkillNet, task: str) -> tuple[str, ...]:
+    """The parts of a task's heads, which may be other tasks' too; all of the task if it is separate."""
+    if model.config.routing == "separate":
+        return (f"task:{task}",)
+    return tuple(f"task:{head}" for head in model.objectives[task].heads(model.config.hidden))
+
+
+def members(model: nn.Module, kind: str) -> Iterator[nn.Module]:
+    """The modules that ``"skills"``, ``"heads"`` or ``"embedders"`` stand for, by the names that parts go by.
+
+    What a plugin's embedder or an objective's head has inside is theirs, whatever they call it.
+    """
+    for name, module in model.named_modules():
+        *path, last = name.split(".")
+        if last == kind and not {"embedders", "heads"} & set(path):
+            yield from module.children()

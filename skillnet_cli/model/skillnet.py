@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from skillnet_cli.api import Batch
-from skillnet_cli.model.build import build_embedders, build_encoder, build_heads, build_objectives
+from skillnet_cli.model.build import build_embedders, build_encoder, build_heads, build_networks, build_objectives
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.sequences import Segment, join
+from skillnet_cli.model.variants.mixture import balanced
 from skillnet_cli.objectives import Encoded, TaskConfig
 from skillnet_cli.objectives.base import Loss
 from skillnet_cli.plugins import Registry, load_registry
@@ -23,7 +24,8 @@ class SkillNet(PreTrainedModel):
     """One model for all installed modalities; a task activates only its skills (paper §3).
 
     The parts are ``embedders[SKILL]``, ``encoder`` (with ``skills[SKILL]`` in every block's attention) and
-    ``heads[NAME]``. A batch of one modality is a dict of tensors as the skill's reader collates it.
+    ``heads[NAME]``; with ``routing = "separate"``, ``tasks[TASK]`` has all that a task consists of. A batch of one
+    modality is a dict of tensors as the skill's reader collates it.
     """
 
     config_class = SkillNetConfig
@@ -32,10 +34,14 @@ class SkillNet(PreTrainedModel):
     def __init__(self, config: SkillNetConfig, registry: Registry | None = None) -> None:
         """``registry``: the plugins to build from; the installed ones by default."""
         super().__init__(config)
-        self.embedders = build_embedders(config, registry or load_registry())
-        self.encoder = build_encoder(config)
+        registry = registry or load_registry()
         self.objectives = build_objectives(config)
-        self.heads = build_heads(self.objectives, config.hidden)
+        if config.routing == "separate":
+            self.tasks = nn.ModuleDict(build_networks(config, self.objectives, registry))
+        else:
+            self.embedders = build_embedders(config, registry)
+            self.encoder = build_encoder(config)
+            self.heads = build_heads(self.objectives, config.hidden)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -46,31 +52,58 @@ class SkillNet(PreTrainedModel):
         return self.config.task(name)
 
     def forward(self, task: str, towers: Sequence[Sequence[Batch]], targets: Mapping[str, Tensor]) -> Loss:
-        """The loss of a batch as (sum, count): the one entry for training.
+        """The loss of a batch as (sum, count): the one entry for training, where a mixture's balance is part of it.
 
         Args:
             task: the task's name; it decides which skills are activated.
             towers: for each tower the batches of its segments, in the order of the task's towers.
             targets: what the objective's Targets collated.
         """
-        return self.objectives[task].loss(self._encode_towers(task, towers), targets, self.heads, self.embedders)
+        encoded = self._encode_towers(task, towers)
+        loss = self.objectives[task].loss(encoded, targets, self.heads_of(task), self.towers_of(task)[0].embedders)
+        usages = [tower.usage for tower in encoded if tower.usage is not None]
+        return balanced(loss, usages, self.config.balance) if self.training and usages else loss
 
     def predict(self, task: str, towers: Sequence[Sequence[Batch]], targets: Mapping[str, Tensor] | None = None) -> Any:
         """What the task answers for a batch, as its objective defines it; only masked objectives need targets."""
         encoded = self._encode_towers(task, towers)
-        return self.objectives[task].predict(encoded, targets or {}, self.heads, self.embedders)
+        embedders = self.towers_of(task)[0].embedders
+        return self.objectives[task].predict(encoded, targets or {}, self.heads_of(task), embedders)
 
-    def encode(self, skill: str, batch: Batch) -> Float[Tensor, "items hidden"]:
-        """The vectors by which items are retrieved: the final [CLS], L2-normalised (design: no projection head)."""
-        return F.normalize(self.encode_tower((skill,), (batch,)).cls.float(), dim=-1)
+    def encode(self, skill: str, batch: Batch, task: str | None = None) -> Float[Tensor, "items hidden"]:
+        """The vectors by which items are retrieved: the final [CLS], L2-normalised (design: no projection head).
 
-    def encode_tower(self, skills: Sequence[str], batches: Sequence[Batch]) -> Encoded:
-        """One encoder pass over sequences whose segments are of the given skills."""
-        segments = [Segment(skill, *self.embedders[skill](batch)) for skill, batch in zip(skills, batches, strict=True)]
-        joined = join(segments)
-        tokens = self.encoder(joined.tokens, joined.lengths, joined.routes)
-        return Encoded(tokens, joined.lengths, joined.cls_rows, joined.rows)
+        Args:
+            task: whose tower encodes them, where tasks are separate; all others have one vector for all tasks.
+        """
+        tower: Any = self
+        if self.config.routing == "separate":
+            assert task is not None, "tasks that share nothing have vectors of their own"
+            tower = self.towers_of(task)[self.objectives[task].task.towers.index((skill,))]
+        return F.normalize(encode_tower(tower, (skill,), (batch,)).cls.float(), dim=-1)
+
+    def towers_of(self, task: str) -> Sequence[Any]:
+        """What encodes each of a task's towers: something with ``embedders`` and an ``encoder``, shared or its own."""
+        if self.config.routing == "separate":
+            network: Any = self.tasks[task]
+            return list(network.towers)
+        return [self] * len(self.objectives[task].task.towers)
+
+    def heads_of(self, task: str) -> nn.ModuleDict:
+        """The heads among which the task's are: all tasks', or its own."""
+        owner: Any = self.tasks[task] if self.config.routing == "separate" else self
+        heads: nn.ModuleDict = owner.heads
+        return heads
 
     def _encode_towers(self, task: str, towers: Sequence[Sequence[Batch]]) -> list[Encoded]:
-        wanted = self.objectives[task].task.towers
-        return [self.encode_tower(skills, batches) for skills, batches in zip(wanted, towers, strict=True)]
+        wanted = zip(self.towers_of(task), self.objectives[task].task.towers, towers, strict=True)
+        return [encode_tower(tower, skills, batches) for tower, skills, batches in wanted]
+
+
+def encode_tower(tower: Any, skills: Sequence[str], batches: Sequence[Batch]) -> Encoded:
+    """One pass of a tower's encoder over sequences whose segments are of the given skills."""
+    segments = [Segment(skill, *tower.embedders[skill](batch)) for skill, batch in zip(skills, batches, strict=True)]
+    joined = join(segments)
+    passed = tower.encoder(joined.tokens, joined.lengths, joined.routes)
+    tokens, usage = passed if isinstance(passed, tuple) else (passed, None)
+    return Encoded(tokens, joined.lengths, joined.cls_rows, joined.rows, usage)

@@ -15,7 +15,7 @@ from skillnet_cli.model.flops import Flops
 from skillnet_cli.model.parts import activated_parts
 from skillnet_cli.model.skillnet import SkillNet
 
-SIZES = ("layers", "hidden", "heads", "ffn", "norm", "activation")
+SIZES = ("layers", "hidden", "heads", "ffn", "norm", "activation", "routing")
 FLOPS = "two a multiplication with its addition, forward, one longest item a tower, heads left out"
 
 
@@ -23,8 +23,8 @@ def summarise(config: SkillNetConfig, unknown: Mapping[str, str], task: str | No
     """Sizes, skills, parameters and FLOPs of a model as JSON holds them.
 
     ``parameters`` and ``flops`` have a total and every part's share; the FLOPs in total are those of one longest item
-    of every skill. ``tasks`` has the same as each task activates it. FLOPs are None where an embedder does not say
-    what its longest item is.
+    of every skill, or where tasks are separate, in every tower. ``tasks`` has the same as each task activates it. FLOPs
+    are None where an embedder does not say what its longest item is.
 
     Args:
         unknown: tasks whose heads cannot be counted, with the reason; they come back as ``unknown_heads``.
@@ -39,7 +39,7 @@ def summarise(config: SkillNetConfig, unknown: Mapping[str, str], task: str | No
             name: {key: each[key] for key in ("plugin", "version")} for name, each in (config.skills or {}).items()
         },
         "parameters": {"total": sum(parameters.values()), "parts": parameters},
-        "flops": {"counted": FLOPS, **_total(flops.of_towers([(skill,) for skill in config.skills or {}]))},
+        "flops": {"counted": FLOPS, **_total(flops.of_all())},
         "tasks": tasks,
         "unknown_heads": {name: why for name, why in unknown.items() if task in (None, name)},
     }
@@ -55,13 +55,13 @@ def _without_storage(config: SkillNetConfig, unknown: Mapping[str, str]) -> Skil
         model = SkillNet(config)
     for task in unknown:
         for head in model.objectives[task].heads(config.hidden):
-            del model.heads[head]
+            del model.heads_of(task)[head]
     return model
 
 
 def _task(model: SkillNet, name: str, parameters: Mapping[str, int], flops: Flops) -> dict[str, Any]:
     own = {part: parameters[part] for part in activated_parts(model, name) if part in parameters}
-    done = flops.of_towers(model.task(name).towers)
+    done = flops.of_task(name)
     by_part = done or Counter[str]()
     return {
         "skills": list(model.task(name).skills),

@@ -34,13 +34,15 @@ class Encoded:
     """One tower after the encoder: the packed final tokens of a batch of sequences.
 
     ``rows`` has for each segment the row in ``tokens`` of every token that its embedder made, -1 for a ``[CLS]``
-    that was left out because another segment's stands for the sequence.
+    that was left out because another segment's stands for the sequence. ``usage`` is how a mixture of experts used
+    them (:mod:`skillnet_cli.model.variants.mixture`), None in other models.
     """
 
     tokens: Float[Tensor, "tokens hidden"]
     lengths: Int[Tensor, " items"]
     cls_rows: Int[Tensor, " items"]
     rows: tuple[Int[Tensor, " _"], ...]
+    usage: Float[Tensor, "layers 2 experts"] | None = None
 
     @property
     def cls(self) -> Float[Tensor, "items hidden"]:
@@ -98,7 +100,7 @@ class Objective(ABC):
 
     @abstractmethod
     def loss(self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads) -> Loss:
-        """The loss of a batch as (sum, count)."""
+        """The loss of a batch as (sum, count); ``embedders`` are those of the first tower's skills, by skill."""
 
     @abstractmethod
     def predict(self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads) -> Any:

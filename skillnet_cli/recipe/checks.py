@@ -1,4 +1,4 @@
-"""What only the installed plugins can say about a recipe: tasks, skills, and each plugin's own table."""
+"""What only the installed plugins can say about a recipe: tasks, skills, parts, and each plugin's own table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skillnet_cli.recipe.donors import (
     reads_pretrained,
     starts_shared,
 )
-from skillnet_cli.recipe.mistakes import Mistake, check_section
+from skillnet_cli.recipe.mistakes import Mistake, check_section, did_you_mean
 from skillnet_cli.recipe.schema import InitSection, ModelSection
 
 STAGES = ("pretrain", "finetune")
@@ -25,12 +25,13 @@ SchemaT = TypeVar("SchemaT", bound=BaseModel)
 
 
 def check_plugins(document: Mapping[str, Any], registry: Registry) -> list[Mistake]:
-    """Every task, skill, data set, embedder table and pretrained model of a recipe that the plugins object to.
+    """Every task, skill, data set, frozen part, embedder table and pretrained model that the plugins object to.
 
     The document may be wrong in every other way too: what is not a table is passed over here.
     """
     return [
         *_check_tasks(document, registry),
+        *_check_freeze(document, registry),
         *_check_embedders(document, registry),
         *_check_inits(document, registry),
     ]
@@ -116,6 +117,26 @@ def _valid(schema: type[SchemaT], values: Any) -> SchemaT | None:
         return schema.model_validate(values)
     except ValidationError:
         return None
+
+
+def _check_freeze(document: Mapping[str, Any], registry: Registry) -> Iterator[Mistake]:
+    """Parts to freeze that the model will not have."""
+    known = _parts(document, registry)
+    for section in ("train", *STAGES):
+        names = _table(document, section).get("freeze", ())
+        for index, name in enumerate(names if isinstance(names, list) else ()):
+            if isinstance(name, str) and name not in known:
+                hint = did_you_mean(name, known) or f"; it has {', '.join(known)}"
+                yield Mistake((section, "freeze", index), f"the model has no part '{name}'{hint}")
+
+
+def _parts(document: Mapping[str, Any], registry: Registry) -> list[str]:
+    """The parts of the model that a recipe describes; a task's are its heads, or all of it where tasks are separate."""
+    skills, routing = needed_skills(document, registry), _table(document, "model").get("routing", "skill")
+    tasks = [f"task:{task}" for stage in STAGES for task in _table(_table(document, stage), "tasks")]
+    shared = [] if routing == "separate" else ["shared", *(f"embedder:{skill}" for skill in skills)]
+    routed = [f"skill:{skill}" for skill in skills] if routing == "skill" else []
+    return list(dict.fromkeys([*shared, *routed, *tasks]))
 
 
 def _known_tasks(document: Mapping[str, Any], registry: Registry) -> Iterator[tuple[str, Any, Task]]:

@@ -29,7 +29,12 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    """The Transformer (paper §3.2, §5.1) and, for each skill, its plugin's own table of keys."""
+    """The Transformer (paper §3.2, §5.1) and, for each skill, its plugin's own table of keys.
+
+    ``routing`` is the paper's SkillNet (``skill``) or one of the systems that it is compared with. With ``skill``,
+    ``routed`` says which modules of a layer every skill owns; with ``moe``, ``balance`` is the weight of the experts'
+    balance loss.
+    """
 
     layers: PositiveInt = 12
     hidden: PositiveInt = 768
@@ -38,7 +43,9 @@ class ModelSection(Section):
     norm: Literal["pre", "post"] = "pre"
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
     dropout: Share = 0.0
-    routing: Literal["skill"] = "skill"
+    routing: Literal["skill", "dense", "moe", "separate"] = "skill"
+    routed: Annotated[tuple[Literal["qkv", "out", "ffn", "norm"], ...], Field(strict=False, min_length=1)] = ("qkv",)
+    balance: NonNegativeFloat = 0.01
     embedders: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @field_validator("heads")
@@ -48,6 +55,16 @@ class ModelSection(Section):
         if hidden and hidden % heads:
             raise ValueError(f"must divide hidden = {hidden}, and {heads} does not")
         return heads
+
+    @field_validator("routed", "balance")
+    @classmethod
+    def _fits_routing(cls, value: Any, info: Any) -> Any:
+        """What is said of one routing is said in vain of another, unless it is the default."""
+        needed = {"routed": "skill", "balance": "moe"}[info.field_name]
+        given = info.data.get("routing", needed)
+        if given != needed and value != cls.model_fields[info.field_name].default:
+            raise ValueError(f"is for routing = '{needed}', and routing is '{given}'")
+        return value
 
 
 class InitSection(Section):
@@ -97,7 +114,8 @@ class TrainSection(Section):
     """What both stages share; a stage may override each key.
 
     ``clip`` is the largest gradient norm, ``patience`` the number of non-finite steps in a row after which the run
-    stops, ``workers`` the number of processes that read ahead.
+    stops, ``workers`` the number of processes that read ahead. ``freeze`` names parts of the model that stay as they
+    are: ``shared``, ``skill:S``, ``embedder:S``, ``task:T``.
     """
 
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -107,6 +125,7 @@ class TrainSection(Section):
     clip: PositiveFloat = 1.0
     patience: PositiveInt = 10
     workers: NonNegativeInt = 1
+    freeze: Annotated[tuple[str, ...], Field(strict=False)] = ()
     checkpoints: CheckpointSection = CheckpointSection()
     eval: EvalSection | None = None
 

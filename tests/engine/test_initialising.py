@@ -18,9 +18,11 @@ from tests.donors import save_toy, toy_tensors
 from tests.workbench import World, tasks
 
 
-def started(world: World, **init: Any) -> tuple[InitReport, dict[str, Tensor], dict[str, Tensor]]:
+def started(
+    world: World, routing: str = "skill", **init: Any
+) -> tuple[InitReport, dict[str, Tensor], dict[str, Tensor]]:
     """The report of ``[init]``, and the model's tensors before and after it."""
-    plan = plan_stage(world.recipe(init=init), "finetune", load_registry(), world.roots)
+    plan = plan_stage(world.recipe(init=init, model__routing=routing), "finetune", load_registry(), world.roots)
     model, _ = build_model(plan, None, load_registry())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     return initialise(model, plan.recipe.init, load_registry()), before, model.state_dict()
@@ -46,6 +48,26 @@ def test_tensors_go_where_the_plugin_says(world: World, prefix: str) -> None:
     }
     assert letters.skipped == {f"{prefix}head": "the skill letters has no place for it"}
     assert set(report.fresh) == set(after) - set(expected)
+
+
+@pytest.mark.parametrize("routing", ["dense", "moe", "separate"])
+def test_the_systems_of_comparison_start_too(world: World, routing: str) -> None:
+    """The one projection of all starts from the donor; of separate tasks, every tower that the skill runs through."""
+    tensors = toy_tensors()
+    folder = save_toy(world.folder / "donor")
+    report, before, after = started(world, routing, letters=str(folder))
+    names = {each.tensor for each in report.skills["letters"].loaded}
+    qkv, table = torch.cat([tensors[x] for x in "qkv"]), tensors["table"]
+    wanted = {"attention.qkv.weight": qkv, "attention.out.weight": tensors["out"], "letters.tokens.weight": table}
+    for name, tensor in after.items():
+        expected = next((wanted[end] for end in wanted if name.endswith(end) and name in names), before[name])
+        assert torch.equal(tensor, expected), name
+    if routing == "separate":
+        towers = {name.rpartition(".embedders.letters.")[0] for name in after if ".embedders.letters." in name}
+        wanted_names = {name for name in after if name.endswith(tuple(wanted)) and ".blocks.1." not in name}
+        assert names == {name for name in wanted_names if name.startswith(tuple(f"{tower}." for tower in towers))}
+    else:
+        assert names == {TABLE, QKV.replace("skills.letters", "qkv"), OUT}
 
 
 def test_shared_parts_can_be_left_fresh(world: World) -> None:

@@ -88,7 +88,7 @@ def test_retrieval_finds_what_was_put_there(world: World) -> None:
     model, readers = world.model()
     split = world.prepare("pairs").split("test")
 
-    def encode(skill: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def encode(skill: str, batch: dict[str, torch.Tensor], task: str | None) -> torch.Tensor:
         pieces = batch["ids"].split(batch["lengths"].tolist())
         rows = torch.zeros(len(pieces), 600)
         for row, ids in zip(rows, pieces, strict=True):

@@ -125,3 +125,27 @@ def test_queries_are_texts_or_files(world: World, files: Path) -> None:
     for name in ("alone.lone", "notes.pdf"):
         with pytest.raises(UserError, match="the model embeds word, shape, and this file is of"):
             ask(str(files / name))
+
+
+def test_separate_tasks_embed_with_the_one_that_has_vectors(world: World, files: Path) -> None:
+    model, readers = world.model(routing="separate")
+    collection = Collection.create(world.folder / "c", "model", 16)
+    tally = Embedding(model, readers, collection).add(gather([str(files)], model.config, load_registry(), [world.data]))
+    assert tally.added == {"shape": 2, "hum": 1, "word": 1}
+    _, vector = embed_query(model, readers, load_registry(), "abc")
+    towers = model.towers_of("find")
+    expected = model.encode("word", readers["word"].collate([readers["word"].read("abc")]), "find")[0]
+    torch.testing.assert_close(vector, expected.detach(), rtol=0, atol=1e-2)
+    with torch.no_grad():
+        towers[0].encoder.final_norm.weight.zero_()  # the tower that reads words
+    assert not torch.equal(embed_query(model, readers, load_registry(), "abc")[1], vector)
+
+
+def test_separate_tasks_with_vectors_of_their_own_are_one_line(world: World) -> None:
+    model, readers = world.model(routing="separate")
+    model.config.tasks = {**model.config.tasks, "again": model.config.tasks["find"] | {"name": "again"}}
+    with pytest.raises(
+        UserError, match="^the tasks of this model are separate, so find, again have no vectors in common"
+    ):
+        embed_query(model, readers, load_registry(), "abc")
+    assert len(encode_sources(model, readers, "shape", [b"abc"], "find").vectors) == 1

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from skillnet_cli.model.flops import Flops
-from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.model.parts import activated_parts
+from skillnet_cli.model.skillnet import SkillNet, encode_tower
 from skillnet_cli.model.summary import summarise
 from skillnet_sound.frames import KERNELS, frame_count
+from tests.model.variants import VARIANTS, variant
 from tests.reference import CLIP_LIKE, skillnet
 
 SIZES = {"layers": 2, "hidden": 32, "heads": 4, "ffn": 48, "dropout": 0.0}
@@ -51,7 +55,7 @@ def test_flops_are_the_formulas(model: SkillNet, skills: tuple[str]) -> None:
     shared = 2 * (2 * tokens * (hidden * hidden + 2 * hidden * 48) + attention)
     expected = {f"embedder:{skill}": embedder_flops(skill), "shared": shared}
     expected[f"skill:{skill}"] = 2 * 2 * tokens * hidden * 3 * hidden
-    assert Flops(model).of_towers([skills]) == expected
+    assert Flops(model).of_tower(skills) == expected
 
 
 def test_flops_are_those_of_a_real_pass(model: SkillNet) -> None:
@@ -59,14 +63,29 @@ def test_flops_are_those_of_a_real_pass(model: SkillNet) -> None:
     # torch's counter passes over the CPU's fused attention, not over the two products that it stands for.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         for skills in towers:
-            model.encode_tower(skills, [model.embedders[skill].longest() for skill in skills])
-    counted = Flops(model).of_towers(towers)
-    assert counted is not None and sum(counted.values()) == counter.get_total_flops() > 0
+            encode_tower(model, skills, [model.embedders[skill].longest() for skill in skills])
+    flops = Flops(model)
+    counted = sum((flops.of_tower(skills) or Counter() for skills in towers), Counter())
+    assert sum(counted.values()) == counter.get_total_flops() > 0
     assert counted["skill:text"] == 2 * 2 * (20 + 19) * 32 * 96  # beside code, the text's [CLS] gives way
 
 
 def test_a_summary_adds_up(model: SkillNet) -> None:
     facts = summarise(model.config, {})
     assert facts["parameters"]["total"] == sum(each.numel() for each in model.parameters())
-    every = Flops(model).of_towers([(skill,) for skill in EMBEDDERS])
+    every = Flops(model).of_all()
     assert facts["flops"]["parts"] == every and facts["flops"]["total"] == sum((every or {}).values())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_flops_of_every_variant_are_those_of_a_real_pass(name: str) -> None:
+    """Whichever parts they fall to; a real pass of ``match`` is one of each of its two towers."""
+    model = variant(**VARIANTS[name]).eval()
+    towers = model.task("match").towers
+    batches = [[tower.embedders[skill].longest() for skill in skills]
+               for tower, skills in zip(model.towers_of("match"), towers, strict=True)]  # fmt: skip
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.predict("match", batches)
+    counted = Flops(model).of_task("match")
+    assert counted is not None and sum(counted.values()) == counter.get_total_flops() > 0
+    assert set(counted) <= set(activated_parts(model, "match"))

@@ -39,6 +39,22 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"finetune__tasks": {"asr": TASK}},
         ": finetune.tasks.asr: unknown task 'asr': pip install skillnet-sound",
     ),
+    "a frozen part misspelt": (
+        {"train__freeze": ["shared", "skill:leters"]},
+        ": train.freeze.1: the model has no part 'skill:leters', did you mean 'skill:letters'?",
+    ),
+    "a frozen part that a stage's tasks do not have": (
+        {"finetune__freeze": ["task:sorted"]},
+        ": finetune.freeze.0: the model has no part 'task:sorted', did you mean 'task:sort'?",
+    ),
+    "a frozen skill where nothing is routed": (
+        {"model__routing": "dense", "train__freeze": ["skill:waves"]},
+        ": train.freeze.0: the model has no part 'skill:waves'",
+    ),
+    "a frozen part where nothing is shared": (
+        {"model__routing": "separate", "train__freeze": ["shared"]},
+        ": train.freeze.0: the model has no part 'shared'; it has task:",
+    ),
     "a skill misspelt": (
         {"model__embedders": {"leters": {}}},
         ": model.embedders.leters: unknown skill 'leters': did you mean 'letters'?",
@@ -62,7 +78,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_mistakes_that_plugins_find(name: str, tmp_path: Path, registry: Registry) -> None:
     changes, expected = WRONG[name]
     message = complaint(tmp_path, registry, **changes)
-    assert message.startswith("r.toml:") and message.endswith(expected)
+    assert message.startswith("r.toml:") and expected in message
 
 
 def test_plugins_mistakes_come_together_with_all_others(tmp_path: Path, registry: Registry) -> None:

@@ -52,8 +52,9 @@ def test_a_dumped_recipe_reads_back_the_same(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path, dumped)) == recipe
 
 
-def test_a_recipe_survives_json() -> None:
-    recipe = Recipe.model_validate(document()).with_inherited()
+@pytest.mark.parametrize("routing", ["skill", "dense", "moe", "separate"])
+def test_a_recipe_survives_json(routing: str) -> None:
+    recipe = Recipe.model_validate(document(model__routing=routing, train__freeze=["shared"])).with_inherited()
     assert Recipe.model_validate(recipe.model_dump(mode="json", exclude_none=True)).with_inherited() == recipe
 
 
@@ -100,6 +101,16 @@ WRONG: dict[str, tuple[str, str]] = {
     "a folder as name": ('name = "../x"', "r.toml:1: name: string must match"),
     "dropout of 1": (dump_toml(document(model__dropout=1.0)), "model.dropout: must be less than 1, not 1.0"),
     "weight of 0": (dump_toml(document(finetune__tasks__sort__datasets={"a": 0.0})), "datasets.a: must be greater"),
+    "an unknown routing": (dump_toml(document(model__routing="sparse")), "model.routing: must be 'skill', 'dense', "),
+    "modules routed where nothing is": (
+        dump_toml(document(model={"routing": "dense", "routed": ["qkv", "ffn"]})),
+        "model.routed: is for routing = 'skill', and routing is 'dense'",
+    ),
+    "nothing routed": (dump_toml(document(model__routed=[])), "model.routed: must not be empty"),
+    "a balance of nothing": (
+        dump_toml(document(model__balance=0.5)),
+        "model.balance: is for routing = 'moe', and routing is 'skill'",
+    ),
     "a table as number": (dump_toml(document(seed={"a": 1})), "seed: must be a valid integer, not {'a': 1}"),
 }
 

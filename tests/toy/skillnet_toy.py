@@ -26,6 +26,7 @@ def skillnet_tasks() -> list[Task]:
         Task("sort", (("letters",),), "classification", target="label", metrics=("accuracy",)),
         Task("spell", (("waves",),), "ctc", target="transcript", metrics=("accuracy",)),
         Task("match", (("letters",), ("waves",)), "contrastive", metrics=("recall@1", "recall@5")),
+        Task("mirror", (("letters",), ("marks",)), "contrastive", metrics=("recall@1",)),
         Task("fill", (("letters",),), "masked-tokens", metrics=("accuracy",)),
         Task("pair", (("letters", "marks"),), "masked-tokens", metrics=("accuracy",)),
         Task("units", (("waves",),), "masked-units", target="units", metrics=("accuracy",)),
