@@ -91,8 +91,8 @@ def _body(folder: Path, config: SkillNetConfig, rows: Sequence[Mapping[str, Any]
     tasks = [config.task(name) for name in config.tasks or {}]
     sections = [
         f"# A SkillNet of {', '.join(config.skills or {})}",
-        "One sparsely activated Transformer: every skill owns its query, key and value projections, the rest is shared, "
-        "and a task loads and computes only what it activates.",
+        "One sparsely activated Transformer: every skill owns its query, key and value projections, the rest is "
+        "shared, and a task loads and computes only what it activates.",
         "## Tasks",
         _table(
             ("task", "skills", "objective", "trained on"),
@@ -124,7 +124,9 @@ def _body(folder: Path, config: SkillNetConfig, rows: Sequence[Mapping[str, Any]
 
 def _use(config: SkillNetConfig) -> str:
     plugins = " ".join(dict.fromkeys(facts["plugin"] for facts in (config.skills or {}).values()))
-    chosen = f"tasks=[{next(iter(config.tasks))!r}]" if config.tasks else f"skills=[{next(iter(config.skills or {}))!r}]"
+    chosen = (
+        f"tasks=[{next(iter(config.tasks))!r}]" if config.tasks else f"skills=[{next(iter(config.skills or {}))!r}]"
+    )
     return (
         f"    pip install skillnet-cli {plugins}\n\n"
         "```python\nfrom skillnet_cli.model import SkillNet\n\n"

@@ -41,7 +41,8 @@ class Source:
         try:
             place = snapshot_download(self.repository, allow_patterns=list(patterns), **self.options)
         except (OSError, ValueError) as error:
-            raise UserError(f"{self.name}: no such folder, nor a repository that can be read ({_line(error)})") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"{self.name}: no such folder, nor a repository that can be read ({reason})") from error
         self.folder = Path(str(place))
         self.options = {**self.options, "revision": self.folder.name}  # all files are of one commit
 
@@ -50,12 +51,14 @@ class Source:
         self.fetch(*map(escape, files), *(f"{ASSETS}/{escape(skill)}/*" for skill in skills))
 
 
-def find(model: str | os.PathLike[str], **options: Any) -> Source:
+def find(model: str | os.PathLike[str] | Source, **options: Any) -> Source:
     """The folder or hub repository (``owner/name``) of a model; its configuration and index are there now.
 
     Raises:
         UserError: there is no such folder, or the repository cannot be read.
     """
+    if isinstance(model, Source):
+        return model
     folder = Path(model)
     if folder.is_dir():
         return Source(str(folder), folder)
@@ -82,7 +85,3 @@ def push(
         card.data.tags = [*(card.data.tags or []), *(tag for tag in tags if tag not in (card.data.tags or []))]
         card.save(folder / CARD)
     return api.upload_folder(repo_id=target, folder_path=folder, delete_patterns=STALE, **commit)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -73,4 +73,3 @@ def _filled(module: Module, tensors: Mapping[str, Tensor], build: Callable[[], M
 def _on_meta(module: nn.Module) -> bool:
     own = [*module.buffers(recurse=False), *(each for each in vars(module).values() if isinstance(each, Tensor))]
     return any(tensor.is_meta for tensor in own)
-

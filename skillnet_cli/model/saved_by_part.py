@@ -32,7 +32,8 @@ FROM_AUTO = {"_from_auto", "trust_remote_code", "adapter_kwargs", "use_safetenso
 class SavedByPart(PreTrainedModel):
     """A transformers model whose parts are files of their own, opened only when they are asked for.
 
-    ``readers`` has the readers of a model that was opened from a folder or a repository; their assets are saved with it.
+    ``readers`` has the readers of a model that was opened from a folder or a repository; their assets are saved with
+    it.
     """
 
     config: SkillNetConfig
@@ -44,7 +45,7 @@ class SavedByPart(PreTrainedModel):
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls,
-        pretrained_model_name_or_path: str | os.PathLike[str],
+        pretrained_model_name_or_path: str | os.PathLike[str] | hub.Source,
         *,
         skills: Sequence[str] | None = None,
         tasks: Sequence[str] | None = None,
@@ -59,7 +60,8 @@ class SavedByPart(PreTrainedModel):
         Parameters are mapped from the files, not copied; changing them changes no file.
 
         Args:
-            pretrained_model_name_or_path: a folder, or a hub repository ``owner/name``.
+            pretrained_model_name_or_path: a folder, or a hub repository ``owner/name``; or a found
+                :class:`~skillnet_cli.model.hub.Source`.
             skills: which skills to have; those that ``tasks`` activate where only these are given.
             tasks: which tasks to have; all whose skills are there where none are given.
             config: stands in for the saved configuration.

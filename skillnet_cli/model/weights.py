@@ -109,7 +109,7 @@ class Weights:
 
 def crc32_of(tensor: Tensor) -> int:
     """The crc32 of a tensor's bytes."""
-    return zlib.crc32(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()) if tensor.numel() else 0
+    return zlib.crc32(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data) if tensor.numel() else 0
 
 
 def _read_index(path: Path) -> dict[str, Any]:

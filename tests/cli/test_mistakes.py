@@ -102,17 +102,24 @@ def test_no_model_at_all(world: World) -> None:
 
 
 def test_a_truncated_checkpoint(trained: World) -> None:
-    weights = trained.run / "model" / "model.safetensors"
+    weights = trained.run / "model" / "model-skill-hum.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    assert "model.safetensors: damaged" in complaint(trained, "transcribe", "a.hum")
+    cut_off = (
+        "model-skill-hum.safetensors: damaged: it ends inside tensor 'encoder.blocks.1.attention.skills.hum.weight'"
+    )
+    assert cut_off in complaint(trained, "transcribe", "a.hum")
+    trained.skillnet("embed", "pairs", "--to", "c")  # opens other files
     weights.unlink()
-    assert "model.safetensors: the model's weights are missing" in complaint(trained, "transcribe", "a.hum")
+    assert "model-skill-hum.safetensors: the file is missing; tensor" in complaint(trained, "transcribe", "a.hum")
+    for file in (trained.run / "model").glob("model*"):
+        file.unlink()
+    assert "index.json: the model's weights are missing" in complaint(trained, "transcribe", "a.hum")
 
 
 def test_a_checkpoint_of_another_size(trained: World) -> None:
     path = trained.run / "model" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "ffn": 64}))
-    assert "has shape" in complaint(trained, "search", "x")
+    assert "has shape" in complaint(trained, "transcribe", "a.hum")
 
 
 def test_vectors_of_another_model(trained: World) -> None:
@@ -153,9 +160,11 @@ def test_a_broken_plugin_stops_only_what_needs_it(
 def test_a_missing_plugin_is_named(trained: World) -> None:
     path = trained.run / "model" / "config.json"
     facts = json.loads(path.read_text())
-    facts["skills"]["video"] = facts["skills"]["word"]
+    facts["skills"]["video"] = {**facts["skills"]["word"], "plugin": "skillnet-video"}
     path.write_text(json.dumps(facts))
-    assert "unknown skill 'video': pip install skillnet-video" in complaint(trained, "transcribe", "a.hum")
+    missing = "skill 'video' needs the plugin skillnet-video, which is not installed: pip install skillnet-video"
+    assert missing in complaint(trained, "export", "--skills", "video", "--to", "smaller")
+    trained.skillnet("transcribe", "a.hum")  # needs no video
 
 
 def test_a_failing_job_is_code_1(trained: World) -> None:

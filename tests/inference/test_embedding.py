@@ -32,8 +32,8 @@ def files(world: World) -> Path:
 def add(world: World, *what: str) -> tuple[Tally, Collection]:
     model, readers = world.model()
     collection = Collection.create(world.folder / "c", "model", 16)
-    candidates = gather(what, model.config, load_registry(), [world.data])
-    return Embedding(model, readers, collection).add(candidates), collection
+    candidates = gather(what, model.config, load_registry(), [world.data]).candidates
+    return Embedding(model, readers, model.config, collection).add(candidates), collection
 
 
 def test_what_the_tasks_teach(world: World) -> None:
@@ -113,7 +113,7 @@ def test_queries_are_texts_or_files(world: World, files: Path) -> None:
     model, readers = world.model()
 
     def ask(query: str) -> tuple[str, torch.Tensor]:
-        return embed_query(model, readers, load_registry(), query)
+        return embed_query(model, readers, model.config, load_registry(), query)
 
     skill, vector = ask("红色的汽车")
     assert skill == "word" and vector.shape == (16,)
