@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import tempfile
@@ -75,8 +76,11 @@ class SavedByPart(PreTrainedModel):
             TypeError: an option is none of these.
         """
         source = hub.find(pretrained_model_name_or_path, **_hub_options(options))
-        saved = config or read_config(source.folder)
-        chosen = cut_down(saved, skills, tasks, source.name)
+        saved = read_config(source.folder)
+        if config is not None:
+            config = copy.deepcopy(config)
+            skills, tasks = _asked(config, "skills", saved, skills), _asked(config, "tasks", saved, tasks)
+        chosen = cut_down(config or saved, skills, tasks, source.name)
         chosen.name_or_path = source.name
         registry = registry or load_registry()
         everything = skills is None and tasks is None
@@ -164,6 +168,20 @@ class SavedByPart(PreTrainedModel):
                 revision=revision,
                 create_pr=create_pr,
             )
+
+
+def _asked(
+    config: SkillNetConfig, key: str, saved: SkillNetConfig, given: Sequence[str] | None
+) -> Sequence[str] | None:
+    """The ``skills`` or ``tasks`` that an Auto class was asked for, taken out of the configuration again; else ``given``.
+
+    The Auto classes put arguments there that are called like its keys.
+    """
+    names = getattr(config, key)
+    if not isinstance(names, (list, tuple)):
+        return given
+    setattr(config, key, getattr(saved, key))
+    return names
 
 
 def _hub_options(options: Mapping[str, Any]) -> dict[str, Any]:
