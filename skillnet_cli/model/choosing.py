@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ class _TaskFacts(BaseModel):
     name: str
     towers: list[list[str]]
     objective: str
-    target: str | None = None
-    metrics: list[str] = []
-    labels: list[str] = []
-    datasets: list[str] = []
+    target: str | None
+    metrics: list[str]
+    labels: list[str]
+    datasets: list[str]
 
 
 class _Facts(BaseModel):
@@ -49,11 +50,13 @@ def read_config(folder: Path) -> SkillNetConfig:
     if not path.is_file():
         raise UserError(f"{folder}: no model lies there (config.json is missing)")
     try:
+        stated = json.loads(path.read_text(encoding="utf-8")).get("model_type")
         config: SkillNetConfig = SkillNetConfig.from_pretrained(folder)
     except Exception as error:  # transformers raises whatever its own code stumbles over
         raise UserError(f"{path}: damaged: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
-    if not config.skills:
-        raise UserError(f"{path}: this is not a SkillNet's configuration (it has no skills)")
+    if not config.skills or stated != SkillNetConfig.model_type:
+        lack = f"its model_type is {stated!r}" if config.skills else "it has no skills"
+        raise UserError(f"{path}: this is not a SkillNet's configuration ({lack})")
     check_config(config, path)
     return config
 

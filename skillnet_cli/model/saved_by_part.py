@@ -173,7 +173,7 @@ class SavedByPart(PreTrainedModel):
 def _asked(
     config: SkillNetConfig, key: str, saved: SkillNetConfig, given: Sequence[str] | None
 ) -> Sequence[str] | None:
-    """The ``skills`` or ``tasks`` that an Auto class was asked for, taken out of the configuration again; else ``given``.
+    """The ``skills`` or ``tasks`` that an Auto class was asked for, taken out of the configuration; else ``given``.
 
     The Auto classes put arguments there that are called like its keys.
     """

@@ -33,14 +33,14 @@ def file_of(part: str) -> str:
 def write_weights(tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Write each part's tensors into its file, then the index. The assets must be there: the index lists them too."""
     parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items()):
         parts[part_of(name)][name] = tensor
     checksums: dict[str, int] = {}
     for part, some in parts.items():
         held = {name: tensor.detach().cpu().contiguous() for name, tensor in some.items()}
         save_file(held, folder / file_of(part), metadata={"format": "pt"})
         checksums |= {name: crc32_of(tensor) for name, tensor in held.items()}
-    files = {name: file_of(part_of(name)) for name in tensors}
+    files = {name: file_of(part_of(name)) for name in sorted(tensors)}
     facts = {
         "total_size": sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()),
         "sha256": {file: sha256_of(folder / file) for file in sorted(set(files.values()))},

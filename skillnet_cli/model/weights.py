@@ -128,7 +128,7 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 
 def _check_file_name(index: Path, tensor: str, file: Any) -> None:
-    if not isinstance(file, str) or Path(file).name != file or "\\" in file:
+    if not isinstance(file, str) or Path(file).name != file or "\\" in file or file == "..":
         raise UserError(f"{index}: tensor '{tensor}' is said to be in {file!r}, which lies outside the folder")
     if not file.endswith(".safetensors"):
         raise UserError(f"{index}: tensor '{tensor}' is said to be in '{file}', and only safetensors files are read")
