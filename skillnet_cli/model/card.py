@@ -50,10 +50,10 @@ def results_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def parameters_of(folder: Path) -> dict[str, int]:
-    """How many parameters each part of a saved model has, from the headers of its files."""
+    """How many parameters each part of a saved model has, from the headers of those of its files that are there."""
     weights = Weights.open(folder)
     parts: Counter[str] = Counter()
-    for name, size in weights.sizes(weights.files).items():
+    for name, size in weights.sizes(name for name in weights.files if weights.location(name).is_file()).items():
         parts[part_of(name)] += size
     return dict(parts)
 

@@ -50,11 +50,11 @@ def open_weights(
 def _check(weights: Weights, wanted: Mapping[str, tuple[int, ...]], all_: bool) -> None:
     for name, shape in weights.shapes(wanted).items():
         if shape != wanted[name]:
-            where = weights.folder / weights.files[name]
+            where = weights.location(name)
             raise UserError(f"{where}: tensor '{name}' has shape {shape}, config.json asks for {wanted[name]}")
     for name in weights.files if all_ else ():
         if name not in wanted:
-            where = weights.folder / weights.files[name]
+            where = weights.location(name)
             raise UserError(f"{where}: tensor '{name}' is unexpected: config.json has no place for it")
 
 

@@ -58,6 +58,10 @@ class Weights:
                 raise UserError(f"{path}: pickled weights are never read: convert them to safetensors first")
         raise UserError(f"{index}: the model's weights are missing")
 
+    def location(self, name: str) -> Path:
+        """The file of one of the tensors."""
+        return self.folder / self.files[name]
+
     def holding(self, names: Iterable[str]) -> list[str]:
         """The files that hold these tensors, each once. Raises UserError where a tensor is in none."""
         for name in names:
