@@ -59,8 +59,8 @@ class TableEmbedder(nn.Module):
 
 def registry_of(skills: int) -> Registry:
     """A registry of ``skill0``, ``skill1``, … and a task that activates the first."""
-    parts = {name.lower(): f"many_skills:Table{name}" for name in ("Config", "Reader", "Embedder")}
-    modalities = tuple(Modality(f"skill{number}", (), **parts) for number in range(skills))
+    parts = [f"many_skills:Table{name}" for name in ("Config", "Reader", "Embedder")]
+    modalities = tuple(Modality(f"skill{number}", (), *parts) for number in range(skills))
     return build_registry([Plugin("many", "skillnet-many", "1.0", modalities=modalities, tasks=(TASK,))])
 
 
