@@ -14,6 +14,7 @@ from skillnet_cli.api import DamagedItem, FailedJob, UserError
 from skillnet_cli.cli import (
     embed,
     evaluate,
+    export,
     inspect,
     plugins,
     prepare,
@@ -22,6 +23,9 @@ from skillnet_cli.cli import (
     prepare_vocab,
     report,
     search,
+    skills_diff,
+    skills_graft,
+    skills_list,
     train,
     transcribe,
 )
@@ -62,6 +66,10 @@ app.command("embed")(embed.embed)
 app.command("search")(search.search)
 app.command("transcribe")(transcribe.transcribe)
 app.command("inspect")(inspect.inspect)
+app.command("export")(export.export)
+app.command("skills list")(skills_list.skills_list)
+app.command("skills graft")(skills_graft.skills_graft)
+app.command("skills diff")(skills_diff.skills_diff)
 app.command("plugins")(plugins.plugins)
 
 

@@ -1,9 +1,10 @@
-"""Which model a verb works with, and opening it."""
+"""Which model a verb works with, and opening what the verb activates of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from skillnet_cli.cli.output import remark
 from skillnet_cli.plugins import load_registry
 
 if TYPE_CHECKING:
+    from skillnet_cli.model.config import SkillNetConfig
+    from skillnet_cli.model.hub import Source
     from skillnet_cli.model.skillnet import SkillNet
     from skillnet_cli.objectives import TaskConfig
 
@@ -19,13 +22,23 @@ RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A model that is ready for use, where it lies, and the fingerprint of its weights."""
+class Saved:
+    """A saved model: where it lies, and its configuration. Of its weights nothing is read before :meth:`open`."""
 
-    folder: Path
-    model: SkillNet
-    readers: Mapping[str, Reader]
-    fingerprint: str
+    source: Source
+    config: SkillNetConfig
+
+    @property
+    def folder(self) -> Path:
+        """The model's folder; of a hub repository, that of what was fetched."""
+        return self.source.folder
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The name of its exact weights, configuration and assets."""
+        from skillnet_cli.model.folder import fingerprint
+
+        return fingerprint(self.folder)
 
     @property
     def run(self) -> Path | None:
@@ -35,15 +48,31 @@ class Opened:
 
     def task(self, name: str) -> TaskConfig:
         """One of the model's tasks. Raises UserError where it has none of that name."""
-        known = list(self.model.config.tasks or {})
+        known = list(self.config.tasks or {})
         if name in known:
-            return self.model.task(name)
+            return self.config.task(name)
         load_registry().task(name)  # says what to install, or which name is near
-        raise UserError(f"the model in {self.folder} has no task '{name}'; it has {', '.join(known)}")
+        raise UserError(f"the model in {self.source.name} has no task '{name}'; it has {', '.join(known)}")
+
+    def open(
+        self, skills: Sequence[str] | None = None, tasks: Sequence[str] | None = None
+    ) -> tuple[SkillNet, Mapping[str, Reader]]:
+        """The model with these skills and tasks, ready for use, and their readers; no other plugin is needed.
+
+        Raises:
+            UserError: a plugin is missing, or a file is missing, damaged, or of another size.
+        """
+        import torch
+
+        from skillnet_cli.model.skillnet import SkillNet
+
+        model = SkillNet.from_pretrained(self.source, skills=skills, tasks=tasks, registry=load_registry())
+        model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]  # transformers hides the types
+        return model, model.readers
 
 
 def choose_checkpoint(given: Path | None) -> Path:
-    """The folder given with --checkpoint or SKILLNET_CHECKPOINT, else the newest run's model, which is named.
+    """What was given with --checkpoint or SKILLNET_CHECKPOINT, else the newest run's model, which is named.
 
     Raises:
         UserError: there is none.
@@ -58,20 +87,16 @@ def choose_checkpoint(given: Path | None) -> Path:
     return newest
 
 
-def open_checkpoint(given: Path | None) -> Opened:
-    """Open the chosen model. Raises UserError where it is missing, damaged, or of another size."""
-    folder = choose_checkpoint(given)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; --checkpoint names a model's folder")
+def find_checkpoint(given: Path | None) -> Saved:
+    """The chosen model, not opened yet. Raises UserError where there is none, or its configuration is damaged."""
+    chosen = choose_checkpoint(given)
 
-    import torch
-
-    from skillnet_cli.model.folder import fingerprint, load_model
+    from skillnet_cli.model.choosing import read_config
+    from skillnet_cli.model.hub import find
 
     hush_transformers()
-    model, readers = load_model(folder, load_registry())
-    model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]  # transformers hides the types
-    return Opened(folder, model, readers, fingerprint(folder))
+    source = find(chosen)
+    return Saved(source, read_config(source.folder))
 
 
 def hush_transformers() -> None:
@@ -82,10 +107,10 @@ def hush_transformers() -> None:
     logging.disable_progress_bar()
 
 
-def collection_of(opened: Opened, given: Path | None) -> Path:
+def collection_of(saved: Saved, given: Path | None) -> Path:
     """The collection given, else that of the model's run. Raises UserError where the model lies in no run."""
     if given is not None:
         return given
-    if opened.run is None:
-        raise UserError(f"name a collection: {opened.folder} lies in no run that could have one")
-    return opened.run / "collection"
+    if saved.run is None:
+        raise UserError(f"name a collection: {saved.folder} lies in no run that could have one")
+    return saved.run / "collection"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skillnet_cli.cli.checkpoint import collection_of, open_checkpoint
+from skillnet_cli.cli.checkpoint import collection_of, find_checkpoint
 from skillnet_cli.cli.options import AsJson, Checkpoint, Data
 from skillnet_cli.cli.output import print_json, remark
 from skillnet_cli.plugins import load_registry
@@ -36,20 +36,22 @@ def embed(
       skillnet embed pictures/ clips/ --to my-collection
       skillnet embed demo-emoji:test --to runs/demo/collection --json
     """
-    opened = open_checkpoint(checkpoint)
+    saved = find_checkpoint(checkpoint)
 
     from skillnet_cli.data.prepared import data_roots
     from skillnet_cli.inference.embedding import Embedding
+    from skillnet_cli.inference.skills import needed_for
     from skillnet_cli.inference.sources import gather
     from skillnet_cli.inference.stores import Collection
 
-    candidates = gather(what, opened.model.config, load_registry(), data_roots(data or ()))
-    folder = collection_of(opened, to)
-    collection = Collection.create(folder, opened.fingerprint, opened.model.config.hidden)
-    tally = Embedding(opened.model, opened.readers, collection).add(candidates)
+    found = gather(what, saved.config, load_registry(), data_roots(data or ()))
+    model, readers = saved.open(*needed_for(saved.config, sorted(found.skills)))
+    folder = collection_of(saved, to)
+    collection = Collection.create(folder, saved.fingerprint, saved.config.hidden)
+    tally = Embedding(model, readers, saved.config, collection).add(found.candidates)
     tell(tally, folder, len(collection))
     if as_json:
-        print_json({"collection": str(folder), "model": opened.fingerprint, "items": len(collection), **vars(tally)})
+        print_json({"collection": str(folder), "model": saved.fingerprint, "items": len(collection), **vars(tally)})
 
 
 def tell(tally: Tally, folder: Path, size: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skillnet_cli.api import UserError
-from skillnet_cli.cli.checkpoint import Opened, open_checkpoint
+from skillnet_cli.cli.checkpoint import Saved, find_checkpoint
 from skillnet_cli.cli.completion import task_names
 from skillnet_cli.cli.options import AsJson, Checkpoint, Data
 from skillnet_cli.cli.output import print_json, print_table, remark
@@ -49,29 +49,31 @@ def evaluate(
       skillnet eval --task t2i --split demo-emoji:unseen --json
       skillnet eval --task asr --split my-speech:dev --limit 200 --checkpoint runs/my/model
     """
-    opened = open_checkpoint(checkpoint)
-    results = measured(opened, task, split or [], data or [], limit)
-    if opened.run is not None and limit is None:
+    saved = find_checkpoint(checkpoint)
+    results = measured(saved, task, split or [], data or [], limit)
+    if saved.run is not None and limit is None:
         from skillnet_cli.evaluation.result import record_results
+        from skillnet_cli.model.card import write_card
 
-        record_results(opened.run, results, opened.fingerprint)
+        write_card(saved.folder, record_results(saved.run, results, saved.fingerprint))
     if as_json:
-        print_json(as_document(opened, results))
+        print_json(as_document(saved, results))
     else:
         print_results(results)
 
 
-def measured(opened: Opened, name: str, places: list[str], data: list[Path], limit: int | None) -> list[Result]:
+def measured(saved: Saved, name: str, places: list[str], data: list[Path], limit: int | None) -> list[Result]:
     """The task's results on each place. Raises UserError where the task or a place is unknown."""
     from skillnet_cli.evaluation.evaluate import evaluate as measure
 
-    task = opened.task(name)
+    task = saved.task(name)
     splits = list(open_splits(places or list(task.datasets), data, strict=bool(places)))
     if not splits:
         raise UserError(f"none of the sets of task '{name}' has a part '{PART}': name one with --split SET:PART")
+    model, readers = saved.open(tasks=[name])
     results = []
     for split in splits:
-        result = measure(opened.model, opened.readers, task, split, limit=limit)
+        result = measure(model, readers, task, split, limit=limit)
         if result.damaged:
             remark(f"{result.set}:{result.split}: {result.damaged} items could not be read and are left out")
         results.append(result)
@@ -89,10 +91,10 @@ def open_splits(places: list[str], data: list[Path], strict: bool) -> Iterator[S
             yield prepared.split(part)
 
 
-def as_document(opened: Opened, results: list[Result]) -> dict[str, Any]:
+def as_document(saved: Saved, results: list[Result]) -> dict[str, Any]:
     """The results for programs, without the cases that galleries show."""
     rows = [{key: value for key, value in each.as_json().items() if key != "cases"} for each in results]
-    return {"checkpoint": str(opened.folder), "model": opened.fingerprint, "results": rows}
+    return {"checkpoint": str(saved.folder), "model": saved.fingerprint, "results": rows}
 
 
 def print_results(results: list[Result]) -> None:

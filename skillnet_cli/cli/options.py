@@ -10,9 +10,12 @@ import typer
 Checkpoint = Annotated[
     Path | None,
     typer.Option(
-        envvar="SKILLNET_CHECKPOINT", show_default=False, help="The model's folder; without it the newest runs/*/model."
+        envvar="SKILLNET_CHECKPOINT",
+        show_default=False,
+        help="The model's folder, or a hub repository owner/name; without it the newest runs/*/model.",
     ),
 ]
+NewModel = Annotated[Path, typer.Option("--to", metavar="DIR", help="The new model's folder.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Data = Annotated[
     list[Path] | None,

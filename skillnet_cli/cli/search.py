@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.cli.checkpoint import Opened, collection_of, open_checkpoint
+from skillnet_cli.cli.checkpoint import Saved, collection_of, find_checkpoint
 from skillnet_cli.cli.completion import skill_names
 from skillnet_cli.cli.options import AsJson, Checkpoint
 from skillnet_cli.cli.output import print_json, print_table, remark
@@ -43,15 +43,15 @@ def search(
       skillnet search "红色的汽车" --in runs/demo/collection
       skillnet search photo.jpg --in my-collection --top 3 --json
     """
-    opened = open_checkpoint(checkpoint)
+    saved = find_checkpoint(checkpoint)
 
     from skillnet_cli.inference.skills import strangers
     from skillnet_cli.inference.stores import Collection
 
-    collection = Collection.open(collection_of(opened, in_), opened.fingerprint)
-    asking, vector = asked(opened, query)
+    collection = Collection.open(collection_of(saved, in_), saved.fingerprint)
+    asking, vector = asked(saved, query)
     hits = collection.search(vector, top, skill or ())
-    never = strangers(opened.model.config, asking, {hit.entry.skill for hit in hits if hit.entry.by == "content"})
+    never = strangers(saved.config, asking, {hit.entry.skill for hit in hits if hit.entry.by == "content"})
     for other in never:
         remark(f"{asking} and {other} were never trained together: their scores mean little")
     if as_json:
@@ -61,16 +61,19 @@ def search(
         print_table([(f"{hit.score:.3f}", marked(hit), hit.entry.path, hit.entry.text) for hit in hits])
 
 
-def asked(opened: Opened, query: str) -> tuple[str, Any]:
+def asked(saved: Saved, query: str) -> tuple[str, Any]:
     """The skill and the vector of what is looked for.
 
     Raises:
         UserError: it is a file that cannot be read, or of a kind that the model does not embed; or an empty text.
     """
-    from skillnet_cli.inference.asking import embed_query
+    from skillnet_cli.inference.asking import asking_skill, embed_query
+    from skillnet_cli.inference.skills import needed_for
 
+    registry = load_registry()
+    model, readers = saved.open(*needed_for(saved.config, [asking_skill(saved.config, registry, query)]))
     try:
-        return embed_query(opened.model, opened.readers, load_registry(), query)
+        return embed_query(model, readers, saved.config, registry, query)
     except DamagedItem as error:
         raise UserError(f"cannot search with {query!r}: {error}") from error
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
-from skillnet_cli.cli.checkpoint import open_checkpoint
+from skillnet_cli.cli.checkpoint import find_checkpoint
 from skillnet_cli.cli.completion import task_names
 from skillnet_cli.cli.options import AsJson, Checkpoint
 from skillnet_cli.cli.output import print_json, remark
@@ -54,14 +54,16 @@ def transcribe(
     """
     wanted = Format.json if as_json else format_
     check(files, wanted)
-    opened = open_checkpoint(checkpoint)
+    saved = find_checkpoint(checkpoint)
 
-    from skillnet_cli.inference.transcriber import Transcriber, ctc_task
+    from skillnet_cli.inference.skills import ctc_task
+    from skillnet_cli.inference.transcriber import Transcriber
 
-    transcriber = Transcriber(opened.model, opened.readers, ctc_task(opened.model, task))
+    chosen = ctc_task(saved.config, task)
+    transcriber = Transcriber(*saved.open(tasks=[chosen.name]), chosen)
     transcripts, damaged = transcribe_all(transcriber, files)
     if wanted is Format.json:
-        print_json({"model": opened.fingerprint, "transcripts": [row(*each) for each in transcripts.items()]})
+        print_json({"model": saved.fingerprint, "transcripts": [row(*each) for each in transcripts.items()]})
     else:
         for file, transcript in transcripts.items():
             print(written(transcript, wanted, f"{file}: " if len(files) > 1 else ""))

@@ -27,7 +27,7 @@ from skillnet_cli.engine.telemetry import Silence, Telemetry
 from skillnet_cli.engine.training import begin, build_model, go_on, origin, save
 from skillnet_cli.engine.update import Outcome, Updater
 from skillnet_cli.evaluation.result import Result, record_results
-from skillnet_cli.model.folder import fingerprint, save_model
+from skillnet_cli.model.folder import fingerprint, save_model, write_card
 from skillnet_cli.plugins import Registry, load_registry
 from skillnet_cli.recipe import Recipe
 
@@ -111,7 +111,7 @@ def finish(plan: StagePlan, updater: Updater, folder: RunFolder, telemetry: Tele
         target = folder.stage(plan.name).model
         save_model(model, plan.readers, target)
         folder.publish(target)
-        record_results(folder.path, results, fingerprint(folder.model))
+        write_card(folder.model, record_results(folder.path, results, fingerprint(folder.model)))
         telemetry.note(f"{plan.name} has finished: {folder.model}")
     updater.ranks.wait()
 

@@ -102,7 +102,8 @@ class Updater:
 
     def _apply(self, scale: float, rate: float) -> float:
         """Step with the gradients times ``scale``, clipped. Returns their norm; no step is made if it is not finite."""
-        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        parameters = (parameter for group in self.optimizer.param_groups for parameter in group["params"])
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         norm = float(whole(get_total_norm(gradients))) * scale
         if math.isfinite(norm):
             torch._foreach_mul_(gradients, scale * min(1.0, self.stage.clip / (norm + 1e-12)))

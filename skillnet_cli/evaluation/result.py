@@ -58,18 +58,20 @@ def read_results(run: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def record_results(run: Path, results: Iterable[Result], model: str) -> None:
+def record_results(run: Path, results: Iterable[Result], model: str) -> list[dict[str, Any]]:
     """Put results of the model with that fingerprint into the run's results.json, atomically.
 
-    They replace older results of the same task and split, and all results of other models.
+    They replace older results of the same task and split, and all results of other models. Returns the rows that are
+    there now.
     """
     fresh = [{**result.as_json(), "model": model} for result in results]
     replaced = {_key(row) for row in fresh}
     kept = [row for row in read_results(run) if row.get("model") == model and _key(row) not in replaced]
     partial = run / f"{RESULTS}.partial"
-    document = {"results": sorted([*kept, *fresh], key=_key)}
-    partial.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    rows = sorted([*kept, *fresh], key=_key)
+    partial.write_text(json.dumps({"results": rows}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, run / RESULTS)
+    return rows
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -10,30 +10,39 @@ from torch import Tensor
 
 from skillnet_cli.api import DamagedItem, Reader, Source, UserError
 from skillnet_cli.inference.encoder import encode_sources
-from skillnet_cli.inference.skills import embeddable, query_skill, route_of
-from skillnet_cli.inference.transcriber import Transcriber, ctc_task
+from skillnet_cli.inference.skills import ctc_task, embeddable, query_skill, route_of
+from skillnet_cli.inference.transcriber import Transcriber
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry
 
 
 def embed_query(
-    model: SkillNet, readers: Mapping[str, Reader], registry: Registry, query: str
+    model: SkillNet, readers: Mapping[str, Reader], config: SkillNetConfig, registry: Registry, query: str
 ) -> tuple[str, Float[Tensor, " hidden"]]:
     """The skill and the vector of a text, or of a file where ``query`` is the path of one.
+
+    Args:
+        model: needs to have only what :func:`skillnet_cli.inference.skills.needed_for` says of :func:`asking_skill`.
+        config: the whole model's, which says what its skills were trained for.
 
     Raises:
         DamagedItem: it cannot be read.
         UserError: the file is of a kind that the model does not embed.
     """
-    skill, source = _what(model.config, registry, query)
-    if route_of(model.config, skill) == "transcript":
-        source = Transcriber(model, readers, ctc_task(model)).transcribe(Path(query)).text
-        skill = query_skill(model.config)
+    skill, source = _what(config, registry, query)
+    if route_of(config, skill) == "transcript":
+        source = Transcriber(model, readers, ctc_task(config)).transcribe(Path(query)).text
+        skill = query_skill(config)
     encoded = encode_sources(model, readers, skill, [source])
     for _, reason in encoded.damaged:
         raise DamagedItem(reason)
     return skill, encoded.vectors[0]
+
+
+def asking_skill(config: SkillNetConfig, registry: Registry, query: str) -> str:
+    """The skill that reads a query. Raises UserError where it is a file that the model does not embed."""
+    return _what(config, registry, query)[0]
 
 
 def _what(config: SkillNetConfig, registry: Registry, query: str) -> tuple[str, Source]:

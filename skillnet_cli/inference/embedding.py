@@ -10,10 +10,11 @@ from pathlib import Path
 
 from skillnet_cli.api import DamagedItem, Reader, Source
 from skillnet_cli.inference.encoder import Encoded, encode_sources
-from skillnet_cli.inference.skills import query_skill, route_of
+from skillnet_cli.inference.skills import ctc_task, query_skill, route_of
 from skillnet_cli.inference.sources import Candidate
 from skillnet_cli.inference.stores import Collection, Entry
-from skillnet_cli.inference.transcriber import Transcriber, ctc_task
+from skillnet_cli.inference.transcriber import Transcriber
+from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.skillnet import SkillNet
 
 AT_ONCE = 512
@@ -32,10 +33,15 @@ class Tally:
 
 @dataclass
 class Embedding:
-    """Embeds candidates with one model into one collection and keeps the tally."""
+    """Embeds candidates with one model into one collection and keeps the tally.
+
+    ``config`` is the whole model's, which says what its skills were trained for; ``model`` may have only those that the
+    candidates need (:func:`skillnet_cli.inference.skills.needed_for`).
+    """
 
     model: SkillNet
     readers: Mapping[str, Reader]
+    config: SkillNetConfig
     collection: Collection
     tally: Tally = field(default_factory=Tally)
 
@@ -51,7 +57,7 @@ class Embedding:
 
     def _stamped(self, candidates: Sequence[Candidate], known: Mapping[str, str]) -> Iterator[tuple[Candidate, str]]:
         for candidate in candidates:
-            if route_of(self.model.config, candidate.skill) is None:
+            if route_of(self.config, candidate.skill) is None:
                 self.tally.refused[candidate.skill] += 1
                 continue
             try:
@@ -65,11 +71,11 @@ class Embedding:
                 yield candidate, stamp
 
     def _add(self, skill: str, fresh: Sequence[tuple[Candidate, str]]) -> None:
-        by = route_of(self.model.config, skill)
+        by = route_of(self.config, skill)
         texts = [candidate.text for candidate, _ in fresh]
         if by == "transcript":
             fresh, texts = self._transcribe(fresh)
-            encoded = encode_sources(self.model, self.readers, query_skill(self.model.config), texts)
+            encoded = encode_sources(self.model, self.readers, query_skill(self.config), texts)
         else:
             sources = (candidate.source() for candidate, _ in fresh)
             encoded = encode_sources(self.model, self.readers, skill, sources)
@@ -77,7 +83,7 @@ class Embedding:
 
     def _transcribe(self, fresh: Sequence[tuple[Candidate, str]]) -> tuple[list[tuple[Candidate, str]], list[str]]:
         """The candidates in which something was heard, and what."""
-        transcriber = Transcriber(self.model, self.readers, ctc_task(self.model))
+        transcriber = Transcriber(self.model, self.readers, ctc_task(self.config))
         heard = []
         for candidate, stamp in fresh:
             try:

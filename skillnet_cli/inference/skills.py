@@ -57,6 +57,39 @@ def route_of(config: SkillNetConfig, skill: str) -> str | None:
     return "transcript" if skill in heard and embeddable(config) else None
 
 
+def ctc_task(config: SkillNetConfig, name: str | None = None) -> TaskConfig:
+    """The model's task whose objective is ctc: the one named, or the only one.
+
+    Raises:
+        UserError: there is none, or several and none is named.
+    """
+    tasks = tasks_of(config, "ctc")
+    chosen = [task for task in tasks if name in (None, task.name)]
+    if len(chosen) == 1:
+        return chosen[0]
+    known = ", ".join(task.name for task in tasks) or "none"
+    wanted = f"no task '{name}' that transcribes" if name else "no single task that transcribes"
+    raise UserError(f"the model has {wanted}: its tasks with objective ctc are {known}; choose with --task")
+
+
+def needed_for(config: SkillNetConfig, skills: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The skills and tasks of the model that putting items of ``skills`` into a collection activates.
+
+    Raises:
+        UserError: items enter by their transcripts, and no single task of the model transcribes; or its tasks are
+            separate, and no single one has vectors.
+    """
+    routes = {skill: route_of(config, skill) for skill in skills}
+    needed = [skill for skill, route in routes.items() if route == "content"]
+    own = vector_task(config)
+    tasks = [] if own is None else [config.task(own)]
+    if "transcript" in routes.values():
+        needed.append(query_skill(config))
+        tasks.append(ctc_task(config))
+    every = [*needed, *(skill for task in tasks for skill in task.skills)]
+    return list(dict.fromkeys(every)), [task.name for task in tasks]
+
+
 def strangers(config: SkillNetConfig, skill: str, others: Iterable[str]) -> list[str]:
     """Those of ``others`` whose vectors no task has put beside those of ``skill``."""
     pairs = comparable(config)

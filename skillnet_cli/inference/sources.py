@@ -38,9 +38,15 @@ class Candidate:
     text: str = ""
 
 
-def gather(
-    what: Sequence[str], config: SkillNetConfig, registry: Registry, roots: Sequence[Path]
-) -> Iterator[Candidate]:
+@dataclass(frozen=True)
+class Gathered:
+    """Candidates, and the skills that they are of, known before the first candidate is read."""
+
+    skills: frozenset[str]
+    candidates: Iterator[Candidate]
+
+
+def gather(what: Sequence[str], config: SkillNetConfig, registry: Registry, roots: Sequence[Path]) -> Gathered:
     """Everything that files, folders and prepared sets (``SET[:PART]``) hold and modalities claim.
 
     Raises:
@@ -52,7 +58,7 @@ def gather(
     skills = {candidate.skill for candidate in files} | {skill_of(split, config) for split in splits}
     if not any(route_of(config, skill) for skill in skills):
         raise UserError(f"nothing to embed in {', '.join(what)}: {_why_none(skills, config, registry)}")
-    return chain(files, *(of_split(split, config) for split in splits))
+    return Gathered(frozenset(skills), chain(files, *(of_split(split, config) for split in splits)))
 
 
 def files_in(paths: Iterable[Path]) -> list[Path]:

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skillnet_cli.api import DamagedItem, Features, Reader, UserError, Window
+from skillnet_cli.api import DamagedItem, Features, Reader, Window
 from skillnet_cli.inference.batching import by_length
 from skillnet_cli.inference.encoder import inferring, to_device
-from skillnet_cli.inference.skills import tasks_of
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.objectives.ctc import greedy
@@ -30,21 +29,6 @@ class Transcript:
 
     passages: tuple[Passage, ...]
     text: str
-
-
-def ctc_task(model: SkillNet, name: str | None = None) -> TaskConfig:
-    """The model's task whose objective is ctc: the one named, or the only one.
-
-    Raises:
-        UserError: there is none, or several and none is named.
-    """
-    tasks = tasks_of(model.config, "ctc")
-    chosen = [task for task in tasks if name in (None, task.name)]
-    if len(chosen) == 1:
-        return chosen[0]
-    known = ", ".join(task.name for task in tasks) or "none"
-    wanted = f"no task '{name}' that transcribes" if name else "no single task that transcribes"
-    raise UserError(f"the model has {wanted}: its tasks with objective ctc are {known}; choose with --task")
 
 
 class Transcriber:

@@ -8,19 +8,20 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 
 from skillnet_cli.api import Batch
 from skillnet_cli.model.build import build_embedders, build_encoder, build_heads, build_networks, build_objectives
+from skillnet_cli.model.choosing import require
 from skillnet_cli.model.config import SkillNetConfig
+from skillnet_cli.model.saved_by_part import SavedByPart
 from skillnet_cli.model.sequences import Segment, join
 from skillnet_cli.model.variants.mixture import balanced
-from skillnet_cli.objectives import Encoded, TaskConfig
+from skillnet_cli.objectives import Encoded, Objective, TaskConfig
 from skillnet_cli.objectives.base import Loss
 from skillnet_cli.plugins import Registry, load_registry
 
 
-class SkillNet(PreTrainedModel):
+class SkillNet(SavedByPart):
     """One model for all installed modalities; a task activates only its skills (paper §3).
 
     The parts are ``embedders[SKILL]``, ``encoder`` (with ``skills[SKILL]`` in every block's attention) and
@@ -48,7 +49,8 @@ class SkillNet(PreTrainedModel):
         """Nothing: every part has initialised itself when it was built."""
 
     def task(self, name: str) -> TaskConfig:
-        """A task of this model. Raises KeyError where it has none of that name."""
+        """A task of this model. Raises UserError where it has none of that name."""
+        require("task", name, self.config.tasks or {}, "the model, as it was opened,")
         return self.config.task(name)
 
     def forward(self, task: str, towers: Sequence[Sequence[Batch]], targets: Mapping[str, Tensor]) -> Loss:
@@ -59,23 +61,27 @@ class SkillNet(PreTrainedModel):
             towers: for each tower the batches of its segments, in the order of the task's towers.
             targets: what the objective's Targets collated.
         """
-        encoded = self._encode_towers(task, towers)
-        loss = self.objectives[task].loss(encoded, targets, self.heads_of(task), self.towers_of(task)[0].embedders)
+        objective, encoded = self._objective(task), self._encode_towers(task, towers)
+        loss = objective.loss(encoded, targets, self.heads_of(task), self.towers_of(task)[0].embedders)
         usages = [tower.usage for tower in encoded if tower.usage is not None]
         return balanced(loss, usages, self.config.balance) if self.training and usages else loss
 
     def predict(self, task: str, towers: Sequence[Sequence[Batch]], targets: Mapping[str, Tensor] | None = None) -> Any:
         """What the task answers for a batch, as its objective defines it; only masked objectives need targets."""
+        objective = self._objective(task)
         encoded = self._encode_towers(task, towers)
-        embedders = self.towers_of(task)[0].embedders
-        return self.objectives[task].predict(encoded, targets or {}, self.heads_of(task), embedders)
+        return objective.predict(encoded, targets or {}, self.heads_of(task), self.towers_of(task)[0].embedders)
 
     def encode(self, skill: str, batch: Batch, task: str | None = None) -> Float[Tensor, "items hidden"]:
         """The vectors by which items are retrieved: the final [CLS], L2-normalised (design: no projection head).
 
         Args:
             task: whose tower encodes them, where tasks are separate; all others have one vector for all tasks.
+
+        Raises:
+            UserError: the model, as it was opened, does not have the skill.
         """
+        require("skill", skill, self.config.skills or {}, "the model, as it was opened,")
         tower: Any = self
         if self.config.routing == "separate":
             assert task is not None, "tasks that share nothing have vectors of their own"
@@ -95,8 +101,12 @@ class SkillNet(PreTrainedModel):
         heads: nn.ModuleDict = owner.heads
         return heads
 
+    def _objective(self, task: str) -> Objective:
+        require("task", task, self.objectives, "the model, as it was opened,")
+        return self.objectives[task]
+
     def _encode_towers(self, task: str, towers: Sequence[Sequence[Batch]]) -> list[Encoded]:
-        wanted = zip(self.towers_of(task), self.objectives[task].task.towers, towers, strict=True)
+        wanted = zip(self.towers_of(task), self._objective(task).task.towers, towers, strict=True)
         return [encode_tower(tower, skills, batches) for tower, skills, batches in wanted]
 
 

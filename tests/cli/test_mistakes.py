@@ -77,6 +77,17 @@ MISTAKES = [
     ("finetune gbk.toml", "gbk.toml:1: not a text in UTF-8"),
     ("inspect --recipe nowhere.toml", "cannot read the recipe nowhere.toml"),
     ("report nothing", "nothing is not a run"),
+    ("export --to new", "say what to keep, with --skills, --tasks or both"),
+    ("export --skills wrod --to new", "has no skill 'wrod': did you mean 'word'?"),
+    ("export --tasks find --skills word --to new", "task 'find' needs the skill 'shape', which is not among word"),
+    ("export --tasks hear --to runs", "runs is there already: choose another folder"),
+    ("skills list --checkpoint nowhere", "nowhere: there is no such folder"),
+    ("skills list --checkpoint no/where", "no/where: no such folder, nor a repository that can be read"),
+    ("skills graft word --to new", "has the skill 'word' already"),
+    ("skills graft video --to new", "unknown skill 'video': pip install skillnet-video"),
+    ("skills graft lone --from x --like word --to new", "--from takes the skill as it is"),
+    ("skills graft lone --tasks guess --to new", "name it with --from"),
+    ("skills diff runs/small/model nothing", "index.json: the model's weights are missing"),
     ("inspect --checkpoint nowhere", "nowhere"),
     ("eval --task kind --checkpoint nothing", "nothing: no model lies there"),
     ("eval --task kind --checkpoint nowhere", "nowhere: there is no such folder"),
@@ -102,17 +113,24 @@ def test_no_model_at_all(world: World) -> None:
 
 
 def test_a_truncated_checkpoint(trained: World) -> None:
-    weights = trained.run / "model" / "model.safetensors"
+    weights = trained.run / "model" / "model-skill-hum.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    assert "model.safetensors: damaged" in complaint(trained, "transcribe", "a.hum")
+    cut_off = (
+        "model-skill-hum.safetensors: damaged: it ends inside tensor 'encoder.blocks.1.attention.skills.hum.weight'"
+    )
+    assert cut_off in complaint(trained, "transcribe", "a.hum")
+    trained.skillnet("embed", "pairs", "--to", "c")  # opens other files
     weights.unlink()
-    assert "model.safetensors: the model's weights are missing" in complaint(trained, "transcribe", "a.hum")
+    assert "model-skill-hum.safetensors: the file is missing; tensor" in complaint(trained, "transcribe", "a.hum")
+    for file in (trained.run / "model").glob("model*"):
+        file.unlink()
+    assert "index.json: the model's weights are missing" in complaint(trained, "transcribe", "a.hum")
 
 
 def test_a_checkpoint_of_another_size(trained: World) -> None:
     path = trained.run / "model" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "ffn": 64}))
-    assert "has shape" in complaint(trained, "search", "x")
+    assert "has shape" in complaint(trained, "transcribe", "a.hum")
 
 
 def test_vectors_of_another_model(trained: World) -> None:
@@ -153,9 +171,11 @@ def test_a_broken_plugin_stops_only_what_needs_it(
 def test_a_missing_plugin_is_named(trained: World) -> None:
     path = trained.run / "model" / "config.json"
     facts = json.loads(path.read_text())
-    facts["skills"]["video"] = facts["skills"]["word"]
+    facts["skills"]["video"] = {**facts["skills"]["word"], "plugin": "skillnet-video"}
     path.write_text(json.dumps(facts))
-    assert "unknown skill 'video': pip install skillnet-video" in complaint(trained, "transcribe", "a.hum")
+    missing = "skill 'video' needs the plugin skillnet-video, which is not installed: pip install skillnet-video"
+    assert missing in complaint(trained, "export", "--skills", "video", "--to", "smaller")
+    trained.skillnet("transcribe", "a.hum")  # needs no video
 
 
 def test_a_failing_job_is_code_1(trained: World) -> None:

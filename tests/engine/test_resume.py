@@ -154,5 +154,5 @@ def test_a_finished_training_whose_model_was_not_written_is_finished(world: Worl
     for folder in (world.run() / "finetune" / "model", world.run() / "model"):
         shutil.rmtree(folder)
     world.train(**changes)
-    assert (world.run() / "model" / "model.safetensors").exists()
+    assert (world.run() / "model" / "model.safetensors.index.json").exists()
     assert len(world.rows()) == 2

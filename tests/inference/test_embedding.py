@@ -11,9 +11,11 @@ from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.inference.asking import embed_query
 from skillnet_cli.inference.embedding import Embedding, Tally
 from skillnet_cli.inference.encoder import encode_sources
-from skillnet_cli.inference.skills import embeddable, query_skill, route_of, strangers
+from skillnet_cli.inference.skills import embeddable, needed_for, query_skill, route_of, strangers
 from skillnet_cli.inference.sources import gather
 from skillnet_cli.inference.stores import Collection
+from skillnet_cli.model import SkillNet
+from skillnet_cli.model.folder import save_model
 from skillnet_cli.plugins import load_registry
 from tests.inference.world import World
 
@@ -32,8 +34,8 @@ def files(world: World) -> Path:
 def add(world: World, *what: str) -> tuple[Tally, Collection]:
     model, readers = world.model()
     collection = Collection.create(world.folder / "c", "model", 16)
-    candidates = gather(what, model.config, load_registry(), [world.data])
-    return Embedding(model, readers, collection).add(candidates), collection
+    candidates = gather(what, model.config, load_registry(), [world.data]).candidates
+    return Embedding(model, readers, model.config, collection).add(candidates), collection
 
 
 def test_what_the_tasks_teach(world: World) -> None:
@@ -113,7 +115,7 @@ def test_queries_are_texts_or_files(world: World, files: Path) -> None:
     model, readers = world.model()
 
     def ask(query: str) -> tuple[str, torch.Tensor]:
-        return embed_query(model, readers, load_registry(), query)
+        return embed_query(model, readers, model.config, load_registry(), query)
 
     skill, vector = ask("红色的汽车")
     assert skill == "word" and vector.shape == (16,)
@@ -130,15 +132,29 @@ def test_queries_are_texts_or_files(world: World, files: Path) -> None:
 def test_separate_tasks_embed_with_the_one_that_has_vectors(world: World, files: Path) -> None:
     model, readers = world.model(routing="separate")
     collection = Collection.create(world.folder / "c", "model", 16)
-    tally = Embedding(model, readers, collection).add(gather([str(files)], model.config, load_registry(), [world.data]))
+    candidates = gather([str(files)], model.config, load_registry(), [world.data]).candidates
+    tally = Embedding(model, readers, model.config, collection).add(candidates)
     assert tally.added == {"shape": 2, "hum": 1, "word": 1}
-    _, vector = embed_query(model, readers, load_registry(), "abc")
+    _, vector = embed_query(model, readers, model.config, load_registry(), "abc")
     towers = model.towers_of("find")
     expected = model.encode("word", readers["word"].collate([readers["word"].read("abc")]), "find")[0]
     torch.testing.assert_close(vector, expected.detach(), rtol=0, atol=1e-2)
     with torch.no_grad():
         towers[0].encoder.final_norm.weight.zero_()  # the tower that reads words
-    assert not torch.equal(embed_query(model, readers, load_registry(), "abc")[1], vector)
+    assert not torch.equal(embed_query(model, readers, model.config, load_registry(), "abc")[1], vector)
+
+
+@pytest.mark.parametrize("routing", ["skill", "dense", "moe", "separate"])
+def test_what_is_needed_is_enough(world: World, routing: str) -> None:
+    """Of a saved model of any routing, the skills and tasks that are needed give the whole model's vectors."""
+    model, readers = world.model(routing=routing)
+    save_model(model, readers, world.folder / "saved")
+    part = SkillNet.from_pretrained(
+        world.folder / "saved", **dict(zip(("skills", "tasks"), needed_for(model.config, ["shape"]), strict=True))
+    )
+    assert set(part.config.tasks or {}) <= {"find"} and "hum" not in (part.config.skills or {})
+    whole, alone = (encode_sources(each, readers, "shape", [b"abc"]).vectors for each in (model, part))
+    assert torch.equal(whole, alone)
 
 
 def test_separate_tasks_with_vectors_of_their_own_are_one_line(world: World) -> None:
@@ -147,5 +163,5 @@ def test_separate_tasks_with_vectors_of_their_own_are_one_line(world: World) -> 
     with pytest.raises(
         UserError, match="^the tasks of this model are separate, so find, again have no vectors in common"
     ):
-        embed_query(model, readers, load_registry(), "abc")
+        embed_query(model, readers, model.config, load_registry(), "abc")
     assert len(encode_sources(model, readers, "shape", [b"abc"], "find").vectors) == 1

@@ -1,0 +1,140 @@
+"""The model card: what a model consists of, what it was trained on, what was measured, and how to load it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from skillnet_cli.model.choosing import read_config
+from skillnet_cli.model.config import SkillNetConfig
+from skillnet_cli.model.parts import part_of
+from skillnet_cli.model.saving import CARD
+from skillnet_cli.model.weights import Weights
+
+LIBRARY = "skillnet"
+
+
+def write_card(folder: Path, results: Iterable[Mapping[str, Any]] = ()) -> None:
+    """Write ``README.md`` into a model's folder.
+
+    Args:
+        results: rows of a run's results.json, or of :func:`results_of`; those of tasks that the model does not have are
+            left out.
+    """
+    config = read_config(folder)
+    rows = [row for row in results if row["task"] in (config.tasks or {})]
+    text = f"---\n{_front_matter(config, rows, folder.resolve().parent.name)}\n---\n\n{_body(folder, config, rows)}"
+    partial = folder / f".{CARD}.partial"
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, folder / CARD)
+
+
+def results_of(folder: Path) -> list[dict[str, Any]]:
+    """The results in a model's card, as rows of a results.json; none where the card has none or is another's."""
+    try:
+        found = ModelCard.load(folder / CARD).data.eval_results or []
+    except (OSError, ValueError):
+        return []
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for each in found:
+        key = (each.task_name, each.dataset_name, each.dataset_split)
+        row = rows.setdefault(key, dict(zip(("task", "set", "split"), key, strict=True), metrics={}))
+        row["metrics"][each.metric_type] = each.metric_value
+        row["items"] = (each.dataset_args or {}).get("items")
+    return list(rows.values())
+
+
+def parameters_of(folder: Path) -> dict[str, int]:
+    """How many parameters each part of a saved model has, from the headers of those of its files that are there."""
+    weights = Weights.open(folder)
+    parts: Counter[str] = Counter()
+    for name, size in weights.sizes(name for name in weights.files if weights.location(name).is_file()).items():
+        parts[part_of(name)] += size
+    return dict(parts)
+
+
+def _front_matter(config: SkillNetConfig, rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    sets = {each for task in (config.tasks or {}).values() for each in task["datasets"]}
+    data = ModelCardData(
+        library_name=LIBRARY,
+        tags=[LIBRARY, *(config.skills or {})],
+        datasets=sorted(sets) or None,
+        model_name=name,
+        eval_results=[each for row in rows for each in _eval_results(config, row)] or None,
+        ignore_metadata_errors=False,
+    )
+    return str(data.to_yaml())
+
+
+def _eval_results(config: SkillNetConfig, row: Mapping[str, Any]) -> list[EvalResult]:
+    return [
+        EvalResult(
+            task_type=config.task(row["task"]).objective,
+            task_name=row["task"],
+            dataset_type=row["set"],
+            dataset_name=row["set"],
+            dataset_split=row["split"],
+            dataset_args={"items": row.get("items")},
+            metric_type=metric,
+            metric_value=value,
+        )
+        for metric, value in row["metrics"].items()
+    ]
+
+
+def _body(folder: Path, config: SkillNetConfig, rows: Sequence[Mapping[str, Any]]) -> str:
+    tasks = [config.task(name) for name in config.tasks or {}]
+    sections = [
+        f"# A SkillNet of {', '.join(config.skills or {})}",
+        "One sparsely activated Transformer: every skill owns its query, key and value projections, the rest is "
+        "shared, and a task loads and computes only what it activates.",
+        "## Tasks",
+        _table(
+            ("task", "skills", "objective", "trained on"),
+            [(task.name, ", ".join(task.skills), task.objective, ", ".join(task.datasets)) for task in tasks],
+        ),
+        "## Results",
+        _table(
+            ("task", "set", "items", "metric", "value"),
+            [
+                (row["task"], f"{row['set']}:{row['split']}", row.get("items") or "", metric, f"{value:.4f}")
+                for row in rows
+                for metric, value in row["metrics"].items()
+            ],
+        )
+        if rows
+        else "Nothing was measured yet: `skillnet eval --task TASK` does, and writes it here.",
+        "## Skills",
+        _table(
+            ("skill", "plugin", "version"),
+            [(name, facts["plugin"], facts["version"]) for name, facts in (config.skills or {}).items()],
+        ),
+        "## Parameters",
+        _table(("part", "parameters"), [(part, f"{count:,}") for part, count in parameters_of(folder).items()]),
+        "## Use",
+        _use(config),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _use(config: SkillNetConfig) -> str:
+    plugins = " ".join(dict.fromkeys(facts["plugin"] for facts in (config.skills or {}).values()))
+    chosen = (
+        f"tasks=[{next(iter(config.tasks))!r}]" if config.tasks else f"skills=[{next(iter(config.skills or {}))!r}]"
+    )
+    return (
+        f"    pip install skillnet-cli {plugins}\n\n"
+        "```python\nfrom skillnet_cli.model import SkillNet\n\n"
+        f"model = SkillNet.from_pretrained(FOLDER_OR_REPOSITORY, {chosen})  # opens only what that activates\n"
+        "reader = model.readers[next(iter(model.readers))]\n```"
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

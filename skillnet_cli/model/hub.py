@@ -1,0 +1,87 @@
+"""Where a model's files are: in a folder, or in a hub repository of which only the needed files are fetched."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, ModelCard, snapshot_download
+
+from skillnet_cli.api import UserError
+from skillnet_cli.model.saving import ASSETS, CARD, CONFIG
+from skillnet_cli.model.weights import INDEX, SINGLE
+
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+STALE = ["*.safetensors", f"{ASSETS}/*", "pytorch_model*"]
+"""What an earlier push may have left in a repository."""
+
+
+@dataclass
+class Source:
+    """A model's folder on this machine, or a repository whose files come into ``folder`` when they are asked for.
+
+    ``options`` are those of :func:`huggingface_hub.snapshot_download`: ``revision``, ``token``, ``cache_dir``,
+    ``local_files_only``, ``force_download``.
+    """
+
+    name: str
+    folder: Path = Path()
+    repository: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def fetch(self, *patterns: str) -> None:
+        """Have these files in the folder, as far as the repository has them. Raises UserError where it is not there."""
+        if self.repository is None:
+            return
+        try:
+            place = snapshot_download(self.repository, allow_patterns=list(patterns), **self.options)
+        except (OSError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"{self.name}: no such folder, nor a repository that can be read ({reason})") from error
+        self.folder = Path(str(place))
+        self.options = {**self.options, "revision": self.folder.name}  # all files are of one commit
+
+    def fetch_weights(self, files: Sequence[str], skills: Sequence[str]) -> None:
+        """Have these files of weights and these skills' assets in the folder."""
+        self.fetch(*map(escape, files), *(f"{ASSETS}/{escape(skill)}/*" for skill in skills))
+
+
+def find(model: str | os.PathLike[str] | Source, **options: Any) -> Source:
+    """The folder or hub repository (``owner/name``) of a model; its configuration and index are there now.
+
+    Raises:
+        UserError: there is no such folder, or the repository cannot be read.
+    """
+    if isinstance(model, Source):
+        return model
+    folder = Path(model)
+    if folder.is_dir():
+        return Source(str(folder), folder)
+    if not _REPOSITORY.fullmatch(os.fspath(model)):
+        raise UserError(f"{folder}: there is no such folder; a model is a folder, or a repository owner/name")
+    source = Source(os.fspath(model), repository=os.fspath(model), options=options)
+    source.fetch(CONFIG, INDEX)
+    if not (source.folder / INDEX).exists():
+        source.fetch(SINGLE)
+    return source
+
+
+def push(
+    folder: Path, repository: str, *, private: bool | None, token: bool | str | None, tags: Sequence[str], **commit: Any
+) -> Any:
+    """Upload exactly the files of ``folder``, and delete earlier weights and assets from the repository.
+
+    ``commit`` are ``commit_message``, ``commit_description``, ``revision`` and ``create_pr``. Returns the commit.
+    """
+    api = HfApi(token=token)
+    target = api.create_repo(repository, private=private, exist_ok=True).repo_id
+    if tags:
+        card = ModelCard.load(folder / CARD)
+        card.data.tags = [*(card.data.tags or []), *(tag for tag in tags if tag not in (card.data.tags or []))]
+        card.save(folder / CARD)
+    return api.upload_folder(repo_id=target, folder_path=folder, delete_patterns=STALE, **commit)

@@ -1,0 +1,191 @@
+"""How a model is opened, saved and pushed: transformers' three methods, by part."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from skillnet_cli.api import Reader
+from skillnet_cli.model import card, hub, opening, saving
+from skillnet_cli.model.build import build_readers
+from skillnet_cli.model.choosing import cut_down, read_config
+from skillnet_cli.model.config import SkillNetConfig
+from skillnet_cli.plugins import Registry, load_registry
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+HUB_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "force_download"}
+FROM_AUTO = {"_from_auto", "trust_remote_code", "adapter_kwargs", "use_safetensors"}
+"""What transformers' Auto classes hand on, and what asks for no more than is always done."""
+
+
+class SavedByPart(PreTrainedModel):
+    """A transformers model whose parts are files of their own, opened only when they are asked for.
+
+    ``readers`` has the readers of a model that was opened from a folder or a repository; their assets are saved with
+    it.
+    """
+
+    config: SkillNetConfig
+
+    def __init__(self, config: SkillNetConfig, registry: Registry | None = None) -> None:
+        super().__init__(config)
+        self.readers: Mapping[str, Reader] = {}
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str] | hub.Source,
+        *,
+        skills: Sequence[str] | None = None,
+        tasks: Sequence[str] | None = None,
+        config: SkillNetConfig | None = None,
+        registry: Registry | None = None,
+        verify: bool = True,
+        dtype: str | torch.dtype | None = None,
+        **options: Any,
+    ) -> Self:
+        """Open a saved model, or some of its skills and tasks: only the files of what these activate are read.
+
+        Parameters are mapped from the files, not copied; changing them changes no file.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or a hub repository ``owner/name``; or a found
+                :class:`~skillnet_cli.model.hub.Source`.
+            skills: which skills to have; those that ``tasks`` activate where only these are given.
+            tasks: which tasks to have; all whose skills are there where none are given.
+            config: stands in for the saved configuration.
+            registry: the plugins to build from; the installed ones by default.
+            verify: compare everything that is read with its checksums.
+            dtype: convert the parameters, which copies them.
+            options: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download``: for repositories.
+
+        Raises:
+            UserError: there is no such model, skill or task; a plugin is missing; a file is damaged or altered.
+            TypeError: an option is none of these.
+        """
+        source = hub.find(pretrained_model_name_or_path, **_hub_options(options))
+        saved = read_config(source.folder)
+        if config is not None:
+            config = copy.deepcopy(config)
+            skills, tasks = _asked(config, "skills", saved, skills), _asked(config, "tasks", saved, tasks)
+        chosen = cut_down(config or saved, skills, tasks, source.name)
+        chosen.name_or_path = source.name
+        registry = registry or load_registry()
+        everything = skills is None and tasks is None
+        model = opening.open_weights(
+            source, chosen, registry, lambda: cls(chosen, registry), verify=verify, all_=everything
+        )
+        embedders = {skill: facts["embedder"] for skill, facts in (chosen.skills or {}).items()}
+        model.readers = build_readers(embedders, registry, source.folder / saving.ASSETS)
+        if dtype not in (None, "auto"):
+            model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)  # type: ignore[arg-type]
+        return model.eval()
+
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Tensor] | None = None,
+        push_to_hub: bool = False,
+        repo_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write configuration, weights by part, the readers' assets and the model card into a folder.
+
+        A model that lies there already is replaced whole; other files stay.
+
+        Args:
+            is_main_process: False writes nothing.
+            state_dict: what to save as this model's tensors, its own by default.
+            push_to_hub: upload the folder to ``repo_id``, by default named as the folder.
+            kwargs: those of :meth:`push_to_hub`. ``max_shard_size`` has no bearing: a part is one file.
+        """
+        if not is_main_process:
+            return
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / f".{uuid.uuid4().hex[:8]}.partial"
+        try:
+            self.write(fresh, state_dict)
+            saving.replace_model(folder, fresh)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        if push_to_hub:
+            self.push_to_hub(repo_id or folder.resolve().name, **kwargs)
+
+    def write(self, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
+        """Write the model's files into ``folder``, which must not be there yet."""
+        folder.mkdir(parents=True)
+        self.config.architectures = [type(self).__name__]
+        self.config.save_pretrained(folder)
+        for skill, reader in self.readers.items():
+            assets = folder / saving.ASSETS / skill
+            assets.mkdir(parents=True)
+            reader.save(assets)
+        saving.write_weights(self.state_dict() if state_dict is None else state_dict, folder)
+        card.write_card(folder)
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        commit_description: str | None = None,
+        private: bool | None = None,
+        token: bool | str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        max_shard_size: int | str | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> Any:
+        """Upload the model to a hub repository, which is made where it is not there; returns the commit.
+
+        The arguments are those of transformers' ``push_to_hub``; ``max_shard_size`` has no bearing: a part is one file.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / Path(repo_id).name
+            self.write(folder)
+            return hub.push(
+                folder,
+                repo_id,
+                private=private,
+                token=token,
+                tags=tags or (),
+                commit_message=commit_message or f"Upload {type(self).__name__}",
+                commit_description=commit_description,
+                revision=revision,
+                create_pr=create_pr,
+            )
+
+
+def _asked(
+    config: SkillNetConfig, key: str, saved: SkillNetConfig, given: Sequence[str] | None
+) -> Sequence[str] | None:
+    """The ``skills`` or ``tasks`` that an Auto class was asked for, taken out of the configuration; else ``given``.
+
+    The Auto classes put arguments there that are called like its keys.
+    """
+    names = getattr(config, key)
+    if not isinstance(names, (list, tuple)):
+        return given
+    setattr(config, key, getattr(saved, key))
+    return names
+
+
+def _hub_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    for name in options:
+        if name not in HUB_OPTIONS | FROM_AUTO:
+            raise TypeError(f"SkillNet.from_pretrained() takes no '{name}'")
+    return {name: value for name, value in options.items() if name in HUB_OPTIONS and value is not None}
