@@ -26,6 +26,13 @@ class TokenConfig(BaseModel):
 
 
 class TextConfig(TokenConfig):
-    """The keys of ``[model.embedders.text]``. ``lowercase`` must match how the vocabulary was made."""
+    """The keys of ``[model.embedders.text]``.
+
+    Attributes:
+        lowercase: must match how the vocabulary was made.
+        word_dropout: the share of a text's tokens that training shows as ``[MASK]`` (word dropout, Iyyer et al. 2015);
+            who reads few texts several times over learns them less by heart.
+    """
 
     lowercase: bool = True
+    word_dropout: float = Field(default=0.0, ge=0, lt=1)

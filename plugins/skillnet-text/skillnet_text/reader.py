@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -30,6 +31,15 @@ class TextReader(TokenReader[TextConfig]):
     def frame(self, pieces: list[int]) -> list[int]:
         """``[CLS] pieces``."""
         return [self.vocabulary.cls_id, *pieces]
+
+    def read(self, source: Source, rng: np.random.Generator | None = None) -> Int64[Tensor, " tokens"]:
+        """Read one text as :meth:`TokenReader.read` does; with ``rng`` hide some of its tokens (``word_dropout``)."""
+        ids = super().read(source)
+        if rng is None or not self.config.word_dropout:
+            return ids
+        hidden = torch.from_numpy(rng.random(len(ids)) < self.config.word_dropout)
+        hidden[0] = False  # [CLS]
+        return ids.masked_fill(hidden, self.vocabulary.mask_id)
 
     def read_pair(self, first: Source, second: Source) -> Int64[Tensor, " tokens"]:
         """Read two texts as one item, the second as another segment; the longer gives way where both do not fit.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -12,6 +13,7 @@ from transformers.models.bert.tokenization_bert import BertTokenizer
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
 from skillnet_cli.api import DamagedItem, UserError
+from skillnet_cli.objectives.masked_tokens import corrupt
 from skillnet_text.config import TextConfig
 from skillnet_text.reader import TextReader
 from skillnet_text.vocabulary import Vocabulary
@@ -156,3 +158,22 @@ def test_broken_vocabularies_are_told_with_their_path(tmp_path: Path, content: b
 def test_missing_vocabulary_is_a_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read the vocabulary .*none.txt: No such file"):
         TextReader(TextConfig(vocab=tmp_path / "none.txt"))
+
+
+def test_word_dropout_hides_its_share_in_training_alone(vocab_file: Path) -> None:
+    reader = TextReader(TextConfig(vocab=vocab_file, max_length=400, word_dropout=0.2))
+    text = "这家酒店的服务态度很好" * 30
+    plain = reader.read(text)
+    assert torch.equal(plain, TextReader(TextConfig(vocab=vocab_file, max_length=400)).read(text))
+    seen = [reader.read(text, np.random.default_rng(seed)) for seed in range(20)]
+    hidden = torch.stack([ids == reader.vocabulary.mask_id for ids in seen])
+    assert all(torch.equal(ids[~mask], plain[~mask]) for ids, mask in zip(seen, hidden, strict=True))
+    assert not hidden[:, 0].any() and abs(hidden[:, 1:].float().mean() - 0.2) < 0.02
+    assert torch.equal(seen[3], reader.read(text, np.random.default_rng(3)))
+
+
+def test_what_word_dropout_has_hidden_is_no_target_of_masked_tokens(vocab_file: Path) -> None:
+    reader = TextReader(TextConfig(vocab=vocab_file, max_length=400, word_dropout=0.5))
+    rng = np.random.default_rng(1)
+    _, wanted = corrupt(reader.read("这家酒店的服务态度很好" * 30, rng), reader.vocabulary, rng)
+    assert reader.vocabulary.mask_id not in wanted.tolist()
