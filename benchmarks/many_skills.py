@@ -74,7 +74,7 @@ def updater_of(skills: int) -> Updater:
     settings = StageTask(datasets={"none": None}, batch=ITEMS)
     stage = Stage(steps=1_000_000, lr=1e-5, precision="fp32", tasks={TASK.name: settings})
     ranks = Ranks(0, 1, torch.device("cpu"))
-    return Updater(model, build_optimizer(model, OptimizerSection()), stage, 1, ranks)
+    return Updater(model, build_optimizer(model, OptimizerSection()), stage, "fp32", 1, ranks)
 
 
 def batch() -> TaskBatch:

@@ -13,7 +13,6 @@ from skillnet_cli.engine.distribution import Ranks
 from skillnet_cli.engine.lineage import ancestors
 from skillnet_cli.engine.plan import StagePlan, TaskPlan
 from skillnet_cli.model.count import activated_parameters
-from skillnet_cli.model.precision import default_precision
 from skillnet_cli.model.skillnet import SkillNet
 
 NAMED = 3
@@ -21,14 +20,13 @@ NAMED = 3
 
 
 def start_lines(
-    plan: StagePlan, model: SkillNet, ranks: Ranks, start: Path | None, fresh: Sequence[str]
+    plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str, start: Path | None, fresh: Sequence[str]
 ) -> Iterator[str]:
     """The stage in a line, then a line a task.
 
     ``start`` is the folder that the parameters come from, ``fresh`` are those that it does not have.
     """
     stage = plan.stage
-    precision = default_precision(ranks.device) if stage.precision == "auto" else stage.precision
     total = sum(parameter.numel() for parameter in model.parameters())
     yield (
         f"{plan.name} of {plan.recipe.name}: {stage.steps:,} steps at lr {stage.lr:g} ({stage.schedule}, "

@@ -24,7 +24,7 @@ from skillnet_cli.engine.resuming import check_same
 from skillnet_cli.engine.startline import say, start_lines
 from skillnet_cli.engine.stopping import Stopped, StopSignals
 from skillnet_cli.engine.telemetry import Silence, Telemetry
-from skillnet_cli.engine.training import begin, build_model, go_on, origin, save
+from skillnet_cli.engine.training import begin, build_model, go_on, origin, precision_of, save
 from skillnet_cli.engine.update import Outcome, Updater
 from skillnet_cli.evaluation.result import Result, record_results
 from skillnet_cli.model.folder import fingerprint, save_model, write_card
@@ -64,10 +64,11 @@ def _start(
     start = None if checkpoint else origin(plan, folder)
     model, fresh = build_model(plan, start, registry)
     freeze(model, plan.stage.freeze, plan.tasks)
-    say(ranks, start_lines(plan, model, ranks, checkpoint.folder if checkpoint else start, fresh))
+    precision = precision_of(plan, ranks, checkpoint)
+    say(ranks, start_lines(plan, model, ranks, precision, checkpoint.folder if checkpoint else start, fresh))
     if plan.recipe.init and not checkpoint and not start:
         say(ranks, start_from_pretrained(plan, model, folder.stage(plan.name), ranks, registry))
-    updater = begin(plan, model, ranks)
+    updater = begin(plan, model, ranks, precision)
     if checkpoint:
         go_on(updater, checkpoint)
     if ranks.is_main:

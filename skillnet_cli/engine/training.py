@@ -18,6 +18,7 @@ from skillnet_cli.engine.resuming import trained_by
 from skillnet_cli.engine.state import load_model_tensors, load_optimizer_tensors, model_tensors, optimizer_tensors
 from skillnet_cli.engine.update import Progress, Updater
 from skillnet_cli.model.folder import load_model
+from skillnet_cli.model.precision import default_precision
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry
 
@@ -58,12 +59,22 @@ def build_model(plan: StagePlan, start: Path | None, registry: Registry) -> tupl
     return model, fresh
 
 
-def begin(plan: StagePlan, model: SkillNet, ranks: Ranks) -> Updater:
+def precision_of(plan: StagePlan, ranks: Ranks, checkpoint: checkpoints.Checkpoint | None) -> str:
+    """What a stage computes in. ``auto`` is settled by the main process at its start, and kept by its checkpoints."""
+    if plan.stage.precision != "auto":
+        return plan.stage.precision
+    if checkpoint:
+        return str(checkpoint.state()["precision"])
+    wants_bf16 = ranks.is_main and default_precision(ranks.device) == "bf16"
+    return "bf16" if ranks.sum(torch.tensor([float(wants_bf16)], device=ranks.device)) else "fp32"
+
+
+def begin(plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str) -> Updater:
     """Lay the model out over the ranks and give it an optimizer."""
     model.to(ranks.device).train()  # type: ignore[arg-type]
     distribute(model, ranks, plan.stage.strategy)
     optimizer = build_optimizer(model, plan.stage.optimizer)
-    return Updater(model, optimizer, plan.stage, plan.recipe.seed, ranks)
+    return Updater(model, optimizer, plan.stage, precision, plan.recipe.seed, ranks)
 
 
 def save(updater: Updater, plan: StagePlan, root: Path) -> None:
@@ -73,7 +84,11 @@ def save(updater: Updater, plan: StagePlan, root: Path) -> None:
         "optimizer": optimizer_tensors(updater.model, updater.optimizer),
     }
     if updater.ranks.is_main:
-        state = {"progress": asdict(updater.progress), "trained_by": trained_by(plan.recipe, plan.name)}
+        state = {
+            "progress": asdict(updater.progress),
+            "precision": updater.precision,
+            "trained_by": trained_by(plan.recipe, plan.name),
+        }
         checkpoints.save(root, updater.progress.step, tensors, state, plan.stage.checkpoints.keep)
     updater.ranks.wait()
 

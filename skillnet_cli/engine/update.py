@@ -52,11 +52,12 @@ class Outcome:
 
 @dataclass
 class Updater:
-    """Turns the micro-batches of a step into an update of the model."""
+    """Turns the micro-batches of a step into an update of the model. ``precision`` is ``"bf16"`` or ``"fp32"``."""
 
     model: SkillNet
     optimizer: AdamW
     stage: Stage
+    precision: str
     seed: int
     ranks: Ranks
     progress: Progress = field(default_factory=Progress)
@@ -92,7 +93,7 @@ class Updater:
         for number, batch in enumerate(batches, 1):
             sync_gradients(self.model, number == len(batches))
             towers = [[to_device(segment, device) for segment in tower] for tower in batch.towers]
-            with autocast(self.stage.precision, device):
+            with autocast(self.precision, device):
                 loss, count = self.model(batch.task, towers, to_device(batch.targets, device))
             loss.backward()
             totals[0] += loss.detach()

@@ -156,3 +156,18 @@ def test_a_finished_training_whose_model_was_not_written_is_finished(world: Worl
     world.train(**changes)
     assert (world.run() / "model" / "model.safetensors.index.json").exists()
     assert len(world.rows()) == 2
+
+
+def test_auto_is_settled_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that goes on where the default is another one keeps to what it was started in."""
+    settings = {"train__precision": "auto", "finetune__tasks": tasks("sort")}
+    monkeypatch.setattr("skillnet_cli.engine.training.default_precision", lambda device: "bf16")
+    world.train(**settings, finetune__steps=8)
+    undisturbed = world.losses()
+    shutil.rmtree(world.run() / "finetune" / "model")
+    shutil.rmtree(world.run() / "finetune" / "checkpoints" / "step-8")
+    monkeypatch.setattr("skillnet_cli.engine.training.default_precision", lambda device: "fp32")
+    world.train(**settings, finetune__steps=8)
+    assert world.losses() == undisturbed
+    world.train("other", **settings, finetune__steps=8)
+    assert world.losses("other") != undisturbed
