@@ -9,7 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,9 +22,7 @@ from skillnet_cli.model.choosing import cut_down, read_config
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.plugins import Registry, load_registry
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
+ModelT = TypeVar("ModelT", bound="SavedByPart")
 HUB_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "force_download"}
 FROM_AUTO = {"_from_auto", "trust_remote_code", "adapter_kwargs", "use_safetensors"}
 """What transformers' Auto classes hand on, and what asks for no more than is always done."""
@@ -45,7 +43,7 @@ class SavedByPart(PreTrainedModel):
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
-        cls,
+        cls: type[ModelT],
         pretrained_model_name_or_path: str | os.PathLike[str] | hub.Source,
         *,
         skills: Sequence[str] | None = None,
@@ -55,7 +53,7 @@ class SavedByPart(PreTrainedModel):
         verify: bool = True,
         dtype: str | torch.dtype | None = None,
         **options: Any,
-    ) -> Self:
+    ) -> ModelT:
         """Open a saved model, or some of its skills and tasks: only the files of what these activate are read.
 
         Parameters are mapped from the files, not copied; changing them changes no file.

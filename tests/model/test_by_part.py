@@ -28,6 +28,7 @@ from skillnet_cli.model.weights import INDEX, SINGLE
 from skillnet_cli.plugins import Plugin, build_registry
 from tests.integers import TASKS, ToyConfig, ToyEmbedder, toy_modality, toy_registry
 from tests.model.test_skillnet import INPUTS, LENGTHS, toy_batch
+from tests.model.variants import VARIANTS, variant
 
 SKILLS = ("alpha", "beta", "gamma")
 
@@ -103,6 +104,17 @@ def test_a_task_opens_only_its_parts_and_answers_the_same(model: SkillNet, folde
     towers, targets = INPUTS[task]
     whole, part = model.eval()(task, towers, targets), opened(task, towers, targets)
     assert torch.equal(whole[0], part[0])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("task", ["classify", "match"])
+def test_every_routing_opens_by_part(readers: dict[str, Reader], tmp_path: Path, name: str, task: str) -> None:
+    model = variant(**VARIANTS[name]).eval()
+    save_model(model, readers, tmp_path / "model")
+    opened = SkillNet.from_pretrained(tmp_path / "model", tasks=[task], registry=toy_registry())
+    parts = set(activated_parts(model, task)) & {part_of(each) for each in model.state_dict()}
+    assert opened_files(tmp_path) == {f"model-{part.replace(':', '-')}.safetensors" for part in parts}
+    assert torch.equal(opened(task, *INPUTS[task])[0], model(task, *INPUTS[task])[0])
 
 
 def test_what_is_kept_goes_by_skills_and_tasks(folder: Path) -> None:
