@@ -169,16 +169,16 @@ class _Breaking(io.RawIOBase):
         return len(piece)
 
 
-def byte_ranges(path: Path, step: int) -> list[tuple[int, int]]:
+def byte_ranges(source: Path | Leaf, step: int) -> list[tuple[int, int]]:
     """A plain file as ranges of about ``step`` bytes, for :func:`lines_between`."""
-    size = path.stat().st_size
+    size = source.stat().st_size if isinstance(source, Path) else source.size
     return [(start, min(start + step, size)) for start in range(0, size, step)]
 
 
-def lines_between(path: Path, start: int, end: int, encoding: str = "utf-8") -> Iterator[tuple[int, Line]]:
+def lines_between(source: Path | Leaf, start: int, end: int, encoding: str = "utf-8") -> Iterator[tuple[int, Line]]:
     """The lines of a plain file that begin in [start, end), each with the byte that it begins at; numbers are counted
     from ``start``. Together the ranges of a file have every line once. For encodings with one byte a line feed."""
-    with open(path, "rb") as file:
+    with open(source, "rb") if isinstance(source, Path) else source.open() as file:
         if start:
             file.seek(start - 1)
             file.readline()
