@@ -37,7 +37,7 @@ def signature(tokens: Sequence[str]) -> str:
     return base64.b64encode(minima(tokens).tobytes()).decode()
 
 
-def minima(tokens: Sequence[str]) -> UInt16[np.ndarray, "64"]:
+def minima(tokens: Sequence[str]) -> UInt16[np.ndarray, " minima"]:
     """The lowest of each hash function's values over all runs; a sequence shorter than a run is one run."""
     hashes = np.fromiter(map(_hash, tokens), np.uint64, len(tokens))
     padded = np.concatenate([hashes, np.zeros(max(0, RUN - len(hashes)), np.uint64)])
@@ -74,6 +74,22 @@ def reject_near_copies(
             items.reject(int(places[copy]), "duplicate", f"{reason} '{items.id_of(int(places[found[copy]]))}'")
         del signatures
     table.unlink()
+
+
+def reject_equal(items: Items, folder: Path, reason: str, key_of: Callable[[Item], str | None]) -> None:
+    """Leave out every item whose key, 32 hexadecimal digits, an earlier one has; None is equal to nothing."""
+    table = folder / "equals"
+    places = _write(items, table, lambda item: _base64(key_of(item)))
+    if len(places):
+        keys = np.fromfile(table, "<u8").reshape(-1, 2).astype(np.uint64)
+        for copies, firsts in equal_keys([keys], np.ones(len(keys), bool), folder):
+            for copy, first in zip(places[copies].tolist(), places[firsts].tolist(), strict=True):
+                items.reject(copy, "duplicate", f"{reason} '{items.id_of(first)}'")
+    table.unlink()
+
+
+def _base64(key: str | None) -> str | None:
+    return None if key is None else base64.b64encode(bytes.fromhex(key)).decode()
 
 
 def _write(items: Items, table: Path, signature_of: Callable[[Item], str | None]) -> Int64[np.ndarray, " signed"]:

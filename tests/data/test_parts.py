@@ -249,9 +249,7 @@ def test_the_papers_division_is_made_where_there_are_enough_items(tmp_path: Path
 
 
 def test_a_split_may_be_dealt_with_a_pool_once_the_division_is_known(tmp_path: Path) -> None:
-    rows = [["train", f"t{number}", None] for number in range(20)] + [
-        ["pool", f"p{number}", None] for number in range(5)
-    ]
+    rows = [["pool" if number % 5 else "train", f"item {number}", None] for number in range(25)]
     for protocol, sizes in (("paper", {"dev": 10, "test": 15}), ("official", {"test": 20, "train": 5})):
         work = job(script_of(tmp_path, [rows]), tmp_path / protocol, "Mixed", protocol=protocol)
         prepare("Mixed", work)
