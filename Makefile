@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 PLUGINS := text sound image video code
-LOCAL := .[search,parquet,tensorboard,zstd] ./plugins/skillnet-sound[demo] $(foreach skill,text image video code,./plugins/skillnet-$(skill))
+LOCAL := .[search,parquet,tensorboard,zstd] ./plugins/skillnet-sound[demo] ./plugins/skillnet-text[translate] \
+  $(foreach skill,image video code,./plugins/skillnet-$(skill))
 PROJECTS := pyproject.toml $(foreach skill,$(PLUGINS),plugins/skillnet-$(skill)/pyproject.toml)
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -40,6 +41,7 @@ bench: venv
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/sparse_load.py
+	$(BIN)/python benchmarks/extraction.py
 
 # The tests with far more random examples, and those with many faults, for an evening.
 soak: venv

@@ -25,13 +25,16 @@ def prepare_vocab(
     out: Annotated[Path, typer.Option(help="The new vocabulary's file.")],
     size: Annotated[int, typer.Option(min=1, help="At most so many entries.")] = 8_000,
     kind: Annotated[
-        str | None, typer.Option(help="The kind of vocabulary, where the modality has several.", show_default=False)
+        str | None,
+        typer.Option(help="The kind of vocabulary, where the modality has several.", show_default="its plugin's first"),
     ] = None,
     data: Data = None,
 ) -> None:
     """Learn a vocabulary from texts.
 
-    They come from prepared sets, or from files with one text a line.
+    They come from prepared sets, or from files with one text a line. The kinds are named by plugins: for text they are
+    word-pieces, characters and sentencepiece, for code word-pieces. A vocabulary of word-pieces that is there already,
+    such as a Chinese BERT's vocab.txt, is taken as it is when it is what --from names.
 
     \b
     Examples:

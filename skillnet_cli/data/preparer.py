@@ -103,6 +103,9 @@ class Items(Protocol):
     def reject(self, place: int, why: Rejection, reason: str) -> None:
         """Leave an item out after all; it takes effect when the step ends."""
 
+    def id_of(self, place: int) -> str:
+        """The id of the item at a place, for reasons that name it."""
+
 
 class Preparer(ABC):
     """Prepares one data set: subclass it, and name the class in ``Dataset.prepare``.
@@ -157,6 +160,10 @@ class Preparer(ABC):
     def large_enough(self, sizes: Mapping[str, int]) -> bool:
         """Whether the set is of the paper's size and its division the default; ``sizes``: split -> items."""
         return True
+
+    def pool(self, split: str, protocol: str | None) -> str:
+        """The pool that a split's items go into before pools are dealt, now that the division is known; else itself."""
+        return split
 
     def deal(self, pool: str, size: int, protocol: str | None) -> Deal | None:
         """How one of ``pools`` with ``size`` items is divided; None leaves it as a split of its own name."""

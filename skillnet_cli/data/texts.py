@@ -158,27 +158,31 @@ class _Breaking(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        if self.broken:
-            return 0
-        try:
-            piece = self._file.read(len(buffer))
-        except BROKEN as error:
-            self.broken = str(error) or type(error).__name__
-            return 0
-        buffer[: len(piece)] = piece
-        return len(piece)
+        filled = 0
+        while filled < len(buffer) and not self.broken:
+            try:
+                # A read of more than comes at one go would lose, where the file breaks, what came before.
+                piece = self._file.read1(len(buffer) - filled)
+            except BROKEN as error:
+                self.broken = str(error) or type(error).__name__
+                break
+            if not piece:
+                break
+            buffer[filled : filled + len(piece)] = piece
+            filled += len(piece)
+        return filled
 
 
-def byte_ranges(path: Path, step: int) -> list[tuple[int, int]]:
+def byte_ranges(source: Path | Leaf, step: int) -> list[tuple[int, int]]:
     """A plain file as ranges of about ``step`` bytes, for :func:`lines_between`."""
-    size = path.stat().st_size
+    size = source.stat().st_size if isinstance(source, Path) else source.size
     return [(start, min(start + step, size)) for start in range(0, size, step)]
 
 
-def lines_between(path: Path, start: int, end: int, encoding: str = "utf-8") -> Iterator[tuple[int, Line]]:
+def lines_between(source: Path | Leaf, start: int, end: int, encoding: str = "utf-8") -> Iterator[tuple[int, Line]]:
     """The lines of a plain file that begin in [start, end), each with the byte that it begins at; numbers are counted
     from ``start``. Together the ranges of a file have every line once. For encodings with one byte a line feed."""
-    with open(path, "rb") as file:
+    with open(source, "rb") if isinstance(source, Path) else source.open() as file:
         if start:
             file.seek(start - 1)
             file.readline()

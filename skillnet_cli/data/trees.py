@@ -38,11 +38,15 @@ _ARCHIVES = (".zip", ".tar")
 
 @dataclass(frozen=True)
 class Leaf:
-    """A file of a tree: its path with forward slashes, its size in bytes, and how it is opened."""
+    """A file of a tree: its path with forward slashes, its size in bytes, and how it is opened.
+
+    ``seekable`` says whether any place of it is reached without reading what is before it.
+    """
 
     name: str
     size: int
     open: Callable[[], BufferedIOBase]
+    seekable: bool = True
 
     def read(self) -> bytes:
         """Its content. Raises DamagedItem where it cannot be read."""
@@ -173,7 +177,7 @@ class Tree:
                     continue
                 bound.count(name, leaf.size)
                 if not is_noise(name):
-                    yield Leaf(prefix + name, leaf.size, leaf.open)
+                    yield Leaf(prefix + name, leaf.size, leaf.open, leaf.seekable)
         except BROKEN as error:
             raise UserError(f"{path}: damaged ({error or type(error).__name__}): fetch it again") from error
 
@@ -239,7 +243,7 @@ def _of_zip(path: Path, refuse: Callable[[Refusal], None]) -> Iterator[Leaf]:
         if why := why_refused(info):
             refuse(Refusal(str(path), zip_name(info), why))
         else:
-            yield Leaf(zip_name(info), info.file_size, functools.partial(_open_member, archive, info))
+            yield Leaf(zip_name(info), info.file_size, functools.partial(_open_member, archive, info), seekable=False)
 
 
 def _of_tar(plain: Path, path: Path, refuse: Callable[[Refusal], None]) -> Iterator[Leaf]:

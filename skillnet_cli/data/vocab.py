@@ -33,7 +33,7 @@ def prepare_vocab(
         origins: names of prepared sets, whose training part is read, or text files with one text a line.
         size: the most entries.
         out: the new file or folder, as the builder makes it.
-        kind: which of the modality's builders; may be left out where there is one.
+        kind: which of the modality's builders; without it the first that its plugin names.
         roots: where sets are looked for.
 
     Raises:
@@ -57,10 +57,8 @@ def vocabulary_builder(registry: Registry, skill: str, kind: str | None = None) 
     kinds = registry.modality(skill).vocabularies
     if not kinds:
         raise UserError(f"skill '{skill}' uses no vocabulary")
-    if kind is None and len(kinds) == 1:
-        return next(iter(kinds.values()))
     if kind is None:
-        raise UserError(f"skill '{skill}' has several kinds of vocabulary, choose one: {', '.join(kinds)}")
+        return next(iter(kinds.values()))
     if kind not in kinds:
         near = difflib.get_close_matches(kind, kinds, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(kinds)}"
@@ -88,8 +86,8 @@ def _texts_of_split(split: Split, field: str) -> Iterator[str]:
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            yield from (line.rstrip("\n") for line in file if line.strip())
+        with open(path, encoding="utf-8-sig", newline="\n") as file:  # characters that look like line ends end none
+            yield from (line.removesuffix("\n").removesuffix("\r") for line in file if line.strip(" \t\r\n"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 (byte 0x{error.object[error.start]:02x}): save it as UTF-8") from error
 

@@ -66,6 +66,13 @@ class Scripted(Preparer):
         return Ending({"text": ids}, {"lengths": lengths}, {"ids.txt": "".join(ids).encode()})
 
 
+class Mixed(Scripted):
+    """Its ``train`` is dealt too where the division is the paper's."""
+
+    def pool(self, split: str, protocol: str | None) -> str:
+        return "pool" if split == "train" and protocol == "paper" else split
+
+
 class Independent(Scripted):
     """The same without steps over all items."""
 

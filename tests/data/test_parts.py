@@ -248,6 +248,15 @@ def test_the_papers_division_is_made_where_there_are_enough_items(tmp_path: Path
     assert set(Manifest.read(tmp_path / "official").splits) == {"test"}
 
 
+def test_a_split_may_be_dealt_with_a_pool_once_the_division_is_known(tmp_path: Path) -> None:
+    rows = [["pool" if number % 5 else "train", f"item {number}", None] for number in range(25)]
+    for protocol, sizes in (("paper", {"dev": 10, "test": 15}), ("official", {"test": 20, "train": 5})):
+        work = job(script_of(tmp_path, [rows]), tmp_path / protocol, "Mixed", protocol=protocol)
+        prepare("Mixed", work)
+        splits = Manifest.read(tmp_path / protocol).splits
+        assert {name: facts.items for name, facts in splits.items()} == sizes
+
+
 @pytest.mark.parametrize(("size", "sizes"), [(3000, (1500, 1500)), (2709, (1500, 1209)), (150, (83, 67)), (0, (0, 0))])
 def test_too_few_items_are_divided_in_the_papers_proportion(size: int, sizes: tuple[int, int]) -> None:
     assert tuple(divide(size, {"test": 1500, "dev": 1209}, rest="dev").values()) == sizes

@@ -64,9 +64,13 @@ def test_unknown_skills_and_kinds(
     assert message in str(error.value)
 
 
-def test_one_of_several_kinds_must_be_chosen(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="choose one: one, two"):
-        prepare_vocab(with_builders(one="x:y", two="x:z"), "words", [], 5, tmp_path / "vocab.txt")
+def test_the_first_of_several_kinds_is_made_unless_one_is_chosen(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("a b\r\nc\u2028\x85d\n")
+    registry = with_builders(plain="tests.data.conftest:build_vocabulary", two="x:z")
+    prepare_vocab(registry, "words", [str(tmp_path / "texts.txt")], 5, tmp_path / "vocab.txt")
+    assert (tmp_path / "vocab.txt").read_text().split("\n") == ["a", "b", "c", "d"]
+    with pytest.raises(UserError, match="it has plain, two"):
+        prepare_vocab(registry, "words", [], 5, tmp_path / "vocab.txt", "nothing")
 
 
 def test_origins_that_are_no_texts(make_set: MakeSet, tmp_path: Path, registry: Registry) -> None:

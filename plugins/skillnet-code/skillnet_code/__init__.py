@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from skillnet_cli.api import Dataset, Modality, Task, hookimpl
+from skillnet_cli.api import TRANSLATOR, Dataset, DatasetOption, Modality, Task, hookimpl
 
 API_VERSION = 1
 
+_OBTAIN = (
+    "get PyTorrent_Both_Docstrings_UserComments.zip from https://zenodo.org/record/4546290, "
+    "or name packages such as pypi:NAME==VERSION"
+)
 _LICENCES = "MIT and Apache-2.0 (the packages that the functions come from)"
 
 
@@ -37,8 +41,36 @@ def skillnet_tasks() -> tuple[Task, ...]:
 
 @hookimpl
 def skillnet_datasets() -> tuple[Dataset, ...]:
-    """The functions of the demo."""
+    """Functions with Chinese descriptions, to search and to pretrain on, and those of the demo."""
     return (
+        Dataset(
+            "pytorrent",
+            prepare="skillnet_code.datasets.pytorrent:PyTorrent",
+            feeds=("t2c",),
+            licence="that of each package, recorded with each function",
+            size="218,814 packages; the paper takes 150,000 pairs",
+            url="https://github.com/fla-sil/PyTorrent",
+            obtain=_OBTAIN,
+            protocols=("paper", "official"),
+            options=(TRANSLATOR,),
+        ),
+        Dataset(
+            "code-pretrain",
+            prepare="skillnet_code.datasets.pretrain:CodePretrain",
+            feeds=("code-mlm",),
+            licence="that of each package, recorded with each function",
+            size="800,000 pairs of the same source",
+            url="https://github.com/fla-sil/PyTorrent",
+            obtain=_OBTAIN,
+            options=(
+                TRANSLATOR,
+                DatasetOption(
+                    "disjoint-from",
+                    "A prepared set whose functions are left out, 'pytorrent' unless given; 'none' leaves none out.",
+                    metavar="SET",
+                ),
+            ),
+        ),
         Dataset(
             "demo-functions",
             prepare="skillnet_code.datasets.demo:prepare_functions",

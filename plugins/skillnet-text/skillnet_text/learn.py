@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from tokenizers import Tokenizer, trainers
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from skillnet_cli.api import UserError
 from skillnet_text.tokenizer import text_tokenizer
 from skillnet_text.vocabulary import CONTINUES, SPECIAL_TOKENS, UNK, Vocabulary
+
+MOST_BEFORE_SPECIAL = 200
+"""Lines of a vocabulary among which its special tokens are; BERT's has a hundred unused ones before them."""
 
 CHARACTER_SHARE = 0.8
 """At most this share of a vocabulary goes to single characters; the rest is for pieces of several."""
@@ -20,9 +25,14 @@ CHARACTER_SHARE = 0.8
 def learn_vocabulary(texts: Iterable[str], size: int, out: Path) -> None:
     """Learn ``size`` lower-case word-pieces (fewer where the texts yield fewer) and write them to ``out``.
 
+    Texts that are themselves the lines of a vocabulary, of BERT's ``vocab.txt`` say, are written as they are.
+
     Raises:
         UserError: there is no text, or ``size`` has no room for anything but special tokens.
     """
+    first, texts = _beginning(texts)
+    if set(SPECIAL_TOKENS) <= set(first):
+        return Vocabulary(list(texts)).save(out)
     blank = partial(text_tokenizer, {UNK: 0}, lowercase=True)
     normalizer = blank().normalizer
     clean = [normalizer.normalize_str(text) for text in texts]
@@ -30,6 +40,31 @@ def learn_vocabulary(texts: Iterable[str], size: int, out: Path) -> None:
     # Rare characters become blanks: they stay out of the vocabulary and out of its pieces.
     legible = ["".join(character if character in kept else " " for character in text) for text in clean]
     Vocabulary(learn_pieces(blank, legible, size)).save(out)
+
+
+def learn_characters(texts: Iterable[str], size: int, out: Path) -> None:
+    """The ``size`` most frequent characters in lower case; letters and digits also as they go on with a word.
+
+    Raises:
+        UserError: there is no text.
+    """
+    clean = (text_tokenizer({UNK: 0}, lowercase=True).normalizer.normalize_str(text) for text in texts)
+    counts: Counter[str] = Counter()
+    for text in clean:
+        for word, _ in BertPreTokenizer().pre_tokenize_str(text):
+            counts.update([word[0], *(CONTINUES + character for character in word[1:])])
+    if not counts:
+        raise UserError("there is no text to take characters from")
+    room = max(0, size - len(SPECIAL_TOKENS))
+    frequent = sorted(counts, key=lambda piece: (-counts[piece], piece))[:room]
+    Vocabulary([*SPECIAL_TOKENS, *frequent]).save(out)
+
+
+def _beginning(texts: Iterable[str]) -> tuple[list[str], Iterable[str]]:
+    """The first of some texts, where a vocabulary has its special tokens, and all of them."""
+    rest = iter(texts)
+    first = list(itertools.islice(rest, MOST_BEFORE_SPECIAL))
+    return first, itertools.chain(first, rest)
 
 
 def frequent_characters(texts: Iterable[str], most: int) -> frozenset[str]:

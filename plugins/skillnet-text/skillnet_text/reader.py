@@ -13,6 +13,7 @@ from skillnet_cli.api import Source
 from skillnet_text.config import TextConfig
 from skillnet_text.tokenizer import text_tokenizer
 from skillnet_text.tokens import TokenReader
+from skillnet_text.unigram import unigram_tokenizer
 
 
 class TextReader(TokenReader[TextConfig]):
@@ -22,7 +23,10 @@ class TextReader(TokenReader[TextConfig]):
 
     def __init__(self, config: TextConfig, assets: Path | None = None) -> None:
         super().__init__(config, assets)
-        self._tokenizer = text_tokenizer(self.vocabulary.ids, config.lowercase)
+        if self.vocabulary.scores is None:
+            self._tokenizer = text_tokenizer(self.vocabulary.ids, config.lowercase)
+        else:
+            self._tokenizer = unigram_tokenizer(self.vocabulary, config.lowercase)
 
     def pieces(self, text: str) -> list[int]:
         """The ids of a text's word-pieces, without special tokens."""

@@ -1,4 +1,7 @@
-"""A vocabulary of word-pieces: one piece a line, the number of the line is its id, as BERT's ``vocab.txt``."""
+"""A vocabulary of pieces: one piece a line, the number of the line is its id, as BERT's ``vocab.txt``.
+
+One of sentence pieces has the logarithm of each piece's probability behind a tab.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,17 @@ CONTINUES = "##"
 
 
 class Vocabulary:
-    """Pieces and their ids.
+    """Pieces and their ids; ``scores`` are the logarithms of the probabilities of sentence pieces, else None.
 
     Raises:
         UserError: a special token is missing, or a piece stands there twice; ``origin`` says where.
     """
 
-    def __init__(self, pieces: Sequence[str], origin: str = "the vocabulary") -> None:
+    def __init__(
+        self, pieces: Sequence[str], origin: str = "the vocabulary", scores: Sequence[float] | None = None
+    ) -> None:
         self.pieces = tuple(pieces)
+        self.scores = None if scores is None else tuple(scores)
         self._check(origin)
 
     @classmethod
@@ -36,11 +42,16 @@ class Vocabulary:
             raise UserError(f"the vocabulary {path} is not UTF-8 (byte {error.start})") from error
         # Only line feeds end a line: BERT's Chinese vocabulary has pieces that str.splitlines would cut at.
         lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+        if all("\t" in line for line in lines):
+            pieces, scores = zip(*(line.split("\t", 1) for line in lines), strict=True)
+            return cls(pieces, str(path), _numbers(scores, path))
         return cls(lines, origin=str(path))
 
     def save(self, path: Path) -> None:
         """Write the pieces to ``path``, whole or not at all."""
-        write_whole(path, "".join(f"{piece}\n" for piece in self.pieces).encode("utf-8"))
+        behind = [""] * self.size if self.scores is None else [f"\t{score!r}" for score in self.scores]
+        lines = (f"{piece}{score}\n" for piece, score in zip(self.pieces, behind, strict=True))
+        write_whole(path, "".join(lines).encode("utf-8"))
 
     @property
     def size(self) -> int:
@@ -79,3 +90,10 @@ class Vocabulary:
         if len(self.ids) < self.size:
             twice = next(piece for number, piece in enumerate(self.pieces) if self.ids[piece] != number)
             raise UserError(f"{origin} has the piece '{twice}' twice")
+
+
+def _numbers(scores: Sequence[str], path: Path) -> list[float]:
+    try:
+        return [float(score) for score in scores]
+    except ValueError as error:
+        raise UserError(f"the vocabulary {path} has a tab in every line, but no numbers behind them") from error

@@ -19,6 +19,8 @@ def take_steps(table: Table, preparer: Preparer) -> str | None:
         preparer.judge(table)
         table.settle()
     protocol = choose_protocol(table, preparer)
+    for name in tuple(table.names):
+        table.split[table.places(name)] = table.number(preparer.pool(name, protocol))
     for pool in preparer.pools:
         deal(table, preparer, pool, protocol)
     keep_limit(table, preparer.job.limit)

@@ -23,8 +23,8 @@ _TYPE = re.compile(r"^\[\w[\w .|,]*\]\s*")
 _ENDS = "。；;.!！?？，, "
 
 
-def description(docstring: str) -> str:
-    """The words of a docstring's first paragraph, at most :data:`LONGEST` characters; '' where it has none.
+def description(docstring: str, longest: int | None = LONGEST) -> str:
+    """The words of a docstring's first paragraph, at most ``longest`` characters; '' where it has none.
 
     It ends before the first blank line, rule, pointer to more, field or section (parameters, returns, …); addresses
     and what introduces them are left out; Chinese lines are joined without a space.
@@ -35,7 +35,13 @@ def description(docstring: str) -> str:
         if _FIELD.match(line) or (words and not line.strip()):
             break
         words = _join(words, part)
-    return _shorten(_TYPE.sub("", words).strip(" :：,，、-"))
+    words = _TYPE.sub("", words).strip(" :：,，、-")
+    return words if longest is None else _shorten(words, longest)
+
+
+def first_paragraph(docstring: str) -> str:
+    """All of a docstring's first paragraph, as one line."""
+    return " ".join(docstring.strip().partition("\n\n")[0].split())
 
 
 def chinese_characters(text: str) -> int:
@@ -48,9 +54,9 @@ def _join(words: str, part: str) -> str:
     return words + between + part
 
 
-def _shorten(words: str) -> str:
+def _shorten(words: str, longest: int) -> str:
     """Cut at the last end of a sentence, a clause or a word that leaves at least half of the room used."""
-    if len(words) <= LONGEST:
+    if len(words) <= longest:
         return words
-    ends = [place for place in range(LONGEST // 2, LONGEST) if words[place] in _ENDS]
-    return words[: ends[-1] if ends else LONGEST].strip(_ENDS)
+    ends = [place for place in range(longest // 2, longest) if words[place] in _ENDS]
+    return words[: ends[-1] if ends else longest].strip(_ENDS)

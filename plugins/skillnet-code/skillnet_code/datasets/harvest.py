@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from skillnet_cli.api import DamagedItem
-from skillnet_code.datasets.describe import description
+from skillnet_code.datasets.describe import LONGEST, description
 from skillnet_code.datasets.functions import Function, functions
 from skillnet_text.datasets.verdicts import Rejected
 
@@ -47,7 +47,7 @@ def harvest(files: Iterable[tuple[str, bytes]]) -> Iterator[Example | Rejected]:
     codes: dict[str, str] = {}
     texts: dict[str, str] = {}
     for path, content in files:
-        for found in _judged(path, content):
+        for found in judged(path, content):
             yield found if isinstance(found, Rejected) else _first_of_its_kind(found, codes, texts)
 
 
@@ -61,22 +61,23 @@ def essence_of_text(text: str) -> str:
     return re.sub(r"[\W_]", "", text).casefold()
 
 
-def _judged(path: str, content: bytes) -> Iterator[Example | Rejected]:
+def judged(path: str, content: bytes, longest: int | None = LONGEST) -> Iterator[Example | Rejected]:
+    """Judge the functions of one file by the rules that look at one function; descriptions are cut at ``longest``."""
     try:
         for function in functions(path, content):
-            yield _judge(path, function)
+            yield _judge(path, function, longest)
     except DamagedItem as damage:
         yield Rejected(EVERY, path, "damaged", str(damage))
 
 
-def _judge(path: str, function: Function) -> Example | Rejected:
+def _judge(path: str, function: Function, longest: int | None) -> Example | Rejected:
     if {"test", "tests", "unittests"} & set(PurePosixPath(path).parts):
         return Rejected(EVERY, function.id, "filtered", "part of a test")
     if function.stub:
         return Rejected(EVERY, function.id, "filtered", "it does nothing")
     if not function.docstring:
         return Rejected(EVERY, function.id, "filtered", "no docstring")
-    text = description(function.docstring)
+    text = description(function.docstring, longest)
     if len(essence_of_text(text)) < FEWEST_LETTERS:
         return Rejected(EVERY, function.id, "filtered", "the docstring has no description")
     return Example(function.id, function.code, text)

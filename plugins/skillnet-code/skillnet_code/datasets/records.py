@@ -1,0 +1,108 @@
+"""Pairs from lines of JSON in the layout of CodeSearchNet, which PyTorrent shares: one function a line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from skillnet_cli.api import DamagedItem, UserError
+from skillnet_cli.data.preparer import Range, Rejected
+from skillnet_cli.data.texts import Line, byte_ranges, lines_between, read_lines
+from skillnet_cli.data.trees import Leaf, Tree
+from skillnet_code.datasets.describe import description, first_paragraph
+from skillnet_code.datasets.functions import functions
+from skillnet_code.datasets.pair import ALL, Pair
+
+PATTERNS = ("*.jsonl", "*.jsonl.gz", "*.jsonl.zst", "*.jsonl.xz", "*.jsonl.bz2")
+PARTITIONS = {"test": "test", "valid": "dev", "train": "train"}
+"""A published partition -> its split here."""
+
+STEP = 64 << 20
+"""Bytes of a range of a file that is not compressed."""
+
+_STRING = re.compile(r"[ \t]*[rRuU]?(\"\"\"|''')(.*?)\1[ \t]*(?:\n|\Z)", re.DOTALL)
+
+
+def record_ranges(files: Tree) -> list[Range]:
+    """The files of records, test and valid first; a large one that is not compressed in pieces.
+
+    Raises:
+        UserError: two sources have a file of the same path.
+    """
+    leaves = files.named(*PATTERNS)
+    names = [leaf.name for leaf in leaves]
+    for name in names:
+        if files[name] is not leaves[names.index(name)] or names.count(name) > 1:
+            raise UserError(f"two sources have a file '{name}': give the folder that both lie in as --source")
+    order = [*PARTITIONS.values(), ALL]
+    leaves.sort(key=lambda leaf: order.index(partition_of(leaf.name)))
+    return [each for leaf in leaves for each in _of_leaf(leaf)]
+
+
+def _of_leaf(leaf: Leaf) -> Iterator[Range]:
+    split = partition_of(leaf.name)
+    splits = () if split == ALL else (split,)
+    if leaf.name.endswith(".jsonl") and leaf.seekable and leaf.size > STEP:
+        for start, end in byte_ranges(leaf, STEP):
+            yield Range(f"{leaf.name} from byte {start}", ["records", [leaf.name, start, end]], splits)
+    else:
+        yield Range(leaf.name, ["records", [leaf.name]], splits)
+
+
+def partition_of(path: str) -> str:
+    """The split that a file's path names, by a folder or the beginning or an end of its name; else :data:`ALL`."""
+    for part in reversed(PurePosixPath(path.lower()).parts):
+        for word in re.split(r"[^a-z]+", part):
+            if word in PARTITIONS:
+                return PARTITIONS[word]
+    return ALL
+
+
+def read_records(files: Tree, payload: Sequence[Any]) -> Iterator[Pair | Rejected]:
+    """The pair of every line, or why there is none."""
+    name, *between = payload
+    split = partition_of(name)
+    for where, line in _lines(files[name], between):
+        try:
+            yield _pair(split, f"{name}{where}", line)
+        except DamagedItem as error:
+            yield Rejected(split, f"{name}{where}", "damaged", str(error))
+
+
+def _lines(leaf: Leaf, between: Sequence[int]) -> Iterator[tuple[str, Line]]:
+    if between:
+        return ((f"@{at}", line) for at, line in lines_between(leaf, between[0], between[1]))
+    return ((f":{line.number}", line) for line in read_lines(leaf))
+
+
+def _pair(split: str, id: str, line: Line) -> Pair | Rejected:
+    record = line.json()
+    split = split if split != ALL else PARTITIONS.get(str(record.get("partition")), ALL)
+    code, docstring = record.get("code"), record.get("docstring")
+    if not isinstance(code, str) or not code.strip():
+        raise DamagedItem("it has no code")
+    if str(record.get("language", "python")).lower() != "python":
+        return Rejected(split, id, "filtered", "not Python")
+    if not isinstance(docstring, str) or not docstring.strip():
+        return Rejected(split, id, "filtered", "no docstring")
+    text = description(docstring, None) or first_paragraph(docstring)
+    origin = ":".join(str(record[key]) for key in ("repo", "path", "func_name") if record.get(key))
+    licence = str(record.get("licence") or record.get("license") or "unknown")
+    return Pair(split, id, without_docstring(code, docstring), text, origin, licence)
+
+
+def without_docstring(code: str, docstring: str) -> str:
+    """A function's code, its docstring cut out where it is still there."""
+    if '"""' not in code and "'''" not in code and docstring.strip().split("\n")[0] not in code:
+        return code
+    try:
+        found = next(functions("", code.encode("utf-8", errors="replace")), None)
+    except DamagedItem:  # for an older Python, say
+        return _STRING.sub(lambda string: "" if _same(string[2], docstring) else string[0], code, count=1)
+    return found.code if found and found.docstring else code
+
+
+def _same(first: str, second: str) -> bool:
+    return first.split()[:5] == second.split()[:5]

@@ -1,0 +1,150 @@
+"""``text-corpus``: anyone's files of Chinese text as passages, cleaned, each once, to fill in what is hidden.
+
+A plain file is a document whose lines are paragraphs; of a file of JSON lines, every line is a document (``text``,
+``content`` or ``article``). A paragraph is a passage by itself, or several where it is long; short ones are joined with
+those that follow, so that verses and dialogues are not lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from skillnet_cli.api import DamagedItem
+from skillnet_cli.data.preparer import Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.data.texts import SAMPLE, Line, byte_ranges, detect, lines_between, read_lines
+from skillnet_cli.data.trees import Leaf
+from skillnet_text.datasets.cleaning import clean, essence, split_long, why_unfit
+
+PACKED = ("", ".gz", ".bz2", ".xz", ".zst")
+PLAIN, JSON = ("txt", "text", "md"), ("jsonl", "ndjson")
+PATTERNS = tuple(f"*.{kind}{packed}" for kind in (*PLAIN, *JSON) for packed in PACKED)
+TEXT_KEYS = ("text", "content", "article")
+
+STEP = 32 << 20
+"""Bytes of a range of a large file that is not compressed."""
+
+DEV = 1_000
+"""One passage of so many, by its checksum, is held out as dev."""
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """One paragraph and where it is from; ``ends`` says that its document does. Or in ``damage`` why there is none."""
+
+    where: str
+    text: str = ""
+    ends: bool = False
+    damage: str | None = None
+
+
+class TextCorpus(Preparer):
+    """A range a file, or several where it is large and not compressed; a passage is an item."""
+
+    shard_items = 10_000
+
+    def ranges(self) -> Sequence[Range]:
+        """All files of text in order."""
+        leaves = self.files.named(*PATTERNS)
+        if not leaves:
+            self.files.one(*PATTERNS[::5])
+        return [each for leaf in leaves for each in self._of_leaf(leaf)]
+
+    def read(self, range: Range) -> Iterator[Verdict]:
+        """The verdict on every passage, and on every line that cannot be read."""
+        for each in passages(self._paragraphs(range.payload), self.job.options["join"], self.job.options["length"]):
+            if each.damage is not None:
+                yield Rejected("train", each.where, "damaged", each.damage)
+            elif reason := why_unfit(each.text):
+                yield Rejected("train", each.where, "filtered", reason)
+            else:
+                same = essence(each.text)
+                yield Kept(self._split(same), each.where, {"text": [each.text]}, content=same)
+
+    def _of_leaf(self, leaf: Leaf) -> Iterator[Range]:
+        encoding = self.job.options["encoding"] or (_encoding(leaf) if leaf.size > STEP else None)
+        packed = leaf.name.endswith(PACKED[1:])
+        wide = (encoding or "").lower().replace("_", "-").startswith(("utf-16", "utf-32"))
+        if leaf.size <= STEP or packed or wide or not leaf.seekable:
+            yield Range(leaf.name, [leaf.name, encoding if self.job.options["encoding"] else None])
+            return
+        for start, end in byte_ranges(leaf, STEP):
+            yield Range(f"{leaf.name} from byte {start}", [leaf.name, encoding, start, end])
+
+    def _paragraphs(self, payload: Sequence[object]) -> Iterator[Paragraph]:
+        name, encoding, *between = payload
+        leaf = self.files[str(name)]
+        lines = _lines(leaf, None if encoding is None else str(encoding), between)
+        of_json = any(f".{kind}" in leaf.name.rpartition("/")[2].lower() for kind in JSON)
+        return _of_documents(lines) if of_json else _of_lines(lines)
+
+    def _split(self, same: str) -> str:
+        number = int.from_bytes(hashlib.sha256(f"{self.job.seed}:{same}".encode()).digest()[:8], "little")
+        return "train" if number % DEV else "dev"
+
+
+def passages(paragraphs: Iterable[Paragraph], short: int, longest: int) -> Iterator[Paragraph]:
+    """Clean paragraphs, cut those that are longer than ``longest`` at the ends of sentences, and join those that are
+    shorter than ``short``; damage comes through.
+    """
+    joined = Paragraph("")
+    for each in paragraphs:
+        if each.damage is not None:
+            yield each
+            continue
+        for number, text in enumerate(split_long(clean(each.text), longest)):
+            where = f"{each.where}-{number}" if number else each.where
+            if joined.text and len(joined.text) + 1 + len(text) > longest:
+                yield joined
+                joined = Paragraph("")
+            if len(text) >= short:
+                if joined.text:
+                    yield joined
+                    joined = Paragraph("")
+                yield Paragraph(where, text)
+            elif text:
+                joined = Paragraph(joined.where or where, f"{joined.text}\n{text}".strip())
+        if each.ends and joined.text:
+            yield joined
+            joined = Paragraph("")
+    if joined.text:
+        yield joined
+
+
+def _encoding(leaf: Leaf) -> str:
+    with leaf.open() as file:
+        return detect(file.read(SAMPLE))
+
+
+def _lines(leaf: Leaf, encoding: str | None, between: Sequence[object]) -> Iterator[tuple[str, Line]]:
+    if between:
+        start, end = (int(str(each)) for each in between)
+        return ((f"{leaf.name}@{at}", line) for at, line in lines_between(leaf, start, end, encoding or "utf-8"))
+    return ((f"{leaf.name}:{line.number}", line) for line in read_lines(leaf, encoding))
+
+
+def _of_lines(lines: Iterable[tuple[str, Line]]) -> Iterator[Paragraph]:
+    for where, line in lines:
+        yield Paragraph(where, line.text, damage=line.damage)
+
+
+def _of_documents(lines: Iterable[tuple[str, Line]]) -> Iterator[Paragraph]:
+    for where, line in lines:
+        if not line.damage and not line.text.strip():
+            continue
+        try:
+            paragraphs = _text_of(line).split("\n")
+        except DamagedItem as error:
+            yield Paragraph(where, damage=str(error))
+            continue
+        for number, text in enumerate(paragraphs):
+            yield Paragraph(f"{where}.{number}" if number else where, text, ends=number == len(paragraphs) - 1)
+
+
+def _text_of(line: Line) -> str:
+    record = line.json()
+    for key in TEXT_KEYS:
+        if isinstance(record.get(key), str):
+            return str(record[key])
+    raise DamagedItem(f"it has no {', '.join(TEXT_KEYS)}")
