@@ -162,9 +162,11 @@ def make(job: Preparation, engine_options: Sequence[str] = ()) -> dict[str, Any]
     if (job.out / MANIFEST).exists():
         Work(job.out).remove()  # left by a kill at the very end
         return tell(job, made=False)
+    preparer = resolve(job.dataset.prepare)
+    if isinstance(preparer, type):
+        job = preparer.specified(job)
     check_options(job)
     remark(f"preparing {job.dataset.name} ({job.dataset.size}; {job.dataset.licence})")
-    preparer = resolve(job.dataset.prepare)
     if not isinstance(preparer, type):
         refuse_engine_options(job, engine_options)
         preparer(job)

@@ -37,6 +37,7 @@ def run(kind: type[Preparer], job: Preparation) -> Account | None:
         FailedJob: too many items are damaged, the disk is full, or the machine fails. Run it again to go on.
     """
     work = Work(job.out)
+    job = kind.specified(job)
     job = replace(job, paths=job.fetch_sources())
     _check_folder(job.out)
     work.make()
