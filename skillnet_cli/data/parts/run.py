@@ -54,9 +54,13 @@ def _begin(kind: type[Preparer], job: Preparation, work: Work) -> tuple[Preparer
     work.agree(facts_of(job, kind.version))
     make_folder(job.folder, "name another folder with --out")
     preparer = kind(job)
-    if not work.begun:
-        preparer.begin()
-    ranges = preparer.ranges()
+    try:
+        if not work.begun:
+            preparer.begin()
+        ranges = preparer.ranges()
+    except UserError:
+        work.withdraw()
+        raise
     refused = preparer.files.refused if "files" in vars(preparer) else ()
     return preparer, ranges, work.plan(ranges, refused)
 
