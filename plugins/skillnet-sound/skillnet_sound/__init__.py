@@ -87,6 +87,18 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
             ),
         ),
         Dataset(
+            "hubert-units",
+            prepare="skillnet_sound.datasets.hubert_units:HubertUnits",
+            feeds=("units",),
+            licence="that of the set it is made of",
+            size="that of a prepared set with sounds",
+            obtain="make a set with sounds (speech-corpus, say)",
+            options=(
+                DatasetOption("centres", "Label with these centres. [default: new ones]", Path, metavar="FILE"),
+                DatasetOption("clusters", "Units that are fitted. [default: 100]", int, metavar="N"),
+            ),
+        ),
+        Dataset(
             "demo-digits",
             prepare="skillnet_sound.demo.prepare:digits",
             feeds=("asr",),
