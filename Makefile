@@ -42,6 +42,7 @@ bench: venv
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/sparse_load.py
 	$(BIN)/python benchmarks/extraction.py
+	$(BIN)/python benchmarks/units.py
 
 # The tests with far more random examples, and those with many faults, for an evening.
 soak: venv

@@ -126,10 +126,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Published:
-    """A file that a data set's publisher offers for download, and its sha256 where that is known."""
+    """A file that a data set's publisher offers for download, and its sha256, or its md5, where one is known."""
 
     url: str
     sha256: str | None = None
+    md5: str | None = None
 
 
 @dataclass(frozen=True)

@@ -158,13 +158,16 @@ def make(job: Preparation, engine_options: Sequence[str] = ()) -> dict[str, Any]
     """Prepare one set, or a share of it, unless it is whole already; say what it holds."""
     from skillnet_cli.data.manifest import MANIFEST
     from skillnet_cli.data.parts.work import Work
+    from skillnet_cli.data.preparer import Preparer
 
     if (job.out / MANIFEST).exists():
         Work(job.out).remove()  # left by a kill at the very end
         return tell(job, made=False)
+    preparer = resolve(job.dataset.prepare)
+    if isinstance(preparer, type) and issubclass(preparer, Preparer):
+        job = preparer.specified(job)
     check_options(job)
     remark(f"preparing {job.dataset.name} ({job.dataset.size}; {job.dataset.licence})")
-    preparer = resolve(job.dataset.prepare)
     if not isinstance(preparer, type):
         refuse_engine_options(job, engine_options)
         preparer(job)

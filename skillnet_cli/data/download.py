@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.data.files import CHUNK, alone, partial_path, sha256_of
+from skillnet_cli.data.files import CHUNK, alone, digest_of, partial_path
 from skillnet_cli.data.progress import Progress, Silent
 
 LOCKS = ".locks"
@@ -26,7 +26,9 @@ _RESERVED = ":/?#[]@!$&'()*+,;=%~"
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
-def download(url: str, cache: Path, sha256: str | None = None, progress: Progress | None = None) -> Path:
+def download(
+    url: str, cache: Path, sha256: str | None = None, progress: Progress | None = None, md5: str | None = None
+) -> Path:
     """The file at an address, from the cache where it lies there whole.
 
     A broken download is resumed with a range request, now or at the next call; a server that has changed the file or
@@ -34,29 +36,34 @@ def download(url: str, cache: Path, sha256: str | None = None, progress: Progres
 
     Raises:
         UserError: the address is wrong, or the server says that there is no such file.
-        FailedJob: the network failed for good, or the file does not have the ``sha256``.
+        FailedJob: the network failed for good, or the file does not have the ``sha256`` or the ``md5``.
     """
     _check_address(url)
     path = cache / cached_name(url)
-    if path.is_file() and (sha256 is None or sha256_of(path) == sha256):
+    wanted = ("md5", md5) if sha256 is None else ("sha256", sha256)
+    if path.is_file() and _is_wanted(path, *wanted):
         return path
     locks = path.parent / LOCKS
     locks.mkdir(parents=True, exist_ok=True)
     with alone(locks / path.name):
-        if path.is_file() and (sha256 is None or sha256_of(path) == sha256):
+        if path.is_file() and _is_wanted(path, *wanted):
             return path  # another process has fetched it meanwhile
-        return _fetched(url, path, sha256, progress or Silent())
+        return _fetched(url, path, *wanted, progress or Silent())
 
 
-def _fetched(url: str, path: Path, sha256: str | None, progress: Progress) -> Path:
+def _is_wanted(path: Path, kind: str, checksum: str | None) -> bool:
+    return checksum is None or digest_of(path, kind) == checksum
+
+
+def _fetched(url: str, path: Path, kind: str, checksum: str | None, progress: Progress) -> Path:
     partial = partial_path(path)
     for _ in progress.track(_pieces(url, partial), None, f"fetching {url} (MiB)"):
         pass
-    found = sha256_of(partial)
-    if sha256 is not None and found != sha256:
+    if not _is_wanted(partial, kind, checksum):
+        found = digest_of(partial, kind)
         partial.unlink()
         _validator_path(partial).unlink(missing_ok=True)
-        raise FailedJob(f"{url}: the file has the sha256 {found}, expected is {sha256}: it was altered or replaced")
+        raise FailedJob(f"{url}: the file has the {kind} {found}, expected is {checksum}: it was altered or replaced")
     _validator_path(partial).unlink(missing_ok=True)
     return partial.replace(path)
 

@@ -11,7 +11,9 @@ from skillnet_cli.data.packages import fetch_package
 from skillnet_cli.data.progress import Progress, Silent
 
 
-def fetch(source: str, cache: Path, sha256: str | None = None, progress: Progress | None = None) -> Path:
+def fetch(
+    source: str, cache: Path, sha256: str | None = None, progress: Progress | None = None, md5: str | None = None
+) -> Path:
     """Make ``source`` a local path; what was fetched once is found in ``cache`` and needs no network.
 
     Args:
@@ -19,6 +21,7 @@ def fetch(source: str, cache: Path, sha256: str | None = None, progress: Progres
         cache: where fetched files are kept.
         sha256: the checksum that the file must have; a folder has none.
         progress: is told of the bytes that arrive.
+        md5: the same for a download whose publisher states no other checksum.
 
     Raises:
         UserError: there is no such file, package or address, or a local file has another checksum.
@@ -30,7 +33,7 @@ def fetch(source: str, cache: Path, sha256: str | None = None, progress: Progres
     if scheme == "pypi":
         return fetch_package(source.partition(":")[2], cache / "pypi", sha256)
     if scheme in ("http", "https"):
-        return download(source, cache / "http", sha256, progress or Silent())
+        return download(source, cache / "http", sha256, progress or Silent(), md5)
     if "://" in source:
         kinds = "a path, an http(s) address or pypi:NAME==VERSION"
         raise UserError(f"source '{source}': '{scheme}' is not fetched: give {kinds}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,9 @@ class Preparation:
         """Where the set in the making keeps what all its ranges need."""
         return self.out / WORK / "begun"
 
-    def fetch(self, source: str, sha256: str | None = None) -> Path:
+    def fetch(self, source: str, sha256: str | None = None, md5: str | None = None) -> Path:
         """Make a source a local file or folder, see :func:`skillnet_cli.data.fetch.fetch`."""
-        return fetch(source, self.cache, sha256=sha256, progress=self.progress)
+        return fetch(source, self.cache, sha256=sha256, progress=self.progress, md5=md5)
 
     def fetch_sources(self) -> tuple[Path, ...]:
         """All sources as local files and folders: those that were named, else the published ones.
@@ -93,7 +93,7 @@ class Preparation:
             return tuple(self.fetch(source) for source in self.sources)
         if not self.dataset.published and self.dataset.obtain:
             raise UserError(f"{self.dataset.name} is not fetched: {self.dataset.obtain}, and name it with --source")
-        return tuple(self.fetch(each.url, each.sha256) for each in self._published())
+        return tuple(self.fetch(each.url, each.sha256, each.md5) for each in self._published())
 
     def writer(self, **facts: Any) -> SetWriter:
         """A writer of this set; ``facts`` are further arguments of :class:`SetWriter`."""
@@ -107,4 +107,4 @@ class Preparation:
             return there
         if len(self.urls) != len(there):
             raise UserError(f"{self.dataset.name} is {len(there)} files to fetch: give --url for each, in this order")
-        return tuple(Published(url, each.sha256) for url, each in zip(self.urls, there, strict=True))
+        return tuple(replace(each, url=url) for url, each in zip(self.urls, there, strict=True))

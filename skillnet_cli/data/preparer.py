@@ -131,8 +131,16 @@ class Preparer(ABC):
     pools: Mapping[str, tuple[str, ...]] = {}
 
     def __init__(self, job: Preparation) -> None:
-        self.job = job
+        self.job = self.specified(job)
         self.folder = job.folder
+
+    @classmethod
+    def specified(cls, job: Preparation) -> Preparation:
+        """The job once its options have had their say about ``job.dataset``: what is published, under which licence.
+
+        Asked before anything is fetched; applied twice it must give the same as once.
+        """
+        return job
 
     @cached_property
     def files(self) -> Tree:

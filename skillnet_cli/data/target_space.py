@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, Task
@@ -42,3 +43,8 @@ class TargetSpace:
         if self._objective == "masked-units":
             return {self._field: [str(unit) for unit in range(max(self._seen, default=-1) + 1)]}
         return {self._field: sorted(self._seen)}
+
+
+def frames_needed(transcript: str) -> int:
+    """The fewest frames that can spell a transcript: one a character, and a blank between equal neighbours."""
+    return len(transcript) + sum(one == other for one, other in pairwise(transcript))

@@ -148,7 +148,7 @@ class Tree:
             name = path.relative_to(source).as_posix()
             if is_noise(name):
                 continue
-            if not path.resolve().is_relative_to(root):
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
                 self._refusals.append(Refusal(str(source), name, "is a link that leads out of the folder"))
             elif path.suffix.lower() in _ARCHIVES:
                 yield from self._of_file(path, f"{name}/")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skillnet_cli.api import Batch, DamagedItem, Features, Reader
+from skillnet_cli.data.target_space import frames_needed
 from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets, TaskConfig, label_index
 
 BLANK = 0
@@ -69,11 +69,6 @@ class Ctc(Objective):
         frames, lengths = towers[0].without_cls()
         logits = heads[self.task.name](frames).float()
         return list(F.log_softmax(logits, dim=-1).split(lengths.tolist()))
-
-
-def frames_needed(transcript: str) -> int:
-    """The fewest frames that can spell a transcript: one a character, and a blank between equal neighbours."""
-    return len(transcript) + sum(one == other for one, other in pairwise(transcript))
 
 
 def greedy(log_probabilities: Float[Tensor, "frames outputs"], labels: Sequence[str]) -> str:

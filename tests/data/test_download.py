@@ -166,6 +166,14 @@ def test_another_file_than_the_one_pinned_does_not_count(server: Script, tmp_pat
     assert download(server.url, tmp_path, SHA256).read_bytes() == CONTENT
 
 
+def test_an_md5_counts_where_nothing_better_is_published(server: Script, tmp_path: Path) -> None:
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    download(server.url, tmp_path, md5=md5).write_bytes(b"spoilt")
+    assert download(server.url, tmp_path, md5=md5).read_bytes() == CONTENT
+    with pytest.raises(FailedJob, match=f"the md5 {md5}, expected is {md5[::-1]}"):
+        download(server.url, tmp_path, md5=md5[::-1])
+
+
 def test_a_spoilt_cache_is_fetched_again(server: Script, tmp_path: Path) -> None:
     download(server.url, tmp_path, SHA256).write_bytes(b"spoilt")
     assert download(server.url, tmp_path, SHA256).read_bytes() == CONTENT

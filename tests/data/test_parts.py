@@ -277,6 +277,19 @@ def test_a_limit_reads_no_more_than_it_needs(tmp_path: Path, kind: str) -> None:
     }  # fmt: skip
 
 
+def test_a_mistake_that_is_seen_at_the_beginning_can_be_put_right(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(self: object) -> None:
+        raise UserError("no such colour")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="no such colour"):
+        patch.setattr("tests.data.preparers.Scripted.begin", mistaken)
+        prepare("Scripted", job(source, tmp_path / "set", options={"colour": "rde"}, tolerance=ANY))
+    prepare("Scripted", job(source, tmp_path / "set", tolerance=ANY))
+    assert Manifest.read(tmp_path / "set").choices["colour"] == "red"
+
+
 def test_what_was_begun_with_other_inputs_is_not_gone_on_with(source: Path, tmp_path: Path) -> None:
     begun = job(source, tmp_path / "set", share=Share(1, 2), tolerance=ANY)
     prepare("Scripted", begun)

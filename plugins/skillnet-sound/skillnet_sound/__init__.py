@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from skillnet_cli.api import Dataset, Metric, Modality, Task, hookimpl
+from pathlib import Path
+
+from skillnet_cli.api import Dataset, DatasetOption, Metric, Modality, Task, hookimpl
+from skillnet_sound.datasets.layouts import AISHELL, LAYOUTS
 
 API_VERSION = 1
 
@@ -15,20 +18,7 @@ def skillnet_modalities() -> tuple[Modality, ...]:
     return (
         Modality(
             skill="sound",
-            suffixes=(
-                ".wav",
-                ".flac",
-                ".mp3",
-                ".ogg",
-                ".oga",
-                ".opus",
-                ".m4a",
-                ".aac",
-                ".wma",
-                ".aif",
-                ".aiff",
-                ".amr",
-            ),
+            suffixes=SUFFIXES,
             config="skillnet_sound.config:SoundConfig",
             reader="skillnet_sound.reader:SoundReader",
             embedder="skillnet_sound.embedder:WaveEmbedder",
@@ -56,10 +46,58 @@ def skillnet_metrics() -> tuple[Metric, ...]:
 
 @hookimpl
 def skillnet_datasets() -> tuple[Dataset, ...]:
-    """Mandarin speech for the demo, synthesised on the spot."""
+    """Recordings of Mandarin, and for the demo some that are synthesised on the spot."""
+    vocab = DatasetOption(
+        "vocab", "The characters to spell in, one a line. [default: those of train]", Path, metavar="FILE"
+    )
     licence = "synthesised by eSpeak NG (GPL-3.0-or-later), whose licence does not cover its output"
     url = "https://github.com/espeak-ng/espeak-ng"
     return (
+        Dataset(
+            "aishell",
+            prepare="skillnet_sound.datasets.aishell:Aishell",
+            feeds=("asr",),
+            licence=AISHELL.licence,
+            size=AISHELL.size,
+            url=AISHELL.url,
+            published=AISHELL.published,
+            protocols=("paper", "official"),
+            options=(vocab,),
+        ),
+        Dataset(
+            "speech-corpus",
+            prepare="skillnet_sound.datasets.corpus:SpeechCorpus",
+            feeds=("units", "asr"),
+            licence="that of its recordings",
+            size="any; with --preset up to 755 hours",
+            obtain="choose one of the free corpora with --preset, or take recordings of your own",
+            options=(
+                DatasetOption(
+                    "preset",
+                    f"A corpus in its publisher's layout: {', '.join(LAYOUTS)}.",
+                    metavar="NAME",
+                ),
+                DatasetOption(
+                    "task",
+                    "asr: recordings of at most 20 seconds, with transcripts; units: recordings alone, longer ones "
+                    "cut. [default: asr where there are transcripts]",
+                    metavar="asr|units",
+                ),
+                vocab,
+            ),
+        ),
+        Dataset(
+            "hubert-units",
+            prepare="skillnet_sound.datasets.hubert_units:HubertUnits",
+            feeds=("units",),
+            licence="that of the set it is made of",
+            size="that of a prepared set with sounds",
+            obtain="make a set with sounds (speech-corpus, say)",
+            options=(
+                DatasetOption("centres", "Label with these centres. [default: new ones]", Path, metavar="FILE"),
+                DatasetOption("clusters", "Units that are fitted. [default: 100]", int, metavar="N"),
+            ),
+        ),
         Dataset(
             "demo-digits",
             prepare="skillnet_sound.demo.prepare:digits",

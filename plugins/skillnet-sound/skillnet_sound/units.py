@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save, save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torchaudio.functional import compute_deltas
@@ -24,6 +28,15 @@ WINDOW, HOP = 400, 160
 
 SAMPLED_FRAMES = 200_000
 """Frames that k-means is fitted on at most: more changed nothing that we could measure."""
+
+CLIPS_AT_ONCE = 16
+"""MFCC of a batch of clips are ten times as fast as of single ones; larger batches gain nothing."""
+
+FEATURES = "mfcc39-1"
+"""What centres are in the space of; another version of the features has other centres."""
+
+FACTS = "skillnet"
+"""The key of a file's metadata. There is one only: safetensors writes several in any order."""
 
 
 class MfccFeatures:
@@ -80,6 +93,51 @@ def save_centres(centres: Float[Tensor, "clusters 39"], path: Path) -> None:
     partial.replace(path)
 
 
+def pack_centres(centres: Float[Tensor, "clusters 39"], facts: Mapping[str, Any]) -> bytes:
+    """Centres as safetensors, with what they were fitted on."""
+    return save({"centres": centres}, {FACTS: json.dumps({"features": FEATURES, **facts}, sort_keys=True)})
+
+
 def load_centres(path: Path) -> Float[Tensor, "clusters 39"]:
-    """Read what :func:`save_centres` wrote."""
-    return load_file(path)["centres"]
+    """Read what :func:`save_centres` or :func:`pack_centres` wrote.
+
+    Raises:
+        UserError: the file holds no centres, or those of other features.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            features = json.loads((file.metadata() or {}).get(FACTS, "{}")).get("features", FEATURES)
+            centres = file.get_tensor("centres")
+    except (OSError, SafetensorError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: no centres of units ({error})") from error
+    if features != FEATURES or centres.ndim != 2 or centres.shape[1] != 3 * COEFFICIENTS or not len(centres):
+        shape = " × ".join(map(str, centres.shape))
+        raise UserError(f"{path}: centres of other features ({features}, {shape}) than {FEATURES}: fit new ones")
+    return centres.float()
+
+
+def label(
+    clips: Sequence[Float[Tensor, " _"]], mfcc: MfccFeatures, centres: Float[Tensor, "clusters 39"]
+) -> list[list[int]]:
+    """The units of each clip, one a frame of the convolution; clips of like length share a batch."""
+    order = sorted(range(len(clips)), key=lambda place: len(clips[place]))
+    units: list[list[int]] = [[]] * len(clips)
+    for start in range(0, len(order), CLIPS_AT_ONCE):
+        places = order[start : start + CLIPS_AT_ONCE]
+        for place, features in zip(places, mfcc([clips[place] for place in places]), strict=True):
+            units[place] = nearest(features, centres)
+    return units
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: sums of several come in any order, and each process has a core of its own."""
+    from threadpoolctl import threadpool_limits
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)

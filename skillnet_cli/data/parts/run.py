@@ -37,6 +37,7 @@ def run(kind: type[Preparer], job: Preparation) -> Account | None:
         FailedJob: too many items are damaged, the disk is full, or the machine fails. Run it again to go on.
     """
     work = Work(job.out)
+    job = kind.specified(job)
     job = replace(job, paths=job.fetch_sources())
     _check_folder(job.out)
     work.make()
@@ -53,9 +54,13 @@ def _begin(kind: type[Preparer], job: Preparation, work: Work) -> tuple[Preparer
     work.agree(facts_of(job, kind.version))
     make_folder(job.folder, "name another folder with --out")
     preparer = kind(job)
-    if not work.begun:
-        preparer.begin()
-    ranges = preparer.ranges()
+    try:
+        if not work.begun:
+            preparer.begin()
+        ranges = preparer.ranges()
+    except UserError:
+        work.withdraw()
+        raise
     refused = preparer.files.refused if "files" in vars(preparer) else ()
     return preparer, ranges, work.plan(ranges, refused)
 

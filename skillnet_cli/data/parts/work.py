@@ -86,6 +86,11 @@ class Work:
                 f"ask for the same again, delete {self.folder}, or name another folder with --out"
             )
 
+    def withdraw(self) -> None:
+        """Hold on to nothing of what could not even be planned, so that the mistake can be put right."""
+        if not self.begun:
+            (self.folder / JOB).unlink(missing_ok=True)
+
     def plan(self, ranges: Sequence[Range], refused: Refused) -> Plan:
         """Write down the ranges. Raises UserError where they are not those of the beginning."""
         rows = [[each.name, each.payload, list(each.splits)] for each in ranges]

@@ -17,10 +17,15 @@ from skillnet_sound.config import SoundConfig
 from skillnet_sound.demo.phrases import DIGITS, HEARD_VOICES, UNHEARD_VOICE, digit_utterances, sentence_utterances
 from skillnet_sound.demo.synthesis import Utterance, speak
 from skillnet_sound.reader import SoundReader
-from skillnet_sound.units import CLUSTERS, SAMPLED_FRAMES, MfccFeatures, fit_centres, nearest, save_centres
-
-CLIPS_AT_ONCE = 16
-"""MFCC of a batch of clips are ten times as fast as of single ones; larger batches gain nothing."""
+from skillnet_sound.units import (
+    CLIPS_AT_ONCE,
+    CLUSTERS,
+    SAMPLED_FRAMES,
+    MfccFeatures,
+    fit_centres,
+    nearest,
+    save_centres,
+)
 
 VOICES = {"voices heard": HEARD_VOICES, "voice unheard": UNHEARD_VOICE}
 

@@ -1,0 +1,1 @@
+"""The data sets that this plugin prepares from their publishers' files."""

@@ -1,0 +1,114 @@
+"""What becomes of one recording: kept as it is, cut at quiet points, or left out by a stated rule."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import PurePosixPath
+
+import numpy as np
+import soundfile
+
+from skillnet_cli.api import DamagedItem
+from skillnet_cli.data.preparer import Kept, Rejected, Verdict
+from skillnet_cli.data.target_space import frames_needed
+from skillnet_sound.config import SoundConfig
+from skillnet_sound.decode import Block, blocks
+from skillnet_sound.frames import frame_count
+from skillnet_sound.windows import windows
+
+CONFIG = SoundConfig()
+LONGEST_HOURS = 12
+"""What a single file may hold; more is no recording of speech but a mistake, or made to fill the disk."""
+
+
+def transcribed(split: str, id: str, suffix: str, content: bytes, text: str, compared: bool) -> Verdict:
+    """The verdict on a recording with its transcript.
+
+    Args:
+        split: its split.
+        id: unique in the split.
+        suffix: of the file, with the dot.
+        content: the file's bytes, which are kept.
+        text: the transcript, as it is to be kept.
+        compared: whether a later recording of the same bytes shall be a duplicate.
+
+    Raises:
+        DamagedItem: the recording cannot be decoded or holds nothing, or the transcript is empty.
+    """
+    if not text:
+        raise DamagedItem("its transcript is empty")
+    samples = _length(content)
+    if samples > CONFIG.max_samples:
+        return Rejected(split, id, "filtered", f"longer than {CONFIG.max_seconds:g} seconds")
+    frames, needed = max(0, frame_count(samples)), frames_needed(text)
+    if frames < needed:
+        return Rejected(split, id, "filtered", f"{frames} frames are too few for a transcript that needs {needed}")
+    facts = [samples, "".join(sorted(set(text)))]
+    return Kept(split, id, {"transcript": text}, _media(content, suffix), content if compared else None, facts)
+
+
+def _length(content: bytes) -> int:
+    """Samples at the model's rate; of a recording that is too long, enough to say so."""
+    total = 0
+    for block in blocks(content, CONFIG.sample_rate):
+        total += len(block)
+        if total > CONFIG.max_samples:
+            break
+    if total == 0:
+        raise DamagedItem("holds no sound")
+    return total
+
+
+def untranscribed(split: str, id: str, suffix: str, content: bytes) -> Iterator[Verdict]:
+    """The verdicts on a recording without transcript: as it is, or as pieces of at most 20 seconds.
+
+    A piece is 16-bit WAV at the model's rate, called ``id-0000`` and so on. Where the recording breaks off, the pieces
+    before are sound, and what is lost is a row of its own.
+
+    Raises:
+        DamagedItem: the recording cannot be decoded or holds nothing.
+    """
+    config = CONFIG
+    parts = blocks(content, config.sample_rate)
+    pieces = windows(parts, config.max_samples, config.min_samples, config.sample_rate)
+    first, second = next(pieces, None), next(pieces, None)
+    if first is None:
+        raise DamagedItem("holds no sound")
+    if second is not None:
+        yield from _cut(split, id, chain([first, second], pieces))
+    elif len(first) < config.min_samples:
+        yield Rejected(split, id, "filtered", "too short for one frame")
+    else:
+        yield Kept(split, id, {}, _media(content, suffix), content, [len(first), ""])
+
+
+def _cut(split: str, id: str, pieces: Iterator[Block]) -> Iterator[Verdict]:
+    total = 0
+    try:
+        for number, piece in enumerate(pieces):
+            content = _wav(piece)
+            yield Kept(split, f"{id}-{number:04d}", {}, _media(content, ".wav"), content, [len(piece), ""])
+            total += len(piece)
+            if total > LONGEST_HOURS * 3600 * CONFIG.sample_rate:
+                yield Rejected(split, id, "filtered", f"what follows after {LONGEST_HOURS} hours is left out")
+                return
+    except DamagedItem as error:
+        raise DamagedItem(f"{error} (after {total / CONFIG.sample_rate:.0f} seconds, which are kept)") from error
+
+
+def _wav(samples: Block) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, np.clip(samples, -1, 1), CONFIG.sample_rate, "PCM_16", format="WAV")
+    return file.getvalue()
+
+
+def _media(content: bytes, suffix: str) -> dict[str, tuple[bytes, str]]:
+    return {"sound": (content, suffix)}
+
+
+def suffix_of(name: str) -> str:
+    """A recording's suffix as prepared sets write it."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix if suffix[1:].isalnum() and suffix.isascii() else ".bin"

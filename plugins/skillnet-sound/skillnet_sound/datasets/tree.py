@@ -1,0 +1,192 @@
+"""A corpus as a preparer sees it: which files are recordings, which archives hold some, and of which split they are."""
+
+from __future__ import annotations
+
+import fnmatch
+import io
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from skillnet_cli.api import DamagedItem
+from skillnet_cli.data.archives import BROKEN, decompressed
+from skillnet_cli.data.trees import Leaf, Tree
+from skillnet_sound import SUFFIXES
+from skillnet_sound.datasets.layouts import Layout
+from skillnet_sound.datasets.transcripts import Entry, Transcripts, entries_of, folder_of
+
+ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar", ".zip")
+SPLITS = {name: name for name in ("train", "dev", "test")} | dict.fromkeys(("valid", "validation", "val"), "dev")
+ONLY = "train"
+"""The split of what lies in no folder called by one."""
+
+
+def expanded(paths: Sequence[Path], layout: Layout) -> list[Path]:
+    """The sources, where a folder that holds the published archives stands for these."""
+    published = [PurePosixPath(each.url).name for each in layout.published]
+    found: list[Path] = []
+    for path in paths:
+        there = [path / name for name in published if (path / name).is_file()] if path.is_dir() else []
+        found += there or [path]
+    return found
+
+
+class SpeechFiles(Tree):
+    """The sources of a corpus. Links that do no more than name the recordings of a split are not missed.
+
+    Args:
+        paths: local folders and archives; a folder that holds the published archives stands for these.
+        folder: for what must be unpacked.
+        layout: of the corpus.
+    """
+
+    def __init__(self, paths: Sequence[Path], folder: Path, layout: Layout) -> None:
+        super().__init__(expanded(paths, layout), folder)
+        self._layout = layout
+
+    @property
+    def refused(self) -> list[tuple[str, str]]:
+        """Path and reason of what the sources hold and is not read."""
+        return [each for each in self.all_refused if not (self._layout.splits_named and split_in(each[0]))]
+
+    @property
+    def all_refused(self) -> list[tuple[str, str]]:
+        """The same with the links."""
+        return super().refused
+
+
+class SpeechTree:
+    """The files of a corpus by what they are; files are meant by their places among all."""
+
+    def __init__(self, files: SpeechFiles, layout: Layout) -> None:
+        self.files = files
+        self.layout = layout
+
+    @cached_property
+    def recordings(self) -> list[int]:
+        """The recordings that lie as files."""
+        wanted = self.layout.recordings
+        return [
+            place
+            for place, leaf in enumerate(self.files.leaves)
+            if is_recording(leaf.name) and (not wanted or any(_fits(leaf.name, pattern) for pattern in wanted))
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        """Their paths."""
+        return [self.files.leaves[place].name for place in self.recordings]
+
+    @cached_property
+    def archives(self) -> list[int]:
+        """The archives in the archive, or in the folder."""
+        return [place for place, leaf in enumerate(self.files.leaves) if leaf.name.lower().endswith(ARCHIVES)]
+
+    @cached_property
+    def transcripts(self) -> Transcripts:
+        """All that the lists of transcripts say, by folder where the layout is anyone's."""
+        found = Transcripts()
+        for pattern, format in self.layout.lists.items():
+            for leaf in self.files.named(pattern):
+                found.add(self.scope(leaf.name), entries_of(leaf, format))
+        return found
+
+    def scope(self, name: str) -> str:
+        """The folder whose recordings a list of transcripts is for."""
+        return folder_of(name) if self.layout.by_folder else ""
+
+    def sidecar(self, name: str) -> str | None:
+        """The path of the text beside a recording, if there is one."""
+        return next((each for each in self.sidecars(name) if each in self.files), None)
+
+    def sidecars(self, name: str) -> Iterator[str]:
+        """The paths that the text beside a recording may have."""
+        stem = str(PurePosixPath(name).with_suffix(""))
+        return (pattern.format(name=name, stem=stem) for pattern in self.layout.sidecars)
+
+    def lonely_sidecars(self) -> Iterator[str]:
+        """Texts without their recording, in folders where other recordings have one."""
+        used = {sidecar for name in self.names if (sidecar := self.sidecar(name))}
+        folders = {folder_of(name) for name in used}
+        suffixes = tuple(pattern.partition("}")[2] for pattern in self.layout.sidecars)
+        for leaf in self.files.leaves:
+            if leaf.name.endswith(suffixes) and leaf.name not in used and folder_of(leaf.name) in folders:
+                yield leaf.name
+
+    def split_of(self, name: str) -> str:
+        """The split of a recording: what a folder above it is called by."""
+        named = self._named_splits.get(PurePosixPath(name).stem)
+        return named or split_in(name) or ONLY
+
+    @cached_property
+    def _named_splits(self) -> dict[str, str]:
+        """Recording -> split, where folders name the recordings of a split and do not hold them."""
+        if not self.layout.splits_named:
+            return {}
+        names = [leaf.name for leaf in self.files.leaves] + [name for name, _ in self.files.all_refused]
+        found = ((PurePosixPath(name).name.partition(".")[0], split_in(name)) for name in names)
+        return {stem: split for stem, split in found if split}
+
+    def speaker(self, archive: str) -> str:
+        """The speaker whose recordings an archive holds, where archives are called by speakers."""
+        return PurePosixPath(archive).name.partition(".")[0]
+
+    def first_split(self, archive: Leaf) -> str | None:
+        """The split of the first recording in a compressed tar, None where that cannot be told from its beginning."""
+        if split := split_in(archive.name):
+            return split
+        try:
+            with archive.open() as file, tarfile.open(fileobj=decompressed(file), mode="r|") as members:
+                for member in members:
+                    if is_recording(member.name):
+                        return split_in(member.name)
+        except BROKEN:
+            pass
+        return None
+
+    def within(self, archive: Leaf) -> tuple[set[str], Transcripts, dict[str, bytes]]:
+        """The recordings of an archive, its lists of transcripts, and the texts beside its recordings by path."""
+        names: set[str] = set()
+        texts: dict[str, bytes] = {}
+        lists = Transcripts()
+        sidecars = tuple(pattern.partition("}")[2] for pattern in self.layout.sidecars)
+        try:
+            for member in self.files.members(archive):
+                name = f"{archive.name}/{member.name}"
+                if is_recording(name):
+                    names.add(name)
+                elif format := self._format(name):
+                    lists.add(self.scope(name), _entries(name, member.read, format))
+                elif name.endswith(sidecars):
+                    texts[name] = member.read()
+        except DamagedItem:
+            pass  # whoever reads the recordings says so
+        return names, lists, texts
+
+    def _format(self, name: str) -> str | None:
+        return next((format for pattern, format in self.layout.lists.items() if _fits(name, pattern)), None)
+
+
+def is_recording(name: str) -> bool:
+    """Whether a file is called like a recording."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def split_in(name: str) -> str | None:
+    """The split that a path names, by its innermost folder that is called like one."""
+    folders = (folder.lower().partition(".")[0] for folder in reversed(PurePosixPath(name).parent.parts))
+    return next((SPLITS[folder] for folder in folders if folder in SPLITS), None)
+
+
+def _entries(name: str, read: Callable[[], bytes], format: str) -> Iterator[Entry]:
+    try:
+        content = read()
+    except DamagedItem as error:
+        yield Entry(name, damage=str(error))
+        return
+    yield from entries_of(Leaf(name, len(content), lambda: io.BytesIO(content)), format)
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"*/{pattern}")
