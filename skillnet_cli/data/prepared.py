@@ -177,6 +177,11 @@ def find_set(name: str, roots: Iterable[Path] | None = None) -> Path:
     raise UserError(_unknown_set(name, looked_in))
 
 
+def locate_set(named: str, roots: Iterable[Path] | None = None) -> Path:
+    """The folder of a set that is named by its folder or, below the roots, by its name. Raises UserError."""
+    return Path(named) if Path(named).is_dir() else find_set(named, roots)
+
+
 def data_roots(given: Sequence[Path] = ()) -> list[Path]:
     """Where sets are looked for: the folders given, those in SKILLNET_DATA, ``./data``."""
     named = [Path(part) for part in os.environ.get("SKILLNET_DATA", "").split(os.pathsep) if part]
