@@ -92,5 +92,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _complain(error: Exception, code: int) -> int:
     described = error.format_message() if hasattr(error, "format_message") else str(error)
-    print(f"skillnet: error: {described}", file=sys.stderr)
+    # What a damaged file or a server says may hold anything; a terminal must not act on it.
+    shown = "".join(each if each.isprintable() or each == "\n" else "?" for each in described)
+    print(f"skillnet: error: {shown}", file=sys.stderr)
     return code
