@@ -158,15 +158,19 @@ class _Breaking(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        if self.broken:
-            return 0
-        try:
-            piece = self._file.read(len(buffer))
-        except BROKEN as error:
-            self.broken = str(error) or type(error).__name__
-            return 0
-        buffer[: len(piece)] = piece
-        return len(piece)
+        """Fill the buffer by small reads, so that all that comes before a break is there."""
+        filled = 0
+        while filled < len(buffer) and not self.broken:
+            try:
+                piece = self._file.read1(len(buffer) - filled)
+            except BROKEN as error:
+                self.broken = str(error) or type(error).__name__
+                break
+            if not piece:
+                break
+            buffer[filled : filled + len(piece)] = piece
+            filled += len(piece)
+        return filled
 
 
 def byte_ranges(path: Path, step: int) -> list[tuple[int, int]]:
