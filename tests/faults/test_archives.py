@@ -90,7 +90,7 @@ def evil_tar(mode: str = "w") -> bytes:
     with tarfile.open(fileobj=file, mode=mode) as archive:
         for (name, content), info in zip([*GOOD.items()] * 3, EVIL.values(), strict=True):
             archive.addfile(info)
-            info = tar_info(f"{info.name.strip('./').replace(chr(92), '')[:3]}-{name}")
+            info = tar_info(f"beside {len(info.name)} {info.type.hex()}/{name}")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return file.getvalue()
@@ -243,10 +243,10 @@ def test_each_broken_line_is_one_row(tmp_path: Path, pack: Callable[[bytes], byt
     assert len(rows) == 3 * len(lines) and sum(row.why == "kept" for row in rows) == 6
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("pack", [gzip.compress, lambda content: bz2.compress(content, 1), lzma.compress])
 def test_lines_that_break_off_are_kept_up_to_there(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
-    content = pack(b"\n".join(b'{"a": "%s"}' % os.urandom(40).hex().encode() for _ in range(30_000)))
+    content = pack(b"\n".join(b'{"a": "%s"}' % os.urandom(40).hex().encode() for _ in range(3_000)))
     (tmp_path / "x.jsonl").write_bytes(content[: len(content) * 2 // 3])
     rows = prepare(tmp_path, tmp_path / "x.jsonl")
-    assert sum(row.why == "kept" for row in rows) > 1000 and "breaks off" in rows[-1].reason
+    assert sum(row.why == "kept" for row in rows) > 500 and "breaks off" in rows[-1].reason
     assert 1 <= sum(row.why == "damaged" for row in rows) <= 2
