@@ -39,6 +39,7 @@ lint: venv
 bench: venv
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/attention.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/preparing.py
 
 # The tests with far more random examples, and those with many faults, for an evening.
 soak: venv
