@@ -12,6 +12,9 @@ from typer.exceptions import TyperException
 
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
 from skillnet_cli.cli import (
+    data_overlap,
+    data_show,
+    data_verify,
     embed,
     evaluate,
     export,
@@ -58,6 +61,9 @@ app.command("prepare", cls=DatasetCommand)(prepare.prepare)
 app.command("prepare merge")(prepare_merge.prepare_merge)
 app.command("prepare table")(prepare_table.prepare_table)
 app.command("prepare vocab")(prepare_vocab.prepare_vocab)
+app.command("data show")(data_show.data_show)
+app.command("data verify")(data_verify.data_verify)
+app.command("data overlap")(data_overlap.data_overlap)
 app.command("pretrain")(train.pretrain)
 app.command("finetune")(train.finetune)
 app.command("eval")(evaluate.evaluate)
@@ -94,5 +100,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _complain(error: Exception, code: int) -> int:
     described = error.format_message() if hasattr(error, "format_message") else str(error)
-    print(f"skillnet: error: {described}", file=sys.stderr)
+    # What a damaged file or a server says may hold anything; a terminal must not act on it.
+    shown = "".join(each if each.isprintable() or each == "\n" else "?" for each in described)
+    print(f"skillnet: error: {shown}", file=sys.stderr)
     return code

@@ -22,6 +22,12 @@ from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.data.files import CHUNK
 
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError)
+_NO_HEADER = (
+    tarfile.InvalidHeaderError,  # type: ignore[attr-defined]
+    tarfile.EmptyHeaderError,  # type: ignore[attr-defined]
+    tarfile.TruncatedHeaderError,  # type: ignore[attr-defined]
+    tarfile.SubsequentHeaderError,  # type: ignore[attr-defined]
+)
 _NOISE = re.compile(r"(__MACOSX/.*|(.*/)?\.DS_Store)\Z")
 
 
@@ -195,7 +201,7 @@ def zip_name(info: zipfile.ZipInfo) -> str:
 
 def _of_tar(file: BufferedIOBase, label: str, refuse: Callable[[Refusal], None]) -> Iterator[Member]:
     stream = _Ending(decompressed(file))
-    with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=Header) as archive:  # type: ignore[call-overload]
         for info in archive:
             if info.isdir():
                 continue
@@ -215,6 +221,18 @@ def decompressed(file: BufferedIOBase) -> BufferedIOBase:
         if start.startswith(magic):
             return opened(file)
     return file
+
+
+class Header(tarfile.TarInfo):
+    """A header in a tar, of which a damaged one is an error; tarfile would take it for the end and say nothing."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Header:
+        """The next header. Raises ReadError where it is none."""
+        try:
+            return super().fromtarfile(archive)
+        except _NO_HEADER as error:
+            raise tarfile.ReadError(f"the header at byte {archive.offset} is damaged: {error}") from error
 
 
 class _Ending:

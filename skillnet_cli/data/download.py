@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.data.addresses import check_redirect
 from skillnet_cli.data.files import CHUNK, alone, digest_of, partial_path
 from skillnet_cli.data.progress import Progress, Silent
 
@@ -22,6 +23,9 @@ LOCKS = ".locks"
 TRIES = 5
 FIRST_WAIT = 0.5
 TIMEOUT = 30.0
+LONGEST_WAIT = 60.0
+"""Seconds that a server's ``Retry-After`` is heeded at most."""
+
 _RESERVED = ":/?#[]@!$&'()*+,;=%~"
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 
@@ -86,21 +90,29 @@ def _check_address(url: str) -> None:
 
 def _pieces(url: str, partial: Path) -> Iterator[int]:
     """Fill ``partial``, yielding the size of each piece that arrives, until the file is whole."""
-    failures = 0
+    failures, reached = 0, _size(partial)
     while True:
-        before = _size(partial)
+        wait = 0.0
         try:
             with _request(url, partial) as answer:
                 yield from _receive(answer, partial)
                 return
         except HTTPError as error:
-            reason = _refusal(url, error, partial)
+            reason, wait = _refusal(url, error, partial)
         except (URLError, http.client.HTTPException, OSError) as error:
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
-        failures = 0 if _size(partial) > before else failures + 1
+            reason = _in_words(error)
+        # What was had before and is sent again is no progress: a file that never gets whole must end.
+        failures = 0 if _size(partial) > reached else failures + 1
+        reached = max(reached, _size(partial))
         if failures >= TRIES:
             raise FailedJob(f"{url}: given up after {TRIES} tries ({reason}): run it again to go on where it stopped")
-        time.sleep(FIRST_WAIT * 2**failures)
+        time.sleep(max(wait, FIRST_WAIT * 2**failures))
+
+
+def _in_words(error: Exception) -> str:
+    """What went wrong, in a line that a terminal can show whatever the server sent."""
+    text = str(getattr(error, "reason", error)).strip() or type(error).__name__
+    return "".join(each if each.isprintable() else "?" for each in text)[:200]
 
 
 @dataclass
@@ -119,14 +131,12 @@ class _Answer:
 
 
 class _HttpOnly(HTTPRedirectHandler):
-    """Follows no redirect away from http(s), nor from https to http."""
+    """Follows redirects as :func:`check_redirect` lets it."""
 
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
     ) -> Request | None:
-        scheme = urlsplit(newurl).scheme
-        if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
-            raise UserError(f"{req.full_url} leads to {newurl}, which is not followed: fetch the file yourself")
+        check_redirect(req.full_url, newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -136,12 +146,17 @@ def _request(url: str, partial: Path) -> _Answer:
     headers = {"User-Agent": "skillnet", "Accept-Encoding": "identity"}
     if have and validator.is_file():
         headers |= {"Range": f"bytes={have}-", "If-Range": validator.read_text(encoding="latin-1")}
-    body = build_opener(_HttpOnly).open(Request(quote(url, safe=_RESERVED), headers=headers), timeout=TIMEOUT)
+    try:
+        body = build_opener(_HttpOnly).open(Request(quote(url, safe=_RESERVED), headers=headers), timeout=TIMEOUT)
+    except ValueError as error:
+        raise UserError(f"{url} leads to what is no address ({error}): fetch the file yourself") from error
     if body.status == 206:
-        return _Answer(body, *_range_of(body))
+        start, total = _range_of(body)
+        if "Range" not in headers or start > have:
+            raise http.client.HTTPException(f"an answer from byte {start} on, {have} are there")
+        return _Answer(body, start, total)
     _begin(partial, body)
-    length = body.headers.get("Content-Length")
-    return _Answer(body, 0, int(length) if length else None)
+    return _Answer(body, 0, body.length)
 
 
 def _begin(partial: Path, body: http.client.HTTPResponse) -> None:
@@ -174,15 +189,16 @@ def _receive(answer: _Answer, partial: Path) -> Iterator[int]:
         raise http.client.HTTPException(f"{size} of {answer.total} bytes arrived")
 
 
-def _refusal(url: str, error: HTTPError, partial: Path) -> str:
-    """Why a server refused, where another try may help. Raises UserError where none will."""
+def _refusal(url: str, error: HTTPError, partial: Path) -> tuple[str, float]:
+    """Why a server refused, where another try may help, and the seconds to wait. Raises UserError where none will."""
     error.close()
     answer = f"the server answers {error.code}"
     if error.code == 416:  # what we have is longer than the file: begin again
-        partial.unlink()
+        partial.unlink(missing_ok=True)
     elif error.code not in _PASSING:
-        raise UserError(f"{url}: {answer} {error.reason}: check the address, or fetch it yourself")
-    return answer
+        raise UserError(f"{url}: {answer} {_in_words(error).rstrip('.')}: check the address, or fetch it yourself")
+    wait = error.headers.get("Retry-After", "")
+    return answer, min(float(wait), LONGEST_WAIT) if wait.isdecimal() and wait.isascii() else 0.0
 
 
 def _size(path: Path) -> int:

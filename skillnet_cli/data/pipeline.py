@@ -103,7 +103,11 @@ class TaskPipeline:
     def _generator(self, id: str, epoch: int | None) -> np.random.Generator:
         """In evaluation the masks depend on the item alone, so that models of any seed are asked the same."""
         key = zlib.crc32(id.encode())
-        return np.random.default_rng(key if epoch is None else (self.seed, epoch, key))
+        if epoch is None:
+            return np.random.default_rng(key)
+        words = (self.seed, epoch, key)
+        # The same generator either way; as words of 32 bits numpy need not look at each.
+        return np.random.default_rng(np.array(words, np.uint32) if max(words) < 1 << 32 else words)
 
     def _read(self, skill: str, sample: Mapping[str, Any], rng: np.random.Generator | None) -> Features:
         source = _field(sample, skill)

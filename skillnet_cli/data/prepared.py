@@ -98,13 +98,14 @@ class Split(Sequence[dict[str, Any]]):
         number = bisect.bisect_right(self._ends, place)
         shard = self.facts.shards[number]
         first = self._ends[number] - shard.items
-        return _open_shard(self._folder / shard.file, shard).read(place - first)
+        return _open_shard(self._folder, shard).read(place - first)
 
 
 class _Shard:
     """An open tar and the two tables beside it. Reading leaves no trace: one positioned read a sample."""
 
-    def __init__(self, path: Path, facts: ShardFacts) -> None:
+    def __init__(self, folder: Path, facts: ShardFacts) -> None:
+        path = folder / facts.file
         index, checks = tables_of(path)
         self._path = path
         self._offsets = _load_table(index, facts.index_sha256)
@@ -126,8 +127,8 @@ class _Shard:
 
 # A shard that falls out of the cache is closed when its last reader lets go of it, so threads may share the cache.
 @functools.lru_cache(maxsize=OPEN_SHARDS)
-def _open_shard(path: Path, facts: ShardFacts) -> _Shard:
-    return _Shard(path, facts)
+def _open_shard(folder: Path, facts: ShardFacts) -> _Shard:
+    return _Shard(folder, facts)
 
 
 def _load_table(path: Path, sha256: str) -> Integer[np.ndarray, " entries"]:
@@ -175,6 +176,11 @@ def find_set(name: str, roots: Iterable[Path] | None = None) -> Path:
     if there:
         Manifest.read(there[0])
     raise UserError(_unknown_set(name, looked_in))
+
+
+def locate_set(named: str, roots: Iterable[Path] | None = None) -> Path:
+    """The folder of a set that is named by its folder or, below the roots, by its name. Raises UserError."""
+    return Path(named) if Path(named).is_dir() else find_set(named, roots)
 
 
 def data_roots(given: Sequence[Path] = ()) -> list[Path]:

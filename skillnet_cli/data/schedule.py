@@ -24,11 +24,15 @@ class BlockOrder:
 
     def kind(self, place: int) -> int:
         """The kind at a place."""
+        if len(self.counts) == 1:
+            return 0
         block, offset = divmod(place, self.size)
         return int(_block(self.counts, self._seed, block)[offset])
 
     def earlier(self, place: int, kind: int) -> int:
         """How many of a kind come before a place."""
+        if len(self.counts) == 1:
+            return place
         block, offset = divmod(place, self.size)
         here = np.count_nonzero(_block(self.counts, self._seed, block)[:offset] == kind)
         return block * self.counts[kind] + int(here)

@@ -60,7 +60,7 @@ def decode_sample(region: bytes) -> dict[str, Any]:
         if len(content) != size:
             raise ValueError("a member goes beyond the end of its sample")
         if field == "json":
-            sample.update(json.loads(content))
+            sample.update(json.loads(str(content, "utf-8")))
         else:
             sample[field] = content
         start += BLOCK + padded(size)

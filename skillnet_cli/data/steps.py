@@ -77,7 +77,8 @@ class StepDataset(Dataset[list[TaskBatch]]):
         while len(damaged) < PATIENCE:
             sample = stream.sample(place)
             try:
-                return dataclasses.replace(pipeline.example(sample, place.epoch), damaged=tuple(damaged))
+                example = pipeline.example(sample, place.epoch)
+                return dataclasses.replace(example, damaged=tuple(damaged)) if damaged else example
             except DamagedItem as error:
                 place = stream.substitute(k, slot, len(damaged))
                 damaged.append((sample["id"], str(error)))

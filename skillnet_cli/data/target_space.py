@@ -22,6 +22,8 @@ class TargetSpace:
     def parse(self, value: Any) -> Any:
         """A cell's value as the sample's field has it. Raises DamagedItem where it is none."""
         if self._objective != "masked-units":
+            if isinstance(value, (list, dict)) or value != value:  # not a number is not equal to itself
+                raise DamagedItem(f"the {self._field} must be a text or a number, not {value!r}"[:200])
             return str(value).strip()
         parts = value if isinstance(value, list) else str(value).split()
         try:

@@ -158,10 +158,10 @@ class _Breaking(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Fill the buffer by small reads, so that all that comes before a break is there."""
         filled = 0
         while filled < len(buffer) and not self.broken:
             try:
-                # A read of more than comes at one go would lose, where the file breaks, what came before.
                 piece = self._file.read1(len(buffer) - filled)
             except BROKEN as error:
                 self.broken = str(error) or type(error).__name__

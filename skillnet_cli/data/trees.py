@@ -6,6 +6,7 @@ import fnmatch
 import functools
 import io
 import os
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from skillnet_cli.data.archives import (
     BROKEN,
     LEADS_OUT,
     Bound,
+    Header,
     Limits,
     Member,
     Refusal,
@@ -34,6 +36,7 @@ from skillnet_cli.data.files import CHUNK, disk, make_folder
 
 _ARCHIVES = (".zip", ".tar")
 """What is looked into where it lies in a folder; a compressed tar is a file there, see :meth:`Tree.members`."""
+_NAMED_ARCHIVE = re.compile(r".*\.(zip|tar|tar\.\w+|tgz|tbz2?|txz|tzst)\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ class Tree:
         elif _is_tar(start):
             plain = self._unpacked(path) if packed else path
             yield from self._bounded(path, prefix, _of_tar(plain, path, self._refusals.append))
-        elif path.suffix.lower() in _ARCHIVES:
+        elif _NAMED_ARCHIVE.match(path.name):
             raise UserError(f"{path}: not an archive, or a damaged one: fetch it again")
         else:
             yield Leaf(prefix.rstrip("/") or path.name, path.stat().st_size, functools.partial(_open, path))
@@ -247,7 +250,7 @@ def _of_zip(path: Path, refuse: Callable[[Refusal], None]) -> Iterator[Leaf]:
 
 
 def _of_tar(plain: Path, path: Path, refuse: Callable[[Refusal], None]) -> Iterator[Leaf]:
-    with tarfile.open(plain, "r:") as archive:
+    with tarfile.open(plain, "r:", tarinfo=Header) as archive:
         for info in archive:
             archive.members = []  # type: ignore[attr-defined] # tarfile would keep every header
             if info.isdir():

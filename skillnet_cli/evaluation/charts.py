@@ -53,6 +53,27 @@ def line_chart(lines: Sequence[Line], label: str, x_label: str = "step") -> str:
     )
 
 
+def bar_chart(bars: Sequence[tuple[str, int]], label: str) -> str:
+    """An SVG of counts side by side, the first and the last one named below; ``label`` says what is counted."""
+    most = max((count for _, count in bars), default=0) or 1
+    wide = (WIDTH - LEFT - RIGHT) / max(len(bars), 1)
+    y = Scale(0.0, float(most), HEIGHT - BOTTOM, TOP)
+    drawn = [
+        f'<rect class="first" x="{LEFT + place * wide:.1f}" y="{y(float(count)):.1f}" width="{wide * 0.9:.1f}" '
+        f'height="{HEIGHT - BOTTOM - y(float(count)):.1f}"><title>{escape(name)}: {count}</title></rect>'
+        for place, (name, count) in enumerate(bars)
+    ]
+    ends = {LEFT + wide / 2: bars[0][0], WIDTH - RIGHT - wide / 2: bars[-1][0]} if bars else {}
+    names = [
+        f'<text class="tick" x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}">{escape(name)}</text>' for x, name in ends.items()
+    ]
+    top = f'<text class="tick y" x="{LEFT - 5}" y="{TOP + 4:.1f}">{most}</text>'
+    return (
+        f'<svg viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="{escape(label)}">'
+        f"<title>{escape(label)}</title>{''.join(drawn)}{''.join(names)}{top}</svg>"
+    )
+
+
 def ticks(low: float, high: float, count: int = TICKS) -> list[float]:
     """About ``count`` round numbers (1, 2 or 5 times a power of ten apart) from ``low`` to ``high``."""
     step = _round_step((high - low) / count)

@@ -27,6 +27,7 @@ svg text.y { text-anchor: end; } .grid { stroke: var(--line); }
 polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 polyline.first { stroke: var(--first); } polyline.second { stroke: var(--second); }
 polyline.third { stroke: var(--good); }
+rect.first { fill: var(--first); }
 circle.first { fill: var(--first); } circle.second { fill: var(--second); } circle.third { fill: var(--good); }
 span.first { color: var(--first); } span.second { color: var(--second); } span.third { color: var(--good); }
 .case { margin: .8rem 0; display: grid; gap: .8rem; grid-template-columns: minmax(10rem, 1fr) 4fr; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -88,3 +89,10 @@ def test_what_cannot_be_read_is_a_damaged_item(change: dict, reason: str) -> Non
 def test_a_field_that_is_missing_is_named(field: str) -> None:
     with pytest.raises(DamagedItem, match=f"no field '{field}'"):
         pipeline().example({name: value for name, value in SAMPLE.items() if name != field}, 0)
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(0, 0), (7, 3), (2**32 - 1, 5), (2**32, 1), (2**70, 2)])
+def test_a_samples_generator_is_that_of_seed_epoch_and_id(seed: int, epoch: int) -> None:
+    pipeline = TaskPipeline(TASK, {}, Noting(), seed=seed)
+    wanted = np.random.default_rng((seed, epoch, zlib.crc32("第一".encode())))
+    assert pipeline._generator("第一", epoch).bit_generator.state == wanted.bit_generator.state

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skillnet_cli.evaluation.charts import HEIGHT, WIDTH, Line, line_chart, thinned, ticks
+from skillnet_cli.evaluation.charts import HEIGHT, WIDTH, Line, bar_chart, line_chart, thinned, ticks
 
 numbers = st.floats(-1e6, 1e6, allow_subnormal=False)
 
@@ -58,3 +58,14 @@ def test_ticks_are_written_with_the_decimals_that_tell_them_apart(
     drawing = ElementTree.fromstring(line_chart([Line([(0.0, low), (1.0, high)])], "loss"))
     found = [text.text for text in drawing.iter("text") if text.attrib["class"] == "tick y"]
     assert found == written if written else found
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=30))
+def test_bars_are_as_high_as_their_counts(counts: list[int]) -> None:
+    drawing = ElementTree.fromstring(bar_chart([(f"<{count}>", count) for count in counts], "a & b"))
+    bars = [{name: float(bar.attrib[name]) for name in ("x", "y", "width", "height")} for bar in drawing.iter("rect")]
+    assert all(bar["x"] >= 0 and bar["x"] + bar["width"] <= WIDTH and 0 <= bar["y"] <= HEIGHT for bar in bars)
+    most = max(bar["height"] for bar in bars)
+    assert [bar["height"] / (most or 1) for bar in bars] == pytest.approx(
+        [count / (max(counts) or 1) for count in counts], abs=0.01
+    )

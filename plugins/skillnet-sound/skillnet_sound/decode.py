@@ -81,9 +81,14 @@ def _finite(parts: Iterable[Block]) -> Iterator[Block]:
 
 
 def _soundfile_blocks(sound: soundfile.SoundFile) -> Iterator[Block]:
+    """All blocks. ``SoundFile.blocks`` would fill up what is missing at the end with whatever lies in the memory."""
+    size, found = max(1, BLOCK_VALUES // sound.channels), 0
     try:
-        for block in sound.blocks(max(1, BLOCK_VALUES // sound.channels), dtype="float32", always_2d=True):
+        while len(block := sound.read(size, dtype="float32", always_2d=True)):
+            found += len(block)
             yield block[:, 0] if sound.channels == 1 else block.mean(axis=1)
+        if found < sound.frames:
+            raise DamagedItem(f"cut off after {found} of {sound.frames} samples")
     except soundfile.LibsndfileError as error:
         raise DamagedItem(f"cannot be decoded: {error}") from error
 

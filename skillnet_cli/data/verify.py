@@ -1,0 +1,275 @@
+"""Looks at every byte of a prepared set and names each fault: files, tables, samples, assets, the ledger's account."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer
+
+from skillnet_cli.api import UserError
+from skillnet_cli.data.files import CHUNK, sha256_of
+from skillnet_cli.data.ledger import CLASSES, LEDGER, read_ledger
+from skillnet_cli.data.manifest import ASSETS, MANIFEST, Manifest, ShardFacts, SplitFacts
+from skillnet_cli.data.prepared import PreparedSet
+from skillnet_cli.data.shards import decode_sample, end_of_archive, tables_of
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is not as it was written: in which file, of which item where it is one, and what."""
+
+    file: str
+    what: str
+    item: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}: {f'item {self.item}: ' if self.item else ''}{self.what}"
+
+
+def verify(folder: Path) -> Iterator[Fault]:
+    """Every fault of the set in a folder, file by file. Memory does not grow with the set.
+
+    Raises:
+        UserError: there is no prepared set, or it is unfinished.
+    """
+    try:
+        prepared = PreparedSet.open(folder)
+    except UserError as error:
+        if not (folder / MANIFEST).is_file():
+            raise
+        yield Fault(MANIFEST, str(error).removeprefix(f"{folder / MANIFEST}: "))
+        return
+    ids = _Ids()
+    for name, facts in prepared.manifest.splits.items():
+        yield from _of_split(prepared, name, facts, ids)
+    yield from _of_assets(folder, prepared.manifest.assets)
+    yield from _of_ledger(folder, prepared.manifest, ids)
+
+
+def _of_split(prepared: PreparedSet, name: str, facts: SplitFacts, ids: _Ids) -> Iterator[Fault]:
+    if sum(shard.items for shard in facts.shards) != facts.items:
+        yield Fault(MANIFEST, f"split '{name}' has {facts.items} items, its shards have another number")
+    check = _Samples(facts, prepared.manifest)
+    for number, shard in enumerate(facts.shards):
+        read = _Shard(prepared.path / shard.file, shard, check)
+        yield from read.faults()
+        ids.shard(name, number, shard, None if read.unknown else read.ids)
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """What every sample of a split must have."""
+
+    split: SplitFacts
+    manifest: Manifest
+
+    def wrong(self, sample: Mapping[str, Any]) -> str | None:
+        """What is wrong with a sample that is as it was written."""
+        missing = [name for name in ("id", *self.split.fields) if name not in sample]
+        if missing:
+            return f"the field '{missing[0]}' is missing, which every item of the split has"
+        unknown = [name for name in sample if name != "id" and name not in self.manifest.fields]
+        return f"the field '{unknown[0]}' is none that the manifest names" if unknown else None
+
+
+@dataclass
+class _Shard:
+    """Reads one shard from end to end, once; ``ids`` stands for its ids in order, unless some are ``unknown``."""
+
+    path: Path
+    facts: ShardFacts
+    check: _Samples
+    ids: Any = field(default_factory=hashlib.sha256)
+    unknown: bool = False
+
+    def faults(self) -> Iterator[Fault]:
+        if not self.path.is_file():
+            self.unknown = True
+            yield self._fault("is missing")
+        offsets, checks = yield from self._tables()
+        if not self.path.is_file():
+            return
+        size = self.path.stat().st_size
+        if size != self.facts.bytes:
+            yield self._fault(f"has {size} bytes, {self.facts.bytes} were written")
+        if offsets is None or checks is None:
+            self.unknown = True
+            if sha256_of(self.path) != self.facts.sha256:
+                yield self._fault("its checksum is another")
+            return
+        yield from self._content(offsets, checks, size)
+
+    def _tables(self) -> Any:
+        """The two tables, None where one is damaged."""
+        index, checks = tables_of(self.path)
+        offsets = yield from _table(index, self.facts.index_sha256, self.facts.items + 1)
+        found = yield from _table(checks, self.facts.crc32_sha256, self.facts.items)
+        if offsets is not None and (offsets[0] != 0 or (np.diff(offsets) <= 0).any()):
+            yield Fault(index.name, "its places are not in order")
+            offsets = None
+        return offsets, found
+
+    def _content(self, offsets: np.ndarray, checks: np.ndarray, size: int) -> Iterator[Fault]:
+        digest, damaged = hashlib.sha256(), False
+        with open(self.path, "rb") as file:
+            for place, length in enumerate(np.diff(offsets).tolist()):
+                region = file.read(length)
+                digest.update(region)
+                if len(region) != length:
+                    self.unknown = damaged = True
+                    yield self._breaks_off(place)
+                    break
+                what = self._sample(region, int(checks[place]))
+                if what:
+                    damaged = True
+                    yield Fault(self.path.name, what, self._name(region, place))
+            end = file.read(CHUNK)
+            digest.update(end)
+            while piece := file.read(CHUNK):
+                digest.update(piece)
+        if not damaged and size == self.facts.bytes and end != end_of_archive(int(offsets[-1])):
+            yield self._fault("what follows its last item is not the end of a tar")
+        elif not damaged and digest.hexdigest() != self.facts.sha256:
+            yield self._fault("its checksum is another")
+
+    def _sample(self, region: bytes, check: int) -> str | None:
+        """What is wrong with a sample's bytes; its id is taken down where it can be."""
+        try:
+            sample = decode_sample(region)
+            _add_id(self.ids, str(sample["id"]))
+        except (ValueError, KeyError, TypeError):
+            self.unknown = True
+            return "is no sample (its headers or its JSON are damaged)"
+        if zlib.crc32(region) != check:
+            return "is not as it was written (its checksum is another)"
+        return self.check.wrong(sample)
+
+    def _name(self, region: bytes, place: int) -> str:
+        """What an item is called in a line: its id where that can be read, else its place."""
+        try:
+            return f"'{decode_sample(region)['id']}' (number {place})"
+        except (ValueError, KeyError, TypeError):
+            return f"number {place}"
+
+    def _breaks_off(self, place: int) -> Fault:
+        last = self.facts.items - 1
+        what = "is" if place == last else f"and all after it, up to number {last}, are"
+        return Fault(self.path.name, f"{what} not there: the file breaks off", f"number {place}")
+
+    def _fault(self, what: str) -> Fault:
+        return Fault(self.path.name, what)
+
+
+def _table(path: Path, sha256: str, entries: int) -> Any:
+    """A table beside a shard; where it is damaged, a fault, and None."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        yield Fault(path.name, "is missing" if isinstance(error, FileNotFoundError) else str(error.strerror))
+        return None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        yield Fault(path.name, "its checksum is another")
+        return None
+    table: Integer[np.ndarray, " entries"] = np.load(io.BytesIO(content), allow_pickle=False)
+    if table.shape != (entries,):
+        yield Fault(path.name, f"has {table.size} entries, {entries} are needed")
+        return None
+    return table
+
+
+def _of_assets(folder: Path, assets: Mapping[str, str]) -> Iterator[Fault]:
+    for name, sha256 in assets.items():
+        path = folder / ASSETS / name
+        if not path.is_file():
+            yield Fault(f"{ASSETS}/{name}", "is missing")
+        elif sha256_of(path) != sha256:
+            yield Fault(f"{ASSETS}/{name}", "its checksum is another")
+
+
+@dataclass
+class _Ids:
+    """A digest of the ids of each shard in order, to be compared with those that the ledger keeps."""
+
+    shards: dict[str, list[tuple[ShardFacts, str | None]]] = field(default_factory=dict)
+
+    def shard(self, split: str, number: int, facts: ShardFacts, digest: Any) -> None:
+        """Take down a shard's ids; None where they are not all known."""
+        self.shards.setdefault(split, []).append((facts, digest.hexdigest() if digest else None))
+
+    def compare(self, kept: Mapping[str, _Kept]) -> Iterator[Fault]:
+        """The shards whose ids are others than the ledger says."""
+        for split, shards in self.shards.items():
+            found = kept.get(split)
+            for (facts, digest), stated in zip(shards, found.digests if found else (), strict=False):
+                if digest is not None and digest != stated:
+                    yield Fault(facts.file, f"its items are others than the ones that {LEDGER} keeps")
+
+
+class _Kept:
+    """The ids that the ledger keeps of a split, cut where its shards end."""
+
+    def __init__(self, shards: Iterable[ShardFacts]) -> None:
+        self.items = 0
+        self.digests: list[str] = []
+        self._ends = itertools.accumulate(shard.items for shard in shards)
+        self._end = next(self._ends, -1)
+        self._open = hashlib.sha256()
+
+    def add(self, id: str) -> None:
+        """The next id."""
+        _add_id(self._open, id)
+        self.items += 1
+        if self.items == self._end:
+            self.digests.append(self._open.hexdigest())
+            self._open, self._end = hashlib.sha256(), next(self._ends, -1)
+
+
+def _of_ledger(folder: Path, manifest: Manifest, ids: _Ids) -> Iterator[Fault]:
+    path = folder / LEDGER
+    if not path.is_file():
+        yield Fault(LEDGER, "is missing")
+        return
+    if sha256_of(path) != manifest.ledger_sha256:
+        yield Fault(LEDGER, "its checksum is another")
+    counts: Counter[str] = Counter()
+    kept = {name: _Kept(facts.shards) for name, facts in manifest.splits.items()}
+    try:
+        for number, entry in enumerate(read_ledger(folder), 1):
+            counts[entry.why] += 1
+            if entry.why not in CLASSES:
+                yield Fault(LEDGER, f"line {number}: '{entry.why}' is no class", entry.id)
+            elif entry.why == "kept" and entry.split not in kept:
+                yield Fault(LEDGER, f"line {number}: is kept in '{entry.split}', which is no split", entry.id)
+            elif entry.why == "kept":
+                kept[entry.split].add(entry.id)
+    except (UserError, UnicodeDecodeError) as error:
+        yield Fault(LEDGER, str(error).removeprefix(f"{path}, ").partition(": prepare")[0])
+        return
+    yield from _sums(manifest, counts, kept)
+    yield from ids.compare(kept)
+
+
+def _sums(manifest: Manifest, counts: Mapping[str, int], kept: Mapping[str, _Kept]) -> Iterator[Fault]:
+    """Where the account does not add up."""
+    for why, stated in manifest.ledger.items():
+        if counts.get(why, 0) != stated:
+            yield Fault(LEDGER, f"has {counts.get(why, 0)} items '{why}', the manifest says {stated}")
+    for name, facts in manifest.splits.items():
+        if kept[name].items != facts.items:
+            yield Fault(LEDGER, f"keeps {kept[name].items} items in '{name}', the split has {facts.items}")
+
+
+def _add_id(digest: Any, id: str) -> None:
+    digest.update(id.encode("utf-8", errors="surrogatepass") + b"\0")
+
+
+__all__ = ["Fault", "verify"]
