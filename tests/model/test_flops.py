@@ -89,3 +89,12 @@ def test_flops_of_every_variant_are_those_of_a_real_pass(name: str) -> None:
     counted = Flops(model).of_task("match")
     assert counted is not None and sum(counted.values()) == counter.get_total_flops() > 0
     assert set(counted) <= set(activated_parts(model, "match"))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_summed_up_by_part(name: str) -> None:
+    model = variant(**VARIANTS[name])
+    facts = summarise(model.config, {"spell": "its labels are not known"})
+    counted = sum(each.numel() for key, each in model.named_parameters() if "heads.spell" not in key)
+    assert facts["parameters"]["total"] == counted
+    assert all(0 < each["activated"] <= counted for each in facts["tasks"].values())

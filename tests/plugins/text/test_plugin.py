@@ -21,7 +21,7 @@ def test_everything_that_the_hooks_name_is_there() -> None:
     datasets = skillnet_text.skillnet_datasets()
     assert all(callable(resolve(name)) for name in [*names, *(dataset.prepare for dataset in datasets)])
     assert {task.name: task.skills for task in skillnet_text.skillnet_tasks()} == {"tc": ("text",), "mlm": ("text",)}
-    assert {dataset.name for dataset in datasets if dataset.part_of != "demo"} == {"tnews"}
+    assert {dataset.name for dataset in datasets if dataset.part_of != "demo"} == {"text-corpus", "tnews"}
     assert skillnet_text.API_VERSION == API_VERSION
 
 
