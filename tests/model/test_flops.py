@@ -14,6 +14,7 @@ from skillnet_cli.model.parts import activated_parts
 from skillnet_cli.model.skillnet import SkillNet, encode_tower
 from skillnet_cli.model.summary import summarise
 from skillnet_sound.frames import KERNELS, frame_count
+from tests.integers import toy_registry
 from tests.model.variants import VARIANTS, variant
 from tests.reference import CLIP_LIKE, skillnet
 
@@ -92,7 +93,8 @@ def test_flops_of_every_variant_are_those_of_a_real_pass(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_is_summed_up_by_part(name: str) -> None:
+def test_every_variant_is_summed_up_by_part(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skillnet_cli.model.skillnet.load_registry", toy_registry)
     model = variant(**VARIANTS[name])
     facts = summarise(model.config, {"spell": "its labels are not known"})
     counted = sum(each.numel() for key, each in model.named_parameters() if "heads.spell" not in key)
