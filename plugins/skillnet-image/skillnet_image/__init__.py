@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skillnet_cli.api import Dataset, Modality, Task, hookimpl
+from skillnet_cli.api import Dataset, DatasetOption, Modality, Task, hookimpl
 
 API_VERSION = 1
 __version__ = "0.1.0"
@@ -37,9 +37,21 @@ def skillnet_tasks() -> tuple[Task, ...]:
 
 @hookimpl
 def skillnet_datasets() -> tuple[Dataset, ...]:
-    """The pictures of the demo."""
+    """Captioned pictures, and the pictures of the demo."""
     prepare = "skillnet_image.datasets.demo_emoji:prepare"
+    side = "Make pictures small, their short side no longer than this, and encode them as JPEG."
     return (
+        Dataset(
+            "aic-icc",
+            "skillnet_image.datasets.aic_icc:AicIcc",
+            ("t2i",),
+            licence="AI Challenger's terms",
+            size="210,000 pictures to train, 30,000 for validation, five captions each",
+            url="https://github.com/AIChallenger/AI_Challenger_2017",
+            obtain="get ai_challenger_caption_train_20170902.zip and ai_challenger_caption_validation_20170910.zip",
+            protocols=("paper", "official"),
+            options=(DatasetOption("side", side, int, metavar="PIXELS"),),
+        ),
         Dataset("demo-emoji", prepare, ("t2i",), _LICENCE, "6,794 pictures", _URL, part_of="demo"),
         Dataset("demo-emoji-pretrain", prepare, ("image-text",), _LICENCE, "4,786 pictures", _URL, part_of="demo"),
     )

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from skillnet_cli.api import DamagedItem
-from skillnet_image.pixels import MAX_PIXELS, decode, flatten, source_bytes, square
+from skillnet_image.pictures import MAX_PIXELS
+from skillnet_image.pixels import decode, flatten, source_bytes, square
 from tests.plugins.image.conftest import Encode, encode
 
 
