@@ -23,8 +23,8 @@ from skillnet_cli.data.trees import Tree
 from skillnet_image import skillnet_datasets
 from skillnet_image.datasets import aic_icc
 from skillnet_image.datasets.aic_icc import AicIcc, divided
+from tests.plugins.image.broken import png_of_size
 from tests.plugins.image.conftest import encode
-from tests.plugins.image.test_pixels import png_of_size
 
 DATASET = next(each for each in skillnet_datasets() if each.name == "aic-icc")
 PACKS = os.environ.get("SKILLNET_TEST_PACKS")

@@ -14,8 +14,8 @@ from PIL import Image
 from skillnet_cli.api import DamagedItem
 from skillnet_image.pictures import MAX_PIXELS, as_published, made_small
 from skillnet_image.pixels import decode
+from tests.plugins.image.broken import png_of_size
 from tests.plugins.image.conftest import Encode, encode
-from tests.plugins.image.test_pixels import png_of_size
 
 BROKEN = [b"", b"<html>404</html>", b"\xff\xd8\xff\xe0", b"GIF89a" + bytes(20), b"BM" + bytes(60), bytes(5000)]
 
