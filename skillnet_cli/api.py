@@ -182,6 +182,26 @@ class Dataset:
     options: tuple[DatasetOption, ...] = ()
 
 
+TRANSLATOR = DatasetOption(
+    "translator",
+    "What translates texts that are not Chinese, such as marian, or marian=FOLDER for a model of one's own.",
+    default="none",
+    metavar="NAME[=MODEL]",
+)
+"""The option of every data set that calls :func:`skillnet_cli.data.translation.translation_of`."""
+
+
+@dataclass(frozen=True)
+class Translator:
+    """What ``--translator NAME`` or ``NAME=MODEL`` stands for.
+
+    ``engine`` names a class that follows :class:`TranslationEngine`; it is called as ``engine(model, folder)``.
+    """
+
+    name: str
+    engine: str
+
+
 @dataclass(frozen=True)
 class Metric:
     """A figure of merit: ``compute`` names a function ``(predictions, references) -> float``."""
@@ -198,6 +218,35 @@ class Window:
     start: float
     end: float
     features: Features
+
+
+@runtime_checkable
+class TranslationEngine(Protocol):
+    """Translates; the cache, the batches and the account of what came out are the caller's.
+
+    ``TranslationEngine(model, folder)``: what followed ``=`` in ``--translator NAME=MODEL``, None where nothing did,
+    and a folder for what it makes for itself. Heavy things are loaded by the first :meth:`translate`: where everything
+    is in the cache, there is none. ``identity`` tells models apart: one's translations never stand for another's.
+
+    Raises:
+        UserError: it cannot work (no model, no key, not installed).
+    """
+
+    identity: str
+
+    def __init__(self, model: str | None, folder: Path) -> None: ...
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> Sequence[str | None]:
+        """Translate a batch of texts of similar length; None for one that it cannot translate.
+
+        Args:
+            texts: never empty, none of them blank.
+            source: ISO 639-1 code of their language, ``"en"``.
+            target: of the wanted one, ``"zh"``.
+
+        Raises:
+            FailedJob: it does not work now; what was translated before is kept, and running again goes on.
+        """
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from skillnet_cli.api import Dataset, Metric, Modality, Task
+from skillnet_cli.api import Dataset, Metric, Modality, Task, Translator
 
 hookspec = pluggy.HookspecMarker("skillnet")
 
@@ -29,3 +29,8 @@ def skillnet_datasets() -> Iterable[Dataset]:  # type: ignore[empty-body]
 @hookspec
 def skillnet_metrics() -> Iterable[Metric]:  # type: ignore[empty-body]
     """The metrics that this plugin computes."""
+
+
+@hookspec
+def skillnet_translators() -> Iterable[Translator]:  # type: ignore[empty-body]
+    """The translators that this plugin brings, for ``--translator``."""

