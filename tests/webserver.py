@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -53,15 +54,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def _act(self, deed: str, name: str = "") -> None:
         state = self.server_state
-        content = state.content(name) if deed not in ("leads",) else b""
+        if deed == "by":  # /by/DEED-NAME, for clients that know one path for all
+            deed, _, name = name.partition("-")
+        content = b"" if deed in ("leads", "status") else state.content(name)
         if deed == "ok":
             self._answer(200, content)
+        elif deed == "ranges":
+            self._part(content)
         elif deed == "slow":
             time.sleep(0.02)
             self._answer(200, content)
         elif deed == "status":
-            code, _, rest = name.partition("/")
-            self._answer(int(code), b"no")
+            self._answer(int(re.split(r"\D", name)[0]), b"no")
         elif deed == "once":  # fails the first time
             first = state.asked[f"/once/{name}"] == 1
             self._answer(503 if first else 200, b"busy" if first else content)
@@ -99,6 +103,15 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(302, b"", Location=unquote(name).replace("SELF", state.url))
         elif deed == "round":
             self._answer(302, b"", Location=self.path)
+
+    def _part(self, content: bytes) -> None:
+        """What a range asks for, as good servers of media do."""
+        wanted = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if not wanted:
+            return self._answer(200, content, **{"Accept-Ranges": "bytes"})
+        start, end = int(wanted[1]), min(int(wanted[2] or len(content) - 1), len(content) - 1)
+        span = f"bytes {start}-{end}/{len(content)}"
+        self._answer(206, content[start : end + 1], **{"Content-Range": span, "Accept-Ranges": "bytes"})
 
     def _answer(self, status: int, body: bytes, length: int | None = None, **headers: str) -> None:
         self.send_response(status)

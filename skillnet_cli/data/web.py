@@ -85,9 +85,11 @@ def fetch_in_order(
                 asked = None if url is None else asyncio.run_coroutine_threadsafe(fetched(url), loop)
                 pending.append((key, asked))
                 while pending and (len(pending) >= AHEAD or _is_done(pending[0][1])):
-                    yield _taken(*pending.popleft())
+                    taken = _taken(pending.popleft())
+                    yield taken
             while pending:
-                yield _taken(*pending.popleft())
+                taken = _taken(pending.popleft())
+                yield taken
         finally:
             for _, asked in pending:
                 if asked:
@@ -98,7 +100,8 @@ def _is_done(asked: Future[Result] | None) -> bool:
     return asked is None or asked.done()
 
 
-def _taken(key: Key, asked: Future[Result] | None) -> tuple[Key, Result | Exception | None]:
+def _taken(first: tuple[Key, Future[Result] | None]) -> tuple[Key, Result | Exception | None]:
+    key, asked = first
     if asked is None:
         return key, None
     error = asked.exception()
