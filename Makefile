@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 PLUGINS := text sound image video code
-LOCAL := .[search,parquet,tensorboard,zstd] ./plugins/skillnet-sound[demo] ./plugins/skillnet-text[translate] \
-  $(foreach skill,image video code,./plugins/skillnet-$(skill))
+LOCAL := .[search,parquet,tensorboard,zstd,download] ./plugins/skillnet-sound[demo] ./plugins/skillnet-text[translate] \
+  $(foreach skill,image code,./plugins/skillnet-$(skill)) ./plugins/skillnet-video[download]
 PROJECTS := pyproject.toml $(foreach skill,$(PLUGINS),plugins/skillnet-$(skill)/pyproject.toml)
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from skillnet_cli.api import Dataset, Modality, Task, hookimpl
+from pathlib import Path
+
+from skillnet_cli.api import Dataset, DatasetOption, Modality, Task, hookimpl
+from skillnet_cli.data.fetch_options import FETCH_OPTIONS
 
 API_VERSION = 1
 __version__ = "0.1.0"
@@ -37,9 +40,36 @@ def skillnet_tasks() -> tuple[Task, ...]:
 
 @hookimpl
 def skillnet_datasets() -> tuple[Dataset, ...]:
-    """The pictures of the demo."""
+    """Captioned pictures, and the pictures of the demo."""
     prepare = "skillnet_image.datasets.demo_emoji:prepare"
+    side = "Make pictures small, their short side no longer than this, and encode them as JPEG."
     return (
+        Dataset(
+            "aic-icc",
+            "skillnet_image.datasets.aic_icc:AicIcc",
+            ("t2i",),
+            licence="AI Challenger's terms",
+            size="210,000 pictures to train, 30,000 for validation, five captions each",
+            url="https://github.com/AIChallenger/AI_Challenger_2017",
+            obtain="get ai_challenger_caption_train_20170902.zip and ai_challenger_caption_validation_20170910.zip",
+            protocols=("paper", "official"),
+            options=(DatasetOption("side", side, int, metavar="PIXELS"),),
+        ),
+        Dataset(
+            "wukong",
+            "skillnet_image.datasets.wukong:Wukong",
+            ("image-text",),
+            licence="CC BY-NC-SA 4.0 (addresses and captions), each picture its owner's",
+            size="101,483,885 addresses in 256 files",
+            url="https://wukong-dataset.github.io/wukong-dataset/",
+            obtain="get wukong_release (its CSV files) from https://wukong-dataset.github.io/wukong-dataset/",
+            options=(
+                DatasetOption("images", "Take the pictures from here, where they were fetched to before.", Path),
+                DatasetOption("side", side, int, 256, metavar="PIXELS"),
+                DatasetOption("shard-rows", "Rows of the table that make one shard.", int, 10_000),
+                *FETCH_OPTIONS,
+            ),
+        ),
         Dataset("demo-emoji", prepare, ("t2i",), _LICENCE, "6,794 pictures", _URL, part_of="demo"),
         Dataset("demo-emoji-pretrain", prepare, ("image-text",), _LICENCE, "4,786 pictures", _URL, part_of="demo"),
     )

@@ -18,9 +18,8 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from skillnet_cli.api import DamagedItem, Source
+from skillnet_image.pictures import check_size
 
-MAX_PIXELS = 100_000_000
-"""The largest picture that is decoded: a small file may claim far more than the memory holds."""
 FORMATS = ("JPEG", "PNG", "WEBP")
 WIDEST = 4
 """Cut a picture to this many times its short side before resizing: the centre crop sees no more anyway."""
@@ -62,12 +61,6 @@ def _has_alpha(data: bytes) -> bool:
                 return header.format != "JPEG" and header.has_transparency_data
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DamagedItem(f"is not a picture in JPEG, PNG or WebP: {error}") from error
-
-
-def check_size(width: int, height: int, limit: int = MAX_PIXELS) -> None:
-    """Raises DamagedItem where a picture would have no pixels or more than ``limit``."""
-    if not 0 < width * height <= limit:
-        raise DamagedItem(f"claims {width} × {height} pixels, more than {limit:,} or none")
 
 
 def _eight_bits(pixels: Tensor) -> UInt8[Tensor, "channels height width"]:

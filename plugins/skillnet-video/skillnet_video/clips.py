@@ -26,14 +26,17 @@ FORMATS = "mov,mp4,matroska,webm,avi,gif"
 """Containers of single files. Play lists, which name further files and addresses, are refused."""
 
 
-def steady_frames(source: Source, fps: float) -> Generator[av.VideoFrame, None, None]:
+def steady_frames(source: Source, fps: float, start: float | None = None) -> Generator[av.VideoFrame, None, None]:
     """The frames on the screen at 0, 1/fps, 2/fps, … seconds of a clip of any length; a still one comes again.
 
+    With ``start`` those from that second of the video's own clock on; what lies before it is passed over.
+
     Raises:
-        DamagedItem: it is no video, is damaged or cut short, or its frames are too large or too many.
+        DamagedItem: it is no video, is damaged or cut short, or its frames are too large or too many; or it ends
+            before ``start``.
     """
     with _opened(source) as container:
-        yield from _at_rate(_decoded(container), fps)
+        yield from _at_rate(_decoded(container, start), fps, start)
 
 
 @contextmanager
@@ -56,9 +59,11 @@ def _file(source: Source) -> io.BytesIO | str:
     return f"file:{source}"
 
 
-def _decoded(container: InputContainer) -> Iterator[av.VideoFrame]:
-    """All frames in order of time."""
+def _decoded(container: InputContainer, start: float | None = None) -> Iterator[av.VideoFrame]:
+    """All frames in order of time, or those from some way before ``start``."""
     stream = _pictures(container)
+    if start and stream.time_base:
+        container.seek(int(start / stream.time_base), stream=stream)
     for number, frame in enumerate(container.decode(stream)):
         check_size(frame.width, frame.height, MAX_PIXELS)
         if frame.time is not None:
@@ -82,19 +87,21 @@ def _pictures(container: InputContainer) -> VideoStream:
     return stream
 
 
-def _at_rate(frames: Iterable[av.VideoFrame], fps: float) -> Iterator[av.VideoFrame]:
+def _at_rate(frames: Iterable[av.VideoFrame], fps: float, start: float | None = None) -> Iterator[av.VideoFrame]:
     """Hold each frame until the next one begins, the last one for as long as it says, and look at a steady rate."""
-    start, taken, shown = 0.0, 0, None
+    cut, taken, shown = start, 0, None
     for frame in frames:
-        if shown is None:
+        if start is None:
             start = frame.time
         while shown is not None and taken / fps < frame.time - start - 1e-6:
             yield shown
             taken += 1
         shown = frame
-    if shown is None:
+    if shown is None or start is None:
         raise DamagedItem("holds no frames")
     end = shown.time - start + _seconds(shown)
+    if cut is not None and end <= 0:
+        raise DamagedItem(f"ends before second {cut:g}, where the clip begins")
     while taken == 0 or taken / fps < end - 1e-6:
         yield shown
         taken += 1
@@ -108,6 +115,6 @@ def _seconds(frame: av.VideoFrame) -> float:
 def frame_pixels(frame: av.VideoFrame) -> UInt8[Tensor, "3 height width"]:
     """A frame as RGB pixels, upright, transparent parts white."""
     alpha = any(component.is_alpha for component in frame.format.components)
-    pixels = frame.to_ndarray(format="rgba" if alpha else "rgb24")
+    pixels = frame.to_ndarray(format="rgba" if alpha else "rgb24", threads=1)  # loader workers are many already
     upright = np.rot90(pixels, round(frame.rotation / 90))
     return flatten(torch.from_numpy(np.ascontiguousarray(upright)).permute(2, 0, 1))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import struct
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from skillnet_cli.api import DamagedItem
-from skillnet_image.pixels import MAX_PIXELS, decode, flatten, source_bytes, square
+from skillnet_image.pictures import MAX_PIXELS
+from skillnet_image.pixels import decode, flatten, source_bytes, square
+from tests.plugins.image.broken import png_of_size
 from tests.plugins.image.conftest import Encode, encode
 
 
@@ -135,16 +135,6 @@ def test_a_changed_byte_raises_nothing_else(place: int, value: int) -> None:
     data[place % len(data)] = value
     with contextlib.suppress(DamagedItem):
         assert decode(bytes(data)).shape[0] == 3
-
-
-def png_of_size(width: int, height: int) -> bytes:
-    """A PNG whose header is right and whose pixels are missing."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("side", [11_000, 15_000, 60_000])

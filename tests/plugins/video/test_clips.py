@@ -97,7 +97,7 @@ def test_phone_clips_stand_upright(degrees: int, turns: int) -> None:
 def test_reading_stops_where_the_reader_stops(long_clip: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
     original = clips._decoded
-    monkeypatch.setattr(clips, "_decoded", lambda container: (decoded.append(1) or f for f in original(container)))
+    monkeypatch.setattr(clips, "_decoded", lambda *of: (decoded.append(1) or f for f in original(*of)))
     frames = steady_frames(long_clip, 3.0)
     assert len(list(islice(frames, 6))) == 6
     frames.close()

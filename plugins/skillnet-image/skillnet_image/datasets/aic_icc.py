@@ -1,0 +1,130 @@
+"""``aic-icc``: pictures with Chinese captions, five each (AI Challenger 2017, image captioning).
+
+A picture and all its captions are one item. The publisher's splits are ``train`` and ``validation``; the test set of
+the paper, which is Wukong's, is the first 10,000 pictures of validation in the order of the annotations, and ``dev``
+the rest of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+from skillnet_cli.api import DamagedItem
+from skillnet_cli.data.entries import PIECE, pieces, read_list, read_piece, write_pieces
+from skillnet_cli.data.preparer import Deal, Items, Kept, Preparer, Range, Rejected, Verdict, divide
+from skillnet_cli.data.trees import Leaf
+from skillnet_image.datasets.options import side_of
+from skillnet_image.pictures import as_published, made_small
+
+SPLITS = ("train", "validation")
+PAPER = {"test": 10_000, "dev": 20_000}
+
+
+class AicIcc(Preparer):
+    """A range is a piece of the annotations; a last one a split counts the pictures that no annotation names."""
+
+    pools: Mapping[str, tuple[str, ...]] = {"validation": ("test", "dev")}
+
+    def begin(self) -> None:
+        """Write the annotations in pieces; both files must be there."""
+        side_of(self.job)
+        for split in SPLITS:
+            write_pieces(self.folder, split, read_list(self.files.one(f"caption_{split}_annotations_*.json")))
+
+    def ranges(self) -> Sequence[Range]:
+        """The pieces in order, train first."""
+        found = []
+        for split in SPLITS:
+            found += [Range(piece, [split, piece], (split,)) for piece in pieces(self.folder, split)]
+            found.append(Range(f"{split} without captions", [split, None], (split,)))
+        return found
+
+    def read(self, range: Range) -> Iterator[Verdict]:
+        """The verdict on every entry, or on every picture that has none."""
+        split, piece = range.payload
+        if piece is None:
+            yield from self._without_captions(split)
+            return
+        first = PIECE * int(piece.rpartition("-")[2])
+        for number, entry in enumerate(read_piece(self.folder, piece), first):
+            yield self._verdict(split, number, entry)
+
+    def judge(self, items: Items) -> None:
+        """Count the pictures of the test set that are there: it is defined by the annotations, not by what was kept."""
+        bound = self._test_entries()
+        self._test = sum(item.facts < bound for item in items if item.split == "validation")
+
+    def large_enough(self, sizes: Mapping[str, int]) -> bool:
+        """Whether validation has the paper's test set and more."""
+        return sizes.get("validation", 0) > PAPER["test"]
+
+    def deal(self, pool: str, size: int, protocol: str | None) -> Deal | None:
+        """The first of validation for the test, the rest for development, as the paper does."""
+        if protocol != "paper":
+            return None
+        test = self._test if self.job.limit is None else divided(size)
+        return Deal({"test": test, "dev": size - test}, shuffled=False)
+
+    def _test_entries(self) -> int:
+        """How many annotations of validation, from the first, make the test set."""
+        return divided(sum(len(read_piece(self.folder, piece)) for piece in pieces(self.folder, "validation")))
+
+    def _verdict(self, split: str, number: int, entry: Any) -> Verdict:
+        id = name_of(entry) or f"{split}-{number:06d}"
+        try:
+            captions = captions_of(entry)
+            leaf = self._pictures[split].get(id)
+            if leaf is None:
+                return Rejected(split, id, "unavailable", "there is no picture of this name")
+            picture = self._prepared(leaf.read())
+        except DamagedItem as error:
+            return Rejected(split, id, "damaged", str(error))
+        return Kept(split, id, {"text": captions}, {"image": picture}, facts=number)
+
+    def _prepared(self, data: bytes) -> tuple[bytes, str]:
+        side = self.job.options.get("side")
+        return as_published(data) if side is None else made_small(data, side)
+
+    @cached_property
+    def _pictures(self) -> dict[str, dict[str, Leaf]]:
+        """Split -> name -> picture; where a name comes twice, the first."""
+        found: dict[str, dict[str, Leaf]] = {split: {} for split in SPLITS}
+        for leaf in self.files.leaves:
+            path = PurePosixPath(leaf.name)
+            for split in SPLITS:
+                if fnmatchcase(path.parent.name, f"caption_{split}_images_*"):
+                    found[split].setdefault(path.name, leaf)
+        return found
+
+    def _without_captions(self, split: str) -> Iterator[Verdict]:
+        read = (read_piece(self.folder, piece) for piece in pieces(self.folder, split))
+        named = {name_of(entry) for entries in read for entry in entries}
+        for name in self._pictures[split]:
+            if name not in named:
+                yield Rejected(split, name, "filtered", "no annotation names this picture")
+
+
+def divided(size: int) -> int:
+    """Of ``size`` pictures those of the test: the paper's, or in the paper's proportion where there are too few."""
+    return PAPER["test"] if size > PAPER["test"] else divide(size, PAPER)["test"]
+
+
+def name_of(entry: Any) -> str | None:
+    """The name of an annotation's picture, if it has one."""
+    name = entry.get("image_id") if isinstance(entry, dict) else None
+    return name if isinstance(name, str) and name else None
+
+
+def captions_of(entry: Any) -> list[str]:
+    """The captions of an annotation. Raises DamagedItem where it has none, or names no picture."""
+    if name_of(entry) is None:
+        raise DamagedItem("the annotation names no picture")
+    captions = entry.get("caption")
+    texts = [text.strip() for text in captions if isinstance(text, str)] if isinstance(captions, list) else []
+    if not any(texts):
+        raise DamagedItem("it has no caption")
+    return [text for text in texts if text]

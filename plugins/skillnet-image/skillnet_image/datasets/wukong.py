@@ -1,0 +1,63 @@
+"""``wukong``: a hundred million pictures of the web with Chinese captions (Noah-Wukong).
+
+The release is CSV files with the columns ``url`` and ``caption``. What the paper leaves out of them is left out here,
+and every picture is made small and encoded anew.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from skillnet_cli.data.ledger import Rejection
+from skillnet_cli.data.linked import Linked, Media
+from skillnet_cli.data.preparer import Kept
+from skillnet_cli.data.rows import Row
+from skillnet_image.datasets.captions import reason_against
+from skillnet_image.datasets.options import side_of
+from skillnet_image.pictures import made_small
+
+NAMES = ("file", "filename", "path", "dir", "image")
+"""Columns that may say where a row's picture lies below ``--images``."""
+
+
+class Wukong(Linked):
+    """Pictures and their captions; all of them train."""
+
+    columns = ("url", "caption")
+    link = "url"
+    own_files = "images"
+    suffixes = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+    most_bytes = 16 << 20
+
+    def begin(self) -> None:
+        """Look at this set's own option too."""
+        side_of(self.job)
+        super().begin()
+
+    def split(self, file: str) -> str:
+        """All of them train."""
+        return "train"
+
+    def rejection(self, row: Row) -> tuple[Rejection, str] | None:
+        """What the paper's rules say of the caption."""
+        reason = reason_against(row.cells["caption"])
+        return ("filtered", reason) if reason else None
+
+    def place(self, file: str, row: Row) -> str:
+        """As a column says, or under the numbers of table and row, both from 0, as in ``003/00017``.
+
+        The latter is where the publisher's own script puts what it fetches.
+        """
+        named = next((row.cells[name] for name in NAMES if row.cells.get(name)), None)
+        number = re.search(r"\d+$", PurePosixPath(file).stem)
+        return named or f"{int(number[0]) if number else 0:03d}/{row.number - 1:05d}"
+
+    def converted(self, content: bytes) -> Media:
+        """The picture made small."""
+        return made_small(content, side_of(self.job) or 256)
+
+    def item(self, split: str, id: str, row: Row, media: Media) -> Kept:
+        """The picture, its caption, and where it came from."""
+        cells = row.cells
+        return Kept(split, id, {"text": [cells["caption"].strip()], "url": cells["url"].strip()}, {"image": media})

@@ -1,0 +1,165 @@
+"""``vatex``: ten seconds of video with ten Chinese captions each (and ten English ones, which are not used).
+
+The publisher's splits are ``train`` and ``validation``. The paper's test set is 1,500 clips of validation at random,
+``dev`` the rest; which clips they are follows from the seed, and ``assets/test.txt`` lists them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+from skillnet_cli.api import DamagedItem, UserError
+from skillnet_cli.data.entries import pieces, read_list, read_piece, write_pieces
+from skillnet_cli.data.preparer import Deal, Ending, Items, Kept, Preparer, Range, Rejected, Verdict, divide
+from skillnet_cli.data.translation import Translation, open_translation, why_poor
+from skillnet_cli.data.trees import Leaf, Tree
+from skillnet_cli.data.web import Unavailable
+from skillnet_video.datasets.youtube import youtube_of
+from skillnet_video.recoding import Recoding, recoding_of
+
+FILES = {"train": "*vatex_training*.json", "validation": "*vatex_validation*.json"}
+PAPER = {"test": 1_500, "dev": 1_209}
+SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif")
+PIECE = 50
+"""Clips a range: what a kill costs while they are fetched."""
+
+_ID = re.compile(r"(.+)_(\d{6})_(\d{6})")
+"""The video's id, and the seconds at which the clip begins and ends."""
+
+
+class Vatex(Preparer):
+    """A range is a piece of the captions; a last one counts the clips that have none."""
+
+    pools: Mapping[str, tuple[str, ...]] = {"validation": ("test", "dev")}
+
+    def begin(self) -> None:
+        """Write the captions in pieces, and look at the options and for what they need."""
+        for split, pattern in FILES.items():
+            write_pieces(self.folder, split, read_list(self.files.one(pattern)), PIECE)
+        if self._youtube is None and not self._clips:
+            raise UserError("vatex: there are no clips: name them with --videos, or fetch them with --download")
+        self._translation  # noqa: B018 - it raises where it cannot work
+
+    def ranges(self) -> Sequence[Range]:
+        """The pieces in order, train first."""
+        found = [Range(piece, [split, piece], (split,)) for split in FILES for piece in pieces(self.folder, split)]
+        return [*found, Range("clips without captions", ["", None])]
+
+    def read(self, range: Range) -> Iterator[Verdict]:
+        """The verdict on every entry, or on every clip that has none."""
+        split, piece = range.payload
+        if piece is None:
+            yield from self._without_captions()
+            return
+        first = PIECE * int(piece.rpartition("-")[2])
+        entries = read_piece(self.folder, piece)
+        chinese = self._translated(entries)
+        for number, entry in enumerate(entries, first):
+            yield self._verdict(split, number, entry, chinese)
+
+    def large_enough(self, sizes: Mapping[str, int]) -> bool:
+        """Whether validation has the paper's test set and more."""
+        return sizes.get("validation", 0) > PAPER["test"]
+
+    def deal(self, pool: str, size: int, protocol: str | None) -> Deal | None:
+        """The paper's 1,500 at random and the rest, or in the paper's proportion where there are no more."""
+        if protocol != "paper":
+            return None
+        sizes = {"test": PAPER["test"]} if size > PAPER["test"] else PAPER
+        return Deal(divide(size, sizes, rest="dev"))
+
+    def finish(self, items: Items, protocol: str | None) -> Ending:
+        """Which clips are the test set."""
+        test = [item.id for item in items if item.split == "test"]
+        return Ending(assets={"test.txt": "".join(f"{id}\n" for id in test).encode()} if test else {})
+
+    def _verdict(self, split: str, number: int, entry: Any, chinese: Mapping[str, str | None]) -> Verdict:
+        id = name_of(entry) or f"{split}-{number:06d}"
+        try:
+            if name_of(entry) is None:
+                raise DamagedItem("the entry names no clip")
+            captions = texts_of(entry, "chCap") or list(filter(None, map(chinese.get, texts_of(entry, "enCap"))))
+            if not captions and texts_of(entry, "enCap"):
+                return Rejected(split, id, "filtered", "it has no Chinese caption, and no translation of use")
+            if not captions:
+                raise DamagedItem("it has no caption")
+            return Kept(split, id, {"text": captions}, {"video": self._clip(id)})
+        except Unavailable as error:
+            return Rejected(split, id, "unavailable", str(error))
+        except DamagedItem as error:
+            return Rejected(split, id, "damaged", str(error))
+
+    def _clip(self, id: str) -> tuple[bytes, str]:
+        """The clip from where it lies, whole or within its video, or from the web."""
+        parts = _ID.fullmatch(id)
+        if id in self._clips:
+            return self._recoding.clip(self._clips[id].read())
+        if parts and parts[1] in self._clips:
+            return self._recoding.clip(self._clips[parts[1]].read(), float(parts[2]))
+        if self._youtube is None:
+            raise Unavailable("there is no file of it")
+        if not parts or int(parts[3]) <= int(parts[2]):
+            raise DamagedItem("its id names no video with the seconds of a beginning and an end")
+        return self._youtube.clip(parts[1], float(parts[2]), float(parts[3]))
+
+    def _translated(self, entries: Sequence[Any]) -> dict[str, str | None]:
+        """English caption -> Chinese one, for the entries without any; None where it is of no use."""
+        if self._translation is None:
+            return {}
+        wanted = [text for entry in entries if not texts_of(entry, "chCap") for text in texts_of(entry, "enCap")]
+        found = zip(wanted, self._translation.translate(wanted), strict=True)
+        return {text: None if why_poor(text, chinese) else chinese for text, chinese in found}
+
+    def _without_captions(self) -> Iterator[Verdict]:
+        read = (read_piece(self.folder, piece) for split in FILES for piece in pieces(self.folder, split))
+        named = {name for entries in read for entry in entries if (name := name_of(entry))}
+        named |= {parts[1] for parts in map(_ID.fullmatch, named) if parts}
+        for stem, leaf in self._clips.items():
+            if stem not in named:
+                yield Rejected("", leaf.name, "filtered", "no caption names this clip")
+
+    @cached_property
+    def _clips(self) -> dict[str, Leaf]:
+        """Name without suffix -> clip; where a name comes twice, the first."""
+        place = self.job.options.get("videos")
+        if place and not place.exists():
+            raise UserError(f"--videos: '{place}': no such folder or archive")
+        tree = Tree([place], self.folder / "videos") if place else self.files
+        found: dict[str, Leaf] = {}
+        for leaf in tree.leaves:
+            path = PurePosixPath(leaf.name)
+            if path.suffix.lower() in SUFFIXES:
+                found.setdefault(path.stem, leaf)
+        return found
+
+    @cached_property
+    def _recoding(self) -> Recoding:
+        return recoding_of(self.job)
+
+    @cached_property
+    def _youtube(self) -> Any:
+        return youtube_of(self.job, self._recoding)
+
+    @cached_property
+    def _translation(self) -> Translation | None:
+        named = self.job.options.get("translator") or "none"
+        if named == "none" and self.job.options.get("translate"):
+            named = "marian"
+        return open_translation(named, self.job.cache)
+
+
+def name_of(entry: Any) -> str | None:
+    """The name of an entry's clip, if it has one."""
+    name = entry.get("videoID") if isinstance(entry, dict) else None
+    return name if isinstance(name, str) and name else None
+
+
+def texts_of(entry: Any, key: str) -> list[str]:
+    """The captions that an entry has under ``key``."""
+    captions = entry.get(key) if isinstance(entry, dict) else None
+    texts = [text.strip() for text in captions if isinstance(text, str)] if isinstance(captions, list) else []
+    return [text for text in texts if text]
