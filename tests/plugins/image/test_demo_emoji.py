@@ -24,7 +24,7 @@ from skillnet_image.pixels import decode
 from tests.plugins.image.wheels import FIRST, VENDORS, name_of, write_names, write_pictures
 
 CONCEPTS, UNSEEN, DEV = 60, 10, 6
-DATASETS = {dataset.name: dataset for dataset in skillnet_image.skillnet_datasets()}
+DATASETS = {each.name: each for each in skillnet_image.skillnet_datasets() if each.part_of == "demo"}
 
 
 @pytest.fixture(scope="module", autouse=True)

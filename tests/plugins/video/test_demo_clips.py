@@ -25,7 +25,7 @@ from skillnet_video.reader import VideoReader
 from tests.plugins.image.wheels import FIRST, name_of, write_names, write_pictures
 
 EMOJI, UNSEEN, CONCEPTS, DEV = 40, 6, 20, 5
-DATASETS = {dataset.name: dataset for dataset in skillnet_video.skillnet_datasets()}
+DATASETS = {each.name: each for each in skillnet_video.skillnet_datasets() if each.part_of == "demo"}
 
 
 @pytest.fixture(scope="module", autouse=True)
