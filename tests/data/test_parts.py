@@ -158,6 +158,30 @@ def test_many_kills_leave_no_trace(tmp_path: Path, kind: str) -> None:
     assert files(tmp_path / "set") == files(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("kind", ["Scripted", "Independent"])
+def test_a_removal_cut_off_harms_nothing(
+    source: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The set is whole, its parts are half deleted: a merge says so in a line, a preparation makes the same set."""
+
+    def cut_off(folder: Path, **_: object) -> None:
+        for name in ("kept.npy", "*.tar"):
+            next(iter(sorted(folder.rglob(name))), folder / "nothing").unlink(missing_ok=True)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("skillnet_cli.data.parts.work.shutil.rmtree", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(kind, job(source, tmp_path / "set", kind, tolerance=ANY))
+    before = files(tmp_path / "set")
+    with pytest.raises(UserError):
+        Work(tmp_path / "set").read_plan()
+    prepare(kind, job(source, tmp_path / "set", kind, tolerance=ANY))
+    prepare(kind, job(source, tmp_path / "whole", kind, tolerance=ANY))
+    assert files(tmp_path / "set") == files(tmp_path / "whole")
+    assert {name: data for name, data in before.items() if ".work" not in name} == files(tmp_path / "whole")
+
+
 def test_finished_ranges_are_not_read_again(source: Path, tmp_path: Path) -> None:
     prepare("Scripted", job(source, tmp_path / "set", share=Share(1, 2), tolerance=ANY))
     prepare("Scripted", job(source, tmp_path / "set", tolerance=ANY))

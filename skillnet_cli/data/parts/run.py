@@ -69,9 +69,9 @@ def merge(preparer: Preparer, work: Work) -> Account:
     """Put the parts together. Raises UserError where a range is missing, FailedJob where too much was left out."""
     facts, plan = work.read_plan()
     with work.alone():
+        parts = used_parts(preparer, plan, work)
         if not preparer.independent or preparer.job.limit is not None:
             clear_set(preparer.job.out)
-        parts = used_parts(preparer, plan, work)
         return _put_together(preparer, Table(work.folder, parts), facts["version"], work)
 
 

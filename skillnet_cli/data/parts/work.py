@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.files import alone, make_folder, sync_folder, write_whole
 from skillnet_cli.data.manifest import MANIFEST, WORK
+from skillnet_cli.data.parts.part import PART
 from skillnet_cli.data.prepare import Preparation
 from skillnet_cli.data.preparer import Range
 
@@ -121,7 +122,12 @@ class Work:
         return (self.folder / PLAN).exists()
 
     def remove(self) -> None:
-        """Delete everything, once the set is whole."""
+        """Delete everything, once the set is whole.
+
+        The markers go first, so that a deletion cut off leaves nothing that looks like work to go on with.
+        """
+        for marker in (self.folder / PLAN, *sorted(self.folder.rglob(PART))):
+            marker.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
