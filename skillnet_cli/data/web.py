@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from skillnet_cli.api import UserError
 
@@ -85,11 +85,9 @@ def fetch_in_order(
                 asked = None if url is None else asyncio.run_coroutine_threadsafe(fetched(url), loop)
                 pending.append((key, asked))
                 while pending and (len(pending) >= AHEAD or _is_done(pending[0][1])):
-                    taken = _taken(pending.popleft())
-                    yield taken
+                    yield _taken(pending.popleft())
             while pending:
-                last = _taken(pending.popleft())
-                yield last
+                yield _taken(pending.popleft())
         finally:
             for _, asked in pending:
                 if asked:
@@ -100,7 +98,7 @@ def _is_done(asked: Future[Result] | None) -> bool:
     return asked is None or asked.done()
 
 
-def _taken(first: tuple[Key, Future[Result] | None]) -> tuple[Key, Result | Exception | None]:
+def _taken(first: tuple[Key, Future[Any] | None]) -> tuple[Key, Any]:
     key, asked = first
     if asked is None:
         return key, None
