@@ -43,9 +43,21 @@ def is_private(host: str) -> bool:
 
 
 def _inside(address: str) -> bool:
-    known = ipaddress.ip_address(address.partition("%")[0])
-    plain = getattr(known, "ipv4_mapped", None) or known
-    return not plain.is_global and not (plain.version == 4 and plain in _STAND_IN)
+    plain = _plain(address)
+    return is_private_address(address) and not (plain.version == 4 and plain in _STAND_IN)
 
 
-__all__ = ["check_redirect", "is_private"]
+def is_private_address(address: str) -> bool:
+    """Whether an IP address belongs to no public server: a private network, this machine, a link, a multicast."""
+    plain = _plain(address)
+    inner = [plain, getattr(plain, "sixtofour", None)]
+    return any(not each.is_global or each.is_multicast for each in inner if each)
+
+
+def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address without its zone, and without IPv6 around an IPv4 one."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+__all__ = ["check_redirect", "is_private", "is_private_address"]

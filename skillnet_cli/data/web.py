@@ -7,7 +7,6 @@ not asked, whether they are written down, a name leads to them, or a server does
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -137,11 +136,4 @@ def _client(manners: Manners) -> Iterator[tuple[Client, asyncio.AbstractEventLoo
         loop.close()
 
 
-def is_private(address: str) -> bool:
-    """Whether an IP address belongs to no public server: a private network, this machine, a link, a multicast."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    inner = [getattr(found, "ipv4_mapped", None) or found, getattr(found, "sixtofour", None)]
-    return any(not each.is_global or each.is_multicast for each in inner if each)
-
-
-__all__ = ["Manners", "Unavailable", "client_kind", "fetch_in_order", "is_private"]
+__all__ = ["Manners", "Unavailable", "client_kind", "fetch_in_order"]

@@ -14,7 +14,8 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
-from skillnet_cli.data.web import Manners, Unavailable, is_private
+from skillnet_cli.data.addresses import is_private_address
+from skillnet_cli.data.web import Manners, Unavailable
 
 HOPS = 5
 FIRST_WAIT = 0.25
@@ -125,7 +126,7 @@ class Client:
             raise Unavailable(f"it leads to '{scheme[:20]}:', which is not followed")
         if not host:
             raise Unavailable("it is no address")
-        if host not in self._manners.private_hosts and _is_number(host) and is_private(host):
+        if host not in self._manners.private_hosts and _is_number(host) and is_private_address(host):
             raise Unavailable(PRIVATE)
 
 
@@ -138,7 +139,7 @@ class _PublicResolver(aiohttp.ThreadedResolver):
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[Any]:
         found = await super().resolve(host, port, family)
-        if host not in self._trusted and any(is_private(each["host"]) for each in found):
+        if host not in self._trusted and any(is_private_address(each["host"]) for each in found):
             raise Unavailable(PRIVATE)
         return found
 

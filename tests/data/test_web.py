@@ -13,7 +13,8 @@ import pytest
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.data import web
-from skillnet_cli.data.web import Manners, Unavailable, fetch_in_order, is_private
+from skillnet_cli.data.addresses import is_private_address
+from skillnet_cli.data.web import Manners, Unavailable, fetch_in_order
 from tests.webserver import Server, serving
 
 QUICK = Manners(connections=16, per_host=16, seconds=2.0, idle=0.5, retries=1, most_bytes=1 << 20)
@@ -159,5 +160,5 @@ def test_without_aiohttp_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPa
 
 def test_private_addresses_by_their_numbers() -> None:
     private = ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "0.0.0.0", "::1", "fe80::1%eth0", "fc00::1"]
-    assert all(map(is_private, [*private, "224.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "100.64.0.1"]))
-    assert not any(map(is_private, ["93.184.215.14", "2606:4700::1111", "::ffff:93.184.215.14"]))
+    assert all(map(is_private_address, [*private, "224.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "100.64.0.1"]))
+    assert not any(map(is_private_address, ["93.184.215.14", "2606:4700::1111", "::ffff:93.184.215.14"]))
