@@ -205,7 +205,7 @@ def test_clips_are_cut_on_the_way_and_fetched_whole_where_the_server_knows_no_ra
 def test_many_clips_from_a_bad_server(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(youtube, "TIMEOUT", 1)
     draw = random.Random(0)
-    fates = {f"{draw.choice(list(FATES))}{number}": None for number in range(200)}
+    fates = {f"{draw.choice(list(FATES))}-{number}": None for number in range(200)}
     expected = {id: next(fate for name, fate in FATES.items() if id.startswith(name)) for id in fates}
     check_fates(downloads(server, tmp_path, expected, **{"whole-videos": True}), expected)
 
