@@ -27,7 +27,11 @@ DATA = Path("data")
 REASONS = 3
 """Reasons that are shown for each class of the ledger."""
 
-TOLERATED = "Fail where more of the items are {}."
+_TOLERATED = "Fail where more of the items are {}."
+MaxDamaged = Annotated[str | None, typer.Option(metavar="SHARE", help=_TOLERATED.format("damaged"), show_default="20%")]
+MaxFiltered = Annotated[str | None, typer.Option(metavar="SHARE", help=_TOLERATED.format("filtered"))]
+MaxDuplicate = Annotated[str | None, typer.Option(metavar="SHARE", help=_TOLERATED.format("duplicate"))]
+MaxUnavailable = Annotated[str | None, typer.Option(metavar="SHARE", help=_TOLERATED.format("unavailable"))]
 
 
 class Protocol(str, Enum):
@@ -69,12 +73,10 @@ def prepare(
         str | None,
         typer.Option(metavar="I/N", help="Only this share of the input; skillnet prepare merge ends the work."),
     ] = None,
-    max_damaged: Annotated[
-        str | None, typer.Option(metavar="SHARE", help=TOLERATED.format("damaged"), show_default="20%")
-    ] = None,
-    max_filtered: Annotated[str | None, typer.Option(metavar="SHARE", help=TOLERATED.format("filtered"))] = None,
-    max_duplicate: Annotated[str | None, typer.Option(metavar="SHARE", help=TOLERATED.format("duplicate"))] = None,
-    max_unavailable: Annotated[str | None, typer.Option(metavar="SHARE", help=TOLERATED.format("unavailable"))] = None,
+    max_damaged: MaxDamaged = None,
+    max_filtered: MaxFiltered = None,
+    max_duplicate: MaxDuplicate = None,
+    max_unavailable: MaxUnavailable = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a data set ready for training.

@@ -9,18 +9,16 @@ import typer
 
 from skillnet_cli.cli.options import AsJson
 from skillnet_cli.cli.output import print_json
-from skillnet_cli.cli.prepare import DATA, TOLERATED, tell, tolerance
+from skillnet_cli.cli.prepare import DATA, MaxDamaged, MaxDuplicate, MaxFiltered, MaxUnavailable, tell, tolerance
 from skillnet_cli.plugins import load_registry, resolve
 
 
 def prepare_merge(
     name: Annotated[str, typer.Argument(metavar="NAME|OUT", help="The data set, or the folder that it was given.")],
-    max_damaged: Annotated[
-        str | None, typer.Option(metavar="SHARE", help=TOLERATED.format("damaged"), show_default="20%")
-    ] = None,
-    max_filtered: Annotated[str | None, typer.Option(metavar="SHARE", help=TOLERATED.format("filtered"))] = None,
-    max_duplicate: Annotated[str | None, typer.Option(metavar="SHARE", help=TOLERATED.format("duplicate"))] = None,
-    max_unavailable: Annotated[str | None, typer.Option(metavar="SHARE", help=TOLERATED.format("unavailable"))] = None,
+    max_damaged: MaxDamaged = None,
+    max_filtered: MaxFiltered = None,
+    max_duplicate: MaxDuplicate = None,
+    max_unavailable: MaxUnavailable = None,
     as_json: AsJson = False,
 ) -> None:
     """Put the shares of a set together, once every --shard is read.
