@@ -6,10 +6,7 @@ import json
 import random
 import resource
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +30,7 @@ from skillnet_cli.data.tolerance import Tolerance
 from skillnet_cli.plugins import resolve
 from tests.data.preparers import PAPER, dataset, job
 from tests.data.test_archives import tar_of
+from tests.kills import killed_and_resumed
 
 ANY = Tolerance(damaged=None)
 
@@ -124,38 +122,23 @@ def test_a_merge_names_what_is_missing(source: Path, tmp_path: Path) -> None:
 KILLED = "from tests.data.preparers import prepare; import sys; prepare(*sys.argv[1:])"
 
 
-def killed_and_resumed(source: Path, out: Path, kind: str, moments: list[float], workers: int = 2) -> None:
-    """Prepare in processes that are killed after so many seconds, and at last in one that is not."""
-    command = [sys.executable, "-c", KILLED, str(source), str(out), kind, str(workers)]
+def check_kills(source: Path, folder: Path, kind: str, kills: int) -> None:
+    prepare(kind, job(source, folder / "whole", kind))
+    command = [sys.executable, "-c", KILLED, str(source), str(folder / "set"), kind, "2"]
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "SLOW": "0.004", "PATH": "/usr/bin:/bin"}
-    for moment in moments:
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-        time.sleep(moment)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    killed_and_resumed(command, folder / "set", kills, longest=2, environment=environment)
+    assert files(folder / "set") == files(folder / "whole")
 
 
 def test_kills_leave_no_trace(tmp_path: Path, kind: str) -> None:
-    """In a process of its own: finished ranges are not read again, and the bytes are those of one go."""
     clean = [[row for row in rows if row[2:3] != ["damaged"] and isinstance(row, list)] for rows in script()]
-    source = script_of(tmp_path, clean)
-    prepare(kind, job(source, tmp_path / "whole", kind))
-    (tmp_path / "reads").unlink()
-    (tmp_path / "killed").mkdir()
-    killed_and_resumed(source, tmp_path / "set", kind, [1.5, 2.0])
-    assert files(tmp_path / "set") == files(tmp_path / "whole")
+    check_kills(script_of(tmp_path, clean), tmp_path, kind, 2)
 
 
 @pytest.mark.soak
 def test_many_kills_leave_no_trace(tmp_path: Path, kind: str) -> None:
     clean = [[row for row in rows if row[2:3] != ["damaged"] and isinstance(row, list)] for rows in script(40)]
-    source = script_of(tmp_path, clean)
-    prepare(kind, job(source, tmp_path / "whole", kind))
-    draw = random.Random(1)
-    killed_and_resumed(source, tmp_path / "set", kind, [draw.uniform(0.1, 4) for _ in range(20)])
-    assert files(tmp_path / "set") == files(tmp_path / "whole")
+    check_kills(script_of(tmp_path, clean), tmp_path, kind, 20)
 
 
 @pytest.mark.parametrize("kind", ["Scripted", "Independent"])

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import random
-import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +16,7 @@ from PIL import Image
 from skillnet_cli.api import UserError
 from skillnet_cli.data.ledger import read_ledger
 from skillnet_image.datasets.captions import reason_against
+from tests.kills import killed_and_resumed
 from tests.plugins.image.pictures_of_the_web import DAMAGED, KILLED, SOUND, content, prepare, publish, rows
 from tests.webserver import Server, serving
 
@@ -69,34 +67,23 @@ def test_any_number_of_processes_makes_the_same_bytes(server: Server, tmp_path: 
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
-def check_kills(server: Server, tmp_path: Path, count: int, moments: list[float]) -> None:
-    """Processes that are killed after so many seconds, then one that is not, against one that never was."""
+def check_kills(server: Server, tmp_path: Path, count: int, kills: int, longest: float) -> None:
     asked = [row for row in rows(server.url, count) if row[0] != "once"]
     source = publish(tmp_path / "release", {"0": asked})
     prepare(source, tmp_path / "whole")
     command = [sys.executable, "-c", KILLED, str(source), str(tmp_path / "set")]
     environment = {"PYTHONPATH": str(Path(__file__).parents[3]), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
-    for moment in moments:
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-        plan = tmp_path / "set" / ".work" / "plan.json"
-        while not plan.exists() and process.poll() is None:  # starting takes longer than the work
-            time.sleep(0.01)
-        time.sleep(moment)
-        process.kill()
-        process.wait()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    killed_and_resumed(command, tmp_path / "set", kills, longest, environment)
     assert files(tmp_path / "set") == files(tmp_path / "whole")
 
 
 def test_kills_leave_no_trace(server: Server, tmp_path: Path) -> None:
-    check_kills(server, tmp_path, 250, [0.3])
+    check_kills(server, tmp_path, 250, kills=1, longest=0.6)
 
 
 @pytest.mark.soak
 def test_many_kills_leave_no_trace(server: Server, tmp_path: Path) -> None:
-    draw = random.Random(3)
-    check_kills(server, tmp_path, 5_000, [draw.uniform(0, 8) for _ in range(20)])
+    check_kills(server, tmp_path, 5_000, kills=20, longest=8)
 
 
 def test_pictures_that_are_there_already(tmp_path: Path) -> None:

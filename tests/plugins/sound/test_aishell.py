@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +12,7 @@ import pytest
 from skillnet_cli.api import UserError
 from skillnet_cli.data.ledger import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
+from tests.kills import killed_and_resumed
 from tests.plugins.sound.corpora import (
     aishell,
     aishell_tree,
@@ -187,27 +184,6 @@ def test_a_source_without_recordings_says_so(tmp_path: Path) -> None:
         prepare("aishell", tmp_path / "source", tmp_path / "set")
 
 
-def killed_and_resumed(source: Path, out: Path, kills: int, workers: int) -> int:
-    """Kill ``skillnet prepare aishell`` at random moments, then let it end; returns how many kills hit."""
-    call = "from skillnet_cli.cli import main; main()"
-    options = ["--source", str(source), "--out", str(out), "--workers", str(workers)]
-    command = [sys.executable, "-c", call, "prepare", "aishell", *options]
-    draw = random.Random(kills)
-    hit = 0
-    for _ in range(kills):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        until = time.monotonic() + 60
-        while not out.exists() and process.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)  # the interpreter starts as fast as the machine lets it
-        time.sleep(draw.uniform(0, 1.5))
-        hit += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return hit
-
-
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Many tiny recordings of many speakers, as published."""
@@ -222,7 +198,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_no_trace_of_kills(source: Path, folder: Path, kills: int, workers: int) -> None:
     prepare("aishell", source, folder / "whole")
-    assert killed_and_resumed(source, folder / "set", kills, workers), "no kill came in time"
+    call = "from skillnet_cli.cli import main; main()"
+    options = ["--source", str(source), "--out", str(folder / "set"), "--workers", str(workers)]
+    killed_and_resumed([sys.executable, "-c", call, "prepare", "aishell", *options], folder / "set", kills, longest=1.5)
     assert files(folder / "set") == files(folder / "whole")
 
 
