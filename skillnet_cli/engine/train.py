@@ -12,7 +12,6 @@ from transformers.utils import logging
 from skillnet_cli.api import FailedJob
 from skillnet_cli.data.pipeline import TaskBatch
 from skillnet_cli.engine import checkpoints
-from skillnet_cli.engine.allocator import keep_freed_memory
 from skillnet_cli.engine.checks import check_plan
 from skillnet_cli.engine.distribution import Ranks, process_group
 from skillnet_cli.engine.folders import RunFolder
@@ -53,8 +52,6 @@ def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path]) -> N
             return say(ranks, [f"{stage} has finished already: {folder.stage(stage).model}"])
         plan = plan_stage(recipe, stage, registry, roots)
         check_plan(plan, ranks.world)
-        if ranks.device.type == "cpu":
-            keep_freed_memory()
         updater = _start(plan, folder, ranks, checkpoint, registry)
         with _telemetry(plan, folder, updater) as telemetry, deaths_told():
             train(plan, updater, folder, registry, signals, telemetry)
