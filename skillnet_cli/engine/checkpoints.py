@@ -81,7 +81,7 @@ def latest(root: Path) -> Checkpoint | None:
 
 def complete(root: Path) -> Iterator[Checkpoint]:
     """All complete checkpoints, in no order."""
-    return (checkpoint for checkpoint in _named(root) if _lack(checkpoint.folder) == "")
+    return (checkpoint for checkpoint in _named(root) if lack_of(checkpoint.folder) == "")
 
 
 def damaged(root: Path) -> Iterator[str]:
@@ -89,7 +89,7 @@ def damaged(root: Path) -> Iterator[str]:
     newest = latest(root)
     for checkpoint in sorted(_named(root), key=lambda checkpoint: checkpoint.step):
         if (checkpoint.folder / MARKER).exists() and (newest is None or checkpoint.step > newest.step):
-            yield f"{checkpoint.folder} is passed over: {_lack(checkpoint.folder)}"
+            yield f"{checkpoint.folder} is passed over: {lack_of(checkpoint.folder)}"
 
 
 def crc32_of_file(path: Path) -> int:
@@ -117,7 +117,7 @@ def _marked(folder: Path) -> dict[str, dict[str, int]]:
         raise ValueError("it lists no files") from error
 
 
-def _lack(folder: Path) -> str:
+def lack_of(folder: Path) -> str:
     """Why a folder is no complete checkpoint, empty if it is one."""
     try:
         files = _marked(folder)
