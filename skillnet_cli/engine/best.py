@@ -82,9 +82,11 @@ class Best:
             UserError: best.json is damaged.
             FailedJob: the disk does not take the model.
         """
+        if not (self.kinds and results):
+            return []
         path = self.folder.best / "best.json"
         book = Book.read(path)
-        if not (self.kinds and results) or str(step) in book.measured:
+        if str(step) in book.measured:
             return []
         self.folder.best.mkdir(parents=True, exist_ok=True)
         metrics = {result.task: next(iter(result.metrics)) for result in results}

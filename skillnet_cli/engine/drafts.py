@@ -114,9 +114,10 @@ class Draft:
 
 
 def clear(root: Path) -> None:
-    """Take away what attempts that were cut off have left. Nobody may be writing."""
-    for left in root.glob(".step-*.partial"):
-        shutil.rmtree(left)
+    """Take away what attempts that were cut off have left: drafts, and folders without a marker. Nobody may write."""
+    for left in [*root.glob(".step-*.partial"), *root.glob("step-*")]:
+        if not (left / MARKER).exists():
+            shutil.rmtree(left)
 
 
 def prune(root: Path, keep: int, every: int = 1) -> None:

@@ -61,8 +61,8 @@ class Saver:
     settings: CheckpointSection
     divided: bool
     describe: Callable[[Path], None] | None = None
-    _underway: _Underway | None = None
-    _copies: dict[str, Tensor] = field(default_factory=dict)
+    _underway: _Underway | None = field(default=None, init=False)
+    _copies: dict[str, Tensor] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="saver")

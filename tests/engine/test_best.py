@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from skillnet_cli.api import Metric, UserError
 from skillnet_cli.engine import best
@@ -18,6 +19,7 @@ from skillnet_cli.engine.folders import StageFolder
 from skillnet_cli.evaluation.metrics import higher_is_better
 from skillnet_cli.evaluation.result import Result
 from skillnet_cli.model.folder import load_model
+from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Plugin, build_registry, load_registry
 from tests.workbench import World, tasks
 
@@ -26,13 +28,21 @@ REGISTRY = build_registry(
 )
 
 
+class Numbered(SkillNet):
+    """Stands for a model."""
+
+    def __init__(self, number: int) -> None:
+        nn.Module.__init__(self)
+        self.number = number
+
+
 @pytest.fixture
 def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Best:
-    """What stands for a model is a number, written into a file."""
+    """Of a model only its number is written."""
 
-    def save_model(model: int, readers: Any, folder: Path) -> None:
+    def save_model(model: Numbered, readers: Any, folder: Path) -> None:
         folder.mkdir(parents=True)
-        (folder / "model").write_text(str(model))
+        (folder / "model").write_text(str(model.number))
 
     monkeypatch.setattr(best, "save_model", save_model)
     return Best(StageFolder(tmp_path), ("tasks", "mean"), {}, REGISTRY)
@@ -52,7 +62,7 @@ def kept(keeper: Best) -> dict[str, int]:
 
 
 def consider(keeper: Best, step: int, found: Sequence[Result]) -> list[str]:
-    return keeper.consider(step, found, step)  # type: ignore[arg-type]
+    return keeper.consider(step, found, Numbered(step))
 
 
 def test_each_task_has_its_best_in_the_direction_of_its_first_metric(keeper: Best) -> None:

@@ -117,7 +117,8 @@ def test_a_full_disk_is_told_at_the_next_call_and_leaves_the_earlier_one(
 
 
 def test_what_was_cut_off_is_cleared_away(tmp_path: Path) -> None:
-    (tmp_path / ".step-3.0000abcd.partial").mkdir(parents=True)
+    for name in (".step-3.0000abcd.partial", "step-3"):
+        (tmp_path / name / "description").mkdir(parents=True)
     with saver(tmp_path):
         assert not list(tmp_path.iterdir())
 
