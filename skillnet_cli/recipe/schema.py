@@ -227,6 +227,6 @@ def inherit(child: SectionT, parent: Section) -> SectionT:
         theirs, own = getattr(parent, key), getattr(child, key)
         if key not in child.model_fields_set:
             taken[key] = theirs
-        elif isinstance(own, Section) and isinstance(theirs, Section):
+        elif isinstance(theirs, Section) and isinstance(own, type(theirs)):  # a table of another kind stands alone
             taken[key] = inherit(own, theirs)
     return child.model_copy(update=taken)
