@@ -88,7 +88,7 @@ def state_of(parameters: int) -> dict[str, dict[str, Any]]:
 
 def steps_until_written(saver: Any) -> list[float]:
     """The seconds of each step that ended before the save under way was written."""
-    taken = []
+    taken: list[float] = []
     while True:
         seconds = products()
         if saver.check() is not None:

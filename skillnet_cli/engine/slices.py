@@ -61,7 +61,7 @@ def box_of(tensor: Tensor) -> Box:
 
 def local(tensor: Tensor) -> Tensor:
     """The memory of that part."""
-    return tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor.detach()
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
 def is_divided(tensor: Tensor) -> bool:
@@ -139,7 +139,7 @@ class Slices:
         for path, file, box in self._parts[name]:
             if box == wanted:
                 with _damage_told(path):
-                    return file.get_tensor(name)  # type: ignore[no-any-return]
+                    return file.get_tensor(name)
         return self._put_together(name, wanted)
 
     def _put_together(self, name: str, wanted: Box) -> Tensor:
