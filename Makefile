@@ -44,6 +44,7 @@ bench: venv
 	$(BIN)/python benchmarks/extraction.py
 	$(BIN)/python benchmarks/units.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/preparing.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/saving.py
 
 # The tests with far more random examples, and those with many faults, for an evening.
 soak: venv

@@ -36,21 +36,26 @@ def export(
 ) -> None:
     """Save some skills and tasks of a model as a model of its own.
 
-    What it answers stays the same to the bit; the model that it is taken from is not changed.
+    What it answers stays the same to the bit; the model that it is taken from is not changed. A checkpoint of a
+    training is made into a model, whole without --skills and --tasks.
 
     \b
     Examples:
       skillnet export --tasks asr --to listener
       skillnet export --skills text,image --tasks t2i --to pictures --json
+      skillnet export --checkpoint runs/demo/pretrain/checkpoints/step-1000 --to early
     """
-    if skills is None and tasks is None:
+    of_training = checkpoint is not None and (checkpoint / "complete.json").is_file()
+    if skills is None and tasks is None and not of_training:
         raise UserError("say what to keep, with --skills, --tasks or both")
     model = choose_checkpoint(checkpoint)
 
+    from skillnet_cli.engine.exporting import export_training
     from skillnet_cli.model.surgery import export as export_model
 
     hush_transformers()
-    part = export_model(model, to, load_registry(), names_in(skills), names_in(tasks))
+    save = export_training if of_training else export_model
+    part = save(model, to, load_registry(), names_in(skills), names_in(tasks))
     has = {"skills": list(part.config.skills or {}), "tasks": list(part.config.tasks or {})}
     if as_json:
         return print_json({"from": str(model), "to": str(to), **has})

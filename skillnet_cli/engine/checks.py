@@ -14,6 +14,7 @@ from skillnet_cli.objectives.classification import Classification
 from skillnet_cli.objectives.contrastive import Contrastive
 from skillnet_cli.objectives.ctc import Ctc
 from skillnet_cli.objectives.masked_units import MaskedUnits
+from skillnet_cli.recipe.schema import LastSection, Stage
 
 PROBES = 1_000
 """How many items of a set are looked at for labels that the set itself does not list."""
@@ -21,13 +22,22 @@ PROBES = 1_000
 
 def check_plan(plan: StagePlan, world: int) -> None:
     """Raises UserError with everything that cannot work, one line each, for training in ``world`` processes."""
-    problems = [
+    problems = [f"{plan.name}.{problem}" for problem in _check_saving(plan.stage)]
+    problems += [
         f"{plan.name}.tasks.{name}: {problem}"
         for name, task in plan.tasks.items()
         for problem in (*_check_batch(task, world), *_check_sets(task))
     ]
     if problems:
         raise UserError("\n".join(problems))
+
+
+def _check_saving(stage: Stage) -> Iterator[str]:
+    average, kept = stage.average, stage.checkpoints.keep
+    if isinstance(average, LastSection) and average.count > kept:
+        yield f"average: {average.count} checkpoints are averaged and {kept} are kept: set checkpoints.keep to as many"
+    if stage.checkpoints.best and stage.eval is None:
+        yield "checkpoints.best: the best of nothing: set eval too"
 
 
 def _check_batch(task: TaskPlan, world: int) -> Iterator[str]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from skillnet_cli.model.encoder import Encoder
 from skillnet_cli.model.parts import members
@@ -99,10 +99,3 @@ def sync_gradients(model: nn.Module, wanted: bool) -> None:
 def whole(tensor: Tensor) -> Tensor:
     """A tensor with every rank's part in it. All ranks must call this together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def held_like(full: Tensor, like: Tensor) -> Tensor:
-    """The part of a full tensor that this rank holds when it is laid out as ``like`` is."""
-    if not isinstance(like, DTensor):
-        return full.to(like.device)
-    return distribute_tensor(full.to(like.device), like.device_mesh, like.placements, src_data_rank=None)

@@ -1,13 +1,18 @@
-"""Where a run keeps what: ``runs/NAME/{recipe.toml, model/, STAGE/{metrics.jsonl, checkpoints/, model/}}``."""
+"""Where a run keeps what: ``runs/NAME/{recipe.toml, model/, STAGE/{metrics.jsonl, checkpoints/, best/, model/}}``."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from skillnet_cli.api import FailedJob
 from skillnet_cli.recipe import Recipe, dump_toml
 
 
@@ -35,13 +40,7 @@ class RunFolder:
 
     def publish(self, model: Path) -> None:
         """Make ``model`` the run's model. Its files are linked, not copied, where the file system can."""
-        mark = uuid.uuid4().hex[:8]
-        fresh, old = self.path / f".model.{mark}.partial", self.path / f".model.{mark}.old"
-        shutil.copytree(model, fresh, copy_function=_link)
-        if self.model.exists():
-            os.replace(self.model, old)
-        os.replace(fresh, self.model)
-        shutil.rmtree(old, ignore_errors=True)
+        replace_linked(model, self.model)
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,22 @@ class StageFolder:
         """The stage's result; it exists once the stage has finished."""
         return self.path / "model"
 
+    @property
+    def best(self) -> Path:
+        """The models of the best evaluations, where the recipe asks for them."""
+        return self.path / "best"
+
+
+def replace_linked(model: Path, target: Path) -> None:
+    """Put a model's folder where ``target`` is. Its files are linked, not copied, where the file system can."""
+    mark = uuid.uuid4().hex[:8]
+    fresh, old = (target.with_name(f".{target.name}.{mark}.{kind}") for kind in ("partial", "old"))
+    shutil.copytree(model, fresh, copy_function=_link)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(fresh, target)
+    shutil.rmtree(old, ignore_errors=True)
+
 
 def _link(source: str, target: str) -> str:
     try:
@@ -77,3 +92,12 @@ def _link(source: str, target: str) -> str:
     except OSError:
         shutil.copy2(source, target)
     return target
+
+
+@contextmanager
+def disk_told(path: Path) -> Iterator[None]:
+    """Raises FailedJob, naming the path, where the disk does not take what is written there."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise FailedJob(f"{path} cannot be written: {error}") from error

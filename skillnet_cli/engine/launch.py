@@ -17,7 +17,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.engine.checks import check_plan
 from skillnet_cli.engine.plan import plan_stage
-from skillnet_cli.engine.stopping import SIGNALS, Stopped
+from skillnet_cli.engine.stopping import STOP, RelayedSignals, Stopped
 from skillnet_cli.engine.train import run_stage
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.recipe import Recipe
@@ -64,14 +64,19 @@ def _launch_elastic(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path]
         rdzv_endpoint=processes.rdzv_endpoint or "localhost:0",
         max_restarts=processes.max_restarts,
         monitor_interval=0.2,
+        signals_to_handle="SIGHUP,SIGQUIT",  # at the others the launcher would kill what has not ended after 30 seconds
     )
     arguments = (recipe.model_dump(mode="json", exclude_none=True), stage, str(run), [str(root) for root in roots])
-    try:
-        elastic_launch(config, worker)(*arguments)
-    except SignalException as error:
-        raise Stopped(error.sigval.value, f"stopped by {error.sigval.name}: run it again to go on") from error
-    except ChildFailedError as error:
-        raise _first_failure(error) from error
+    with RelayedSignals() as signals:
+        try:
+            ended = elastic_launch(config, worker)(*arguments)
+        except SignalException as error:
+            raise Stopped(error.sigval.value, f"stopped by {error.sigval.name}: run it again to go on") from error
+        except ChildFailedError as error:
+            raise _first_failure(error, signals.received) from error
+    stopped = max(ended.values())
+    if stopped:
+        raise Stopped(stopped, f"stopped by {signal.Signals(stopped).name}: run it again to go on")
 
 
 def _quieten() -> None:
@@ -82,20 +87,30 @@ def _quieten() -> None:
 
 
 @record
-def worker(recipe: dict[str, Any], stage: str, run: str, roots: Sequence[str]) -> None:
-    """One process of an elastic launch. Signals come to it from the launcher alone, so that one stays one."""
+def worker(recipe: dict[str, Any], stage: str, run: str, roots: Sequence[str]) -> int:
+    """One process of an elastic launch. Signals come to it from the launcher alone, so that one stays one.
+
+    Returns the number of the signal that stopped the training, 0 where it came to its end. To the launcher both are
+    ends: it neither starts a stopped training again nor hurries the processes that still save.
+    """
     os.setpgrp()
+    if STOP in os.environ:
+        return int(os.environ[STOP])
     try:
         run_stage(Recipe.model_validate(recipe), stage, Path(run), [Path(root) for root in roots])
     except Stopped as stopped:
-        raise SystemExit(128 + stopped.number) from stopped
+        return stopped.number
+    return 0
 
 
-def _first_failure(error: ChildFailedError) -> Exception:
-    """What the process that failed first raised, as a user should see it; a bug keeps its traceback."""
+def _first_failure(error: ChildFailedError, received: int) -> Exception:
+    """What the process that failed first raised, as a user should see it; a bug keeps its traceback.
+
+    ``received`` is the signal that asked the launcher to stop: a process that it killed had not yet begun to train.
+    """
     rank, failure = error.get_first_failure()
-    if failure.exitcode - 128 in SIGNALS:
-        return Stopped(failure.exitcode - 128, "stopped: run it again to go on")
+    if received and failure.exitcode in (-received, 128 + received):
+        return Stopped(received, f"stopped by {signal.Signals(received).name}: run it again to go on")
     if failure.exitcode < 0:
         return FailedJob(
             f"process {rank} was killed by {signal.Signals(-failure.exitcode).name}; run it again to go on"

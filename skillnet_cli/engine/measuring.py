@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 from skillnet_cli.engine.distribution import Ranks
 from skillnet_cli.engine.plan import StagePlan
-from skillnet_cli.engine.state import load_model_tensors, model_tensors
+from skillnet_cli.engine.state import load_model_tensors, whole_tensors
+from skillnet_cli.engine.update import Updater
 from skillnet_cli.evaluation.evaluate import evaluate
 from skillnet_cli.evaluation.result import Result
 from skillnet_cli.model.skillnet import SkillNet
@@ -22,6 +26,16 @@ def measure(model: SkillNet, plan: StagePlan, limit: int | None) -> list[Result]
     ]
 
 
+@contextmanager
+def shown(updater: Updater, plan: StagePlan) -> Iterator[SkillNet | None]:
+    """The model that is measured and exported: with averaged parameters where updates are averaged.
+
+    It is in one piece on the main rank, None on the others. All ranks must enter and leave together.
+    """
+    with updater.average.in_place() if updater.average is not None else nullcontext():
+        yield gathered(updater.model, plan, updater.ranks)
+
+
 def gathered(model: SkillNet, plan: StagePlan, ranks: Ranks) -> SkillNet | None:
     """The model in one piece on the main rank, None on the others. All ranks must call this together.
 
@@ -29,7 +43,7 @@ def gathered(model: SkillNet, plan: StagePlan, ranks: Ranks) -> SkillNet | None:
     """
     if ranks.world == 1:
         return model
-    tensors = model_tensors(model)
+    tensors = whole_tensors(model, ranks.is_main)
     if not ranks.is_main:
         return None
     copy = SkillNet(plan.config)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP = "SKILLNET_STOPPED_BY"
+"""In the environment of a process that is started after a signal has asked its launcher to stop: the signal."""
 
 
 class Stopped(Exception):
@@ -46,6 +49,40 @@ class StopSignals:
     def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+class RelayedSignals:
+    """While entered, SIGTERM and SIGINT go on to the processes that this one has started with multiprocessing.
+
+    The first asks them to stop, and this process waits however long they take to save. A second one ends them and this
+    process at once. ``received`` is the first one's number, 0 before it came.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> RelayedSignals:
+        self._before = {number: signal.signal(number, self._relay) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        os.environ.pop(STOP, None)
+
+    def _relay(self, number: int, frame: FrameType | None) -> None:
+        again = bool(self.received)
+        self.received = self.received or number
+        os.environ[STOP] = str(self.received)
+        for child in multiprocessing.active_children():
+            if child.pid is not None:
+                os.kill(child.pid, signal.SIGKILL if again else number)
+        if again:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
 
 def leave_group(worker: int = 0) -> None:

@@ -52,6 +52,10 @@ class Telemetry:
             for name, value in metrics.items():
                 self.board.add_scalar(f"{dataset}/{name}", value, step)
 
+    def saved(self, step: int, **seconds: float) -> None:
+        """The checkpoint of a step is complete."""
+        self.log.write("saved", step, **seconds)
+
     def noted(self, kind: str, step: int, text: str, **facts: Any) -> None:
         """Something out of the ordinary, such as an item that could not be read."""
         self.log.write(kind, step, **facts)
@@ -75,6 +79,9 @@ class Silence:
         pass
 
     def measured(self, step: int, task: str, dataset: str, metrics: Mapping[str, float], items: int) -> None:
+        pass
+
+    def saved(self, step: int, **seconds: float) -> None:
         pass
 
     def noted(self, kind: str, step: int, text: str, **facts: Any) -> None:

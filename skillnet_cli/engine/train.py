@@ -12,24 +12,36 @@ from transformers.utils import logging
 from skillnet_cli.api import FailedJob
 from skillnet_cli.data.pipeline import TaskBatch
 from skillnet_cli.engine import checkpoints
+from skillnet_cli.engine.averaging import averaged_checkpoints, take_mean
+from skillnet_cli.engine.best import Best
 from skillnet_cli.engine.checks import check_plan
 from skillnet_cli.engine.distribution import Ranks, process_group
-from skillnet_cli.engine.folders import RunFolder
+from skillnet_cli.engine.folders import RunFolder, disk_told
 from skillnet_cli.engine.freezing import freeze
 from skillnet_cli.engine.initialising import start_from_pretrained
-from skillnet_cli.engine.measuring import gathered, measure
+from skillnet_cli.engine.measuring import measure, shown
 from skillnet_cli.engine.plan import StagePlan, plan_stage
 from skillnet_cli.engine.reading import deaths_told, step_dataset, steps
 from skillnet_cli.engine.resuming import check_same
+from skillnet_cli.engine.saver import Saved
 from skillnet_cli.engine.startline import say, start_lines
 from skillnet_cli.engine.stopping import Stopped, StopSignals
 from skillnet_cli.engine.telemetry import Silence, Telemetry
-from skillnet_cli.engine.training import begin, build_model, go_on, origin, precision_of, save
+from skillnet_cli.engine.training import (
+    begin,
+    begin_save,
+    build_model,
+    go_on,
+    open_saver,
+    origin,
+    precision_of,
+)
 from skillnet_cli.engine.update import Outcome, Updater
 from skillnet_cli.evaluation.result import Result, record_results
 from skillnet_cli.model.folder import fingerprint, save_model, write_card
 from skillnet_cli.plugins import Registry, load_registry
 from skillnet_cli.recipe import Recipe
+from skillnet_cli.recipe.schema import LastSection
 
 
 def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path]) -> None:
@@ -48,6 +60,7 @@ def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path]) -> N
     if checkpoint:
         check_same(recipe, stage, checkpoint.state()["trained_by"], folder.stage(stage).path)
     with StopSignals() as signals, process_group() as ranks:
+        say(ranks, list(checkpoints.damaged(folder.stage(stage).checkpoints)))
         if checkpoint and folder.stage(stage).model.exists():
             return say(ranks, [f"{stage} has finished already: {folder.stage(stage).model}"])
         plan = plan_stage(recipe, stage, registry, roots)
@@ -55,7 +68,7 @@ def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path]) -> N
         updater = _start(plan, folder, ranks, checkpoint, registry)
         with _telemetry(plan, folder, updater) as telemetry, deaths_told():
             train(plan, updater, folder, registry, signals, telemetry)
-            finish(plan, updater, folder, telemetry)
+            finish(plan, updater, folder, registry, telemetry)
 
 
 def _start(
@@ -88,44 +101,68 @@ def train(
     stage = plan.stage
     dataset = step_dataset(plan, registry, updater.ranks)
     clock = Clock()
-    for step, batches in steps(dataset, updater.progress.step, stage.steps, stage.workers):
-        waited = clock.lap()
-        outcome = updater.update(batches, signals.received)
-        done = step + 1
-        _write_down(telemetry, done, outcome, batches, data_wait=waited, seconds=waited + clock.lap())
-        if updater.progress.skipped_in_row >= stage.patience:
-            raise FailedJob(f"step {done}: the last {stage.patience} updates were not finite: lower the lr")
-        if stage.eval and done % stage.eval.every == 0 and done < stage.steps:
-            _measure(plan, updater, telemetry)
-        if done % stage.checkpoints.every == 0 or done == stage.steps or outcome.stop:
-            save(updater, plan, folder.stage(plan.name).checkpoints)
-        if outcome.stop:
-            raise Stopped(outcome.stop, f"stopped after step {done} of {stage.steps}: run it again to go on")
-        clock.lap()
+    with open_saver(updater, plan, folder.stage(plan.name)) as saver:
+        for step, batches in steps(dataset, updater.progress.step, stage.steps, stage.workers):
+            waited = clock.lap()
+            outcome = updater.update(batches, signals.received)
+            done = step + 1
+            _write_down(telemetry, done, outcome, batches, data_wait=waited, seconds=waited + clock.lap())
+            _tell(telemetry, saver.check())
+            if updater.progress.skipped_in_row >= stage.patience:
+                _tell(telemetry, saver.wait())
+                raise FailedJob(f"step {done}: the last {stage.patience} updates were not finite: lower the lr")
+            if stage.eval and done % stage.eval.every == 0 and done < stage.steps:
+                _measure(plan, updater, folder, registry, telemetry)
+            if done % stage.checkpoints.every == 0 or done == stage.steps or outcome.stop:
+                _tell(telemetry, begin_save(saver, updater, plan))
+            if outcome.stop:
+                _tell(telemetry, saver.wait())
+                raise Stopped(outcome.stop, f"stopped after step {done} of {stage.steps}: run it again to go on")
+            clock.lap()
+        _tell(telemetry, saver.wait())
 
 
-def finish(plan: StagePlan, updater: Updater, folder: RunFolder, telemetry: Telemetry | Silence) -> None:
+def finish(
+    plan: StagePlan, updater: Updater, folder: RunFolder, registry: Registry, telemetry: Telemetry | Silence
+) -> None:
     """Measure the result, write it as a model, and make it the run's."""
-    results = _measure(plan, updater, telemetry)
-    model = gathered(updater.model, plan, updater.ranks)
-    if model is not None:
-        target = folder.stage(plan.name).model
-        save_model(model, plan.readers, target)
-        folder.publish(target)
-        write_card(folder.model, record_results(folder.path, results, fingerprint(folder.model)))
-        telemetry.note(f"{plan.name} has finished: {folder.model}")
-    updater.ranks.wait()
+    stage = plan.stage
+    if isinstance(stage.average, LastSection):
+        found = list(checkpoints.complete(folder.stage(plan.name).checkpoints))
+        take_mean(updater.model, averaged_checkpoints(found, stage.checkpoints.every, stage.average.count, stage.steps))
+    results = _measure(plan, updater, folder, registry, telemetry)
+    with shown(updater, plan) as model:
+        if model is not None:
+            target = folder.stage(plan.name).model
+            with disk_told(target):
+                save_model(model, plan.readers, target)
+                folder.publish(target)
+            write_card(folder.model, record_results(folder.path, results, fingerprint(folder.model)))
+            telemetry.note(f"{plan.name} has finished: {folder.model}")
+        updater.ranks.wait()
 
 
-def _measure(plan: StagePlan, updater: Updater, telemetry: Telemetry | Silence) -> list[Result]:
-    if plan.stage.eval is None:
+def _measure(
+    plan: StagePlan, updater: Updater, folder: RunFolder, registry: Registry, telemetry: Telemetry | Silence
+) -> list[Result]:
+    """Measure all tasks, write the figures down, and keep the model where it is the best so far."""
+    stage, step = plan.stage, updater.progress.step
+    if stage.eval is None:
         return []
-    model = gathered(updater.model, plan, updater.ranks)
-    results = measure(model, plan, plan.stage.eval.items) if model is not None else []
-    for result in results:
-        telemetry.measured(updater.progress.step, result.task, result.set, result.metrics, result.items)
-    updater.ranks.wait()
+    best = Best(folder.stage(plan.name), stage.checkpoints.best, plan.readers, registry)
+    with shown(updater, plan) as model:
+        results = measure(model, plan, stage.eval.items) if model is not None else []
+        for result in results:
+            telemetry.measured(step, result.task, result.set, result.metrics, result.items)
+        for line in best.consider(step, results, model) if model is not None else ():
+            telemetry.note(line)
+        updater.ranks.wait()
     return results
+
+
+def _tell(telemetry: Telemetry | Silence, saved: Saved | None) -> None:
+    if saved is not None:
+        telemetry.saved(saved.step, held=saved.held, seconds=saved.seconds)
 
 
 def _write_down(

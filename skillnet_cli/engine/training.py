@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from skillnet_cli.api import UserError
-from skillnet_cli.engine import checkpoints
+from skillnet_cli.engine.averaging import MovingAverage
+from skillnet_cli.engine.checkpoints import AVERAGE, MODEL, OPTIMIZER, Checkpoint
 from skillnet_cli.engine.distribution import Ranks, distribute
-from skillnet_cli.engine.folders import RunFolder
+from skillnet_cli.engine.folders import RunFolder, StageFolder
 from skillnet_cli.engine.lineage import ancestors, inherit
 from skillnet_cli.engine.optimizer import build_optimizer
 from skillnet_cli.engine.plan import StagePlan
 from skillnet_cli.engine.resuming import trained_by
-from skillnet_cli.engine.state import load_model_tensors, load_optimizer_tensors, model_tensors, optimizer_tensors
+from skillnet_cli.engine.saver import Saved, Saver
+from skillnet_cli.engine.slices import is_divided
+from skillnet_cli.engine.state import (
+    load_model_tensors,
+    model_tensors,
+    optimizer_tensors,
+    restore_optimizer,
+    restore_tensors,
+)
 from skillnet_cli.engine.update import Progress, Updater
-from skillnet_cli.model.folder import load_model
+from skillnet_cli.model.folder import load_model, write_description
 from skillnet_cli.model.precision import default_precision
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry
+from skillnet_cli.recipe.schema import EmaSection
 
 
 def origin(plan: StagePlan, run: RunFolder) -> Path | None:
@@ -59,7 +72,7 @@ def build_model(plan: StagePlan, start: Path | None, registry: Registry) -> tupl
     return model, fresh
 
 
-def precision_of(plan: StagePlan, ranks: Ranks, checkpoint: checkpoints.Checkpoint | None) -> str:
+def precision_of(plan: StagePlan, ranks: Ranks, checkpoint: Checkpoint | None) -> str:
     """What a stage computes in. ``auto`` is settled by the main process at its start, and kept by its checkpoints."""
     if plan.stage.precision != "auto":
         return plan.stage.precision
@@ -73,28 +86,51 @@ def begin(plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str) -> Upd
     """Lay the model out over the ranks and give it an optimizer."""
     model.to(ranks.device).train()  # type: ignore[arg-type]
     distribute(model, ranks, plan.stage.strategy)
-    optimizer = build_optimizer(model, plan.stage.optimizer)
-    return Updater(model, optimizer, plan.stage, precision, plan.recipe.seed, ranks)
+    optimizer, wanted = build_optimizer(model, plan.stage.optimizer), plan.stage.average
+    average = MovingAverage(model, wanted.decay) if isinstance(wanted, EmaSection) else None
+    return Updater(model, optimizer, plan.stage, precision, plan.recipe.seed, ranks, average=average)
 
 
-def save(updater: Updater, plan: StagePlan, root: Path) -> None:
-    """Write a checkpoint. All ranks must call this together; the main one writes."""
-    tensors = {
-        "model": model_tensors(updater.model),
-        "optimizer": optimizer_tensors(updater.model, updater.optimizer),
+def open_saver(updater: Updater, plan: StagePlan, folder: StageFolder) -> Saver:
+    """What saves this stage's state into its folder. All ranks must call this together."""
+    return Saver(
+        folder.checkpoints,
+        updater.ranks,
+        plan.stage.checkpoints,
+        divided=any(map(is_divided, updater.model.parameters())),
+        describe=partial(write_description, copy.deepcopy(plan.config), plan.readers),
+    )
+
+
+def begin_save(saver: Saver, updater: Updater, plan: StagePlan) -> Saved | None:
+    """Begin a checkpoint of this step. All ranks must call this together. Raises and returns as Saver.save."""
+    state = {
+        "progress": asdict(updater.progress),
+        "precision": updater.precision,
+        "trained_by": trained_by(plan.recipe, plan.name),
     }
-    if updater.ranks.is_main:
-        state = {
-            "progress": asdict(updater.progress),
-            "precision": updater.precision,
-            "trained_by": trained_by(plan.recipe, plan.name),
-        }
-        checkpoints.save(root, updater.progress.step, tensors, state, plan.stage.checkpoints.keep)
-    updater.ranks.wait()
+    return saver.save(updater.progress.step, saved_tensors(updater), state)
 
 
-def go_on(updater: Updater, checkpoint: checkpoints.Checkpoint) -> None:
-    """Put the state of a checkpoint in place, to the bit."""
-    load_model_tensors(updater.model, checkpoint.tensors("model"), str(checkpoint.folder))
-    load_optimizer_tensors(updater.model, updater.optimizer, checkpoint.tensors("optimizer"))
+def saved_tensors(updater: Updater) -> dict[str, dict[str, Tensor]]:
+    """All tensors of a training, as this rank holds them."""
+    tensors = {
+        MODEL: model_tensors(updater.model),
+        OPTIMIZER: optimizer_tensors(updater.model, updater.optimizer),
+    }
+    return tensors if updater.average is None else {**tensors, AVERAGE: updater.average.tensors}
+
+
+def go_on(updater: Updater, checkpoint: Checkpoint) -> None:
+    """Put the state of a checkpoint in place, to the bit, however many processes it was saved by.
+
+    Raises:
+        FailedJob: a file of it was altered or a tensor is not finite.
+    """
+    checkpoint.verify(updater.ranks.rank, updater.ranks.world)
+    source = str(checkpoint.folder)
+    restore_tensors(model_tensors(updater.model), checkpoint.slices(MODEL), source)
+    restore_optimizer(updater.model, updater.optimizer, checkpoint.slices(OPTIMIZER), source)
+    if updater.average is not None:
+        restore_tensors(updater.average.tensors, checkpoint.slices(AVERAGE), source)
     updater.progress = Progress(**checkpoint.state()["progress"])

@@ -12,6 +12,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import AdamW
 
 from skillnet_cli.data.pipeline import TaskBatch
+from skillnet_cli.engine.averaging import MovingAverage
 from skillnet_cli.engine.distribution import Ranks, sync_gradients, whole
 from skillnet_cli.engine.optimizer import set_learning_rate
 from skillnet_cli.engine.schedules import learning_rate
@@ -61,6 +62,7 @@ class Updater:
     seed: int
     ranks: Ranks
     progress: Progress = field(default_factory=Progress)
+    average: MovingAverage | None = None
 
     def update(self, batches: Sequence[TaskBatch], signal: int = 0) -> Outcome:
         """Train on this rank's micro-batches of the next step; all ranks do so together, on the same task.
@@ -113,6 +115,8 @@ class Updater:
         return norm
 
     def _advance(self, applied: bool) -> None:
+        if applied and self.average is not None:
+            self.average.update()
         self.progress.step += 1
         self.progress.skipped += not applied
         self.progress.skipped_in_row = 0 if applied else self.progress.skipped_in_row + 1

@@ -11,7 +11,7 @@ import numpy as np
 
 from skillnet_cli import objectives
 from skillnet_cli.api import DamagedItem, FailedJob, Features
-from skillnet_cli.evaluation.metrics import described, scorer
+from skillnet_cli.evaluation.metrics import LOSS, described, scorer
 from skillnet_cli.evaluation.reading import Item, ItemReader, by_chance, towers_to_device
 from skillnet_cli.evaluation.work import Findings, Work
 from skillnet_cli.inference.encoder import to_device
@@ -77,7 +77,7 @@ def fill_in(work: Work) -> Findings:
         total, items = total + loss, items + len(hidden)
         predicted += answers
         wanted += truth
-    metrics = {**score(work, predicted, wanted), "loss": total / max(1, len(wanted))}
+    metrics = {**score(work, predicted, wanted), LOSS: total / max(1, len(wanted))}
     stated = {**protocol(work), "hidden": "by the item's id"}
     return Findings(metrics, items, len(wanted), len(reader.damaged), stated)
 

@@ -9,6 +9,9 @@ from typing import Any, TypeAlias
 from skillnet_cli.api import FailedJob
 from skillnet_cli.plugins import Registry, resolve
 
+LOSS = "loss"
+"""The figure of tasks that are measured by how well they fill in what is hidden; it is no metric of a plugin."""
+
 Scorer: TypeAlias = "Callable[[Sequence[Any], Sequence[Any]], float]"
 """(predictions, references) -> figure."""
 
@@ -27,6 +30,12 @@ def scorer(name: str, registry: Registry) -> Scorer:
         return accuracy
     found: Scorer = resolve(name if ":" in name else registry.metric(name).compute)
     return found
+
+
+def higher_is_better(name: str, registry: Registry) -> bool:
+    """Whether a larger figure is the better one: as the metric's plugin says; not for a loss; else yes."""
+    known = registry.metrics.get(name)
+    return known.value.higher_is_better if known is not None else name != LOSS
 
 
 def described(name: str, registry: Registry) -> dict[str, str]:

@@ -48,6 +48,10 @@ def read_config(folder: Path) -> SkillNetConfig:
     """The configuration of a saved model. Raises UserError where there is none, or not one of a SkillNet."""
     path = folder / "config.json"
     if not path.is_file():
+        if (folder / "description" / "config.json").is_file():
+            raise UserError(
+                f"{folder}: a checkpoint of a training: skillnet export --checkpoint {folder} --to DIR first"
+            )
         raise UserError(f"{folder}: no model lies there (config.json is missing)")
     try:
         stated = json.loads(path.read_text(encoding="utf-8")).get("model_type")

@@ -14,12 +14,13 @@ from skillnet_cli.api import Reader
 from skillnet_cli.data.files import sha256_of
 from skillnet_cli.model.card import write_card
 from skillnet_cli.model.choosing import read_config
+from skillnet_cli.model.saved_by_part import write_description
 from skillnet_cli.model.saving import CONFIG, asset_digests, replace_folder
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.model.weights import Weights
 from skillnet_cli.plugins import Registry
 
-__all__ = ["fingerprint", "load_model", "read_config", "save_model", "write_card"]
+__all__ = ["fingerprint", "load_model", "read_config", "save_model", "write_card", "write_description"]
 
 
 def save_model(model: SkillNet, readers: Mapping[str, Reader], folder: Path) -> None:

@@ -125,13 +125,8 @@ class SavedByPart(PreTrainedModel):
 
     def write(self, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
         """Write the model's files into ``folder``, which must not be there yet."""
-        folder.mkdir(parents=True)
         self.config.architectures = [type(self).__name__]
-        self.config.save_pretrained(folder)
-        for skill, reader in self.readers.items():
-            assets = folder / saving.ASSETS / skill
-            assets.mkdir(parents=True)
-            reader.save(assets)
+        write_description(self.config, self.readers, folder)
         saving.write_weights(self.state_dict() if state_dict is None else state_dict, folder)
         card.write_card(folder)
 
@@ -166,6 +161,16 @@ class SavedByPart(PreTrainedModel):
                 revision=revision,
                 create_pr=create_pr,
             )
+
+
+def write_description(config: SkillNetConfig, readers: Mapping[str, Reader], folder: Path) -> None:
+    """Write what a model's folder has beside its weights, configuration and assets, into a folder not there yet."""
+    folder.mkdir(parents=True)
+    config.save_pretrained(folder)
+    for skill, reader in readers.items():
+        assets = folder / saving.ASSETS / skill
+        assets.mkdir(parents=True)
+        reader.save(assets)
 
 
 def _asked(

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -34,9 +34,25 @@ def check_section(schema: type[BaseModel], values: Mapping[str, Any], prefix: Ke
         schema.model_validate(values)
     except ValidationError as error:
         return [
-            Mistake((*prefix, *details["loc"]), _text(details, schema)) for details in error.errors(include_url=False)
+            Mistake((*prefix, *_as_written(details["loc"], values)), _text(details, schema))
+            for details in error.errors(include_url=False)
         ]
     return []
+
+
+def _as_written(path: KeyPath, values: Any) -> KeyPath:
+    """A key's path in the document: where a table may be of several kinds, the schema's has the kind in it too."""
+    kept: list[str | int] = []
+    for number, part in enumerate(path, 1):
+        is_kind = isinstance(values, Mapping) and part not in values and number < len(path)
+        if not is_kind:
+            kept.append(part)
+            values = values.get(part) if isinstance(values, Mapping) else values[part] if _has(values, part) else None
+    return tuple(kept)
+
+
+def _has(values: Any, place: str | int) -> bool:
+    return isinstance(values, (list, tuple)) and isinstance(place, int) and place < len(values)
 
 
 def _text(details: ErrorDetails, schema: type[BaseModel]) -> str:
@@ -45,6 +61,8 @@ def _text(details: ErrorDetails, schema: type[BaseModel]) -> str:
         return "is missing"
     if details["type"] == "extra_forbidden":
         return f"unknown key{did_you_mean(str(path[-1]), _keys_at(schema, path[:-1]))}"
+    if details["type"].startswith("union_tag"):
+        return _about_kind(details)
     if details["type"] == "too_short":
         return "must not be empty"
     if details["type"] == "value_error":
@@ -54,6 +72,16 @@ def _text(details: ErrorDetails, schema: type[BaseModel]) -> str:
     if details["type"] == "literal_error" and isinstance(given, str):
         text += did_you_mean(given, details["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
     return text
+
+
+def _about_kind(details: ErrorDetails) -> str:
+    """A table that is of no kind, or of one that there is not."""
+    key = details["ctx"]["discriminator"].strip("'")
+    if details["type"] == "union_tag_not_found":
+        return f"{key} is missing"
+    known = details["ctx"]["expected_tags"].replace("'", "").split(", ")
+    given = details["ctx"]["tag"]
+    return f"{key} must be {' or '.join(map(repr, known))}, not '{given}'{did_you_mean(given, known)}"
 
 
 def _brief(value: Any) -> str:
@@ -71,6 +99,9 @@ def _keys_at(schema: type[BaseModel], path: KeyPath) -> list[str]:
 
 
 def _inside(annotation: Any, part: str | int) -> Any:
+    kinds = [each for each in _members(annotation) if part in _kinds(each)]
+    if kinds:
+        return kinds[0]
     section = _section(annotation)
     if section is not None:
         field = section.model_fields.get(str(part))
@@ -81,6 +112,22 @@ def _inside(annotation: Any, part: str | int) -> Any:
 
 def _section(annotation: Any) -> type[BaseModel] | None:
     """The schema of a table behind an annotation, optional or not."""
-    if get_origin(annotation) in (Union, UnionType):
-        return next(filter(None, map(_section, get_args(annotation))), None)
+    if _members(annotation):
+        return next(filter(None, map(_section, _members(annotation))), None)
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """What an annotation has to choose from, with ``Annotated`` seen through."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) not in (Union, UnionType):
+        return ()
+    return tuple(inner for each in get_args(annotation) for inner in (_members(each) or (each,)))
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """The values of ``kind`` that tell a table of this schema from others."""
+    section = _section(annotation)
+    field = section.model_fields.get("kind") if section else None
+    return get_args(field.annotation) if field else ()

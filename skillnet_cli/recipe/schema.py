@@ -97,10 +97,31 @@ class OptimizerSection(Section):
 
 
 class CheckpointSection(Section):
-    """Every how many steps the training state is saved, and how many of them are kept."""
+    """Every how many steps the training state is saved, and how many of them are kept.
+
+    ``best`` says of which evaluations the model is kept: the best of each task (``tasks``), of all of them (``mean``).
+    """
 
     every: PositiveInt = 1_000
     keep: PositiveInt = 2
+    best: Annotated[tuple[Literal["tasks", "mean"], ...], Field(strict=False)] = ()
+
+
+class EmaSection(Section):
+    """The moving average of each parameter over the updates that changed it; see ``engine/averaging.py``."""
+
+    kind: Literal["ema"]
+    decay: Share = 0.9999
+
+
+class LastSection(Section):
+    """The mean of the parameters in the last ``count`` checkpoints, taken when the stage ends."""
+
+    kind: Literal["last"]
+    count: PositiveInt = 5
+
+
+Average = Annotated[EmaSection | LastSection, Field(discriminator="kind")]
 
 
 class EvalSection(Section):
@@ -115,7 +136,8 @@ class TrainSection(Section):
 
     ``clip`` is the largest gradient norm, ``patience`` the number of non-finite steps in a row after which the run
     stops, ``workers`` the number of processes that read ahead. ``freeze`` names parts of the model that stay as they
-    are: ``shared``, ``skill:S``, ``embedder:S``, ``task:T``.
+    are: ``shared``, ``skill:S``, ``embedder:S``, ``task:T``. ``average``: what is measured and exported are averages
+    of the parameters.
     """
 
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -128,6 +150,7 @@ class TrainSection(Section):
     freeze: Annotated[tuple[str, ...], Field(strict=False)] = ()
     checkpoints: CheckpointSection = CheckpointSection()
     eval: EvalSection | None = None
+    average: Average | None = None
 
 
 class StageTask(Section):
@@ -204,6 +227,6 @@ def inherit(child: SectionT, parent: Section) -> SectionT:
         theirs, own = getattr(parent, key), getattr(child, key)
         if key not in child.model_fields_set:
             taken[key] = theirs
-        elif isinstance(own, Section) and isinstance(theirs, Section):
+        elif isinstance(theirs, Section) and isinstance(own, type(theirs)):  # a table of another kind stands alone
             taken[key] = inherit(own, theirs)
     return child.model_copy(update=taken)

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from skillnet_cli.engine import checkpoints
 from skillnet_cli.model.count import activated_parts, part_of
@@ -35,7 +34,7 @@ def train(world: World, run: str, stage: str = "finetune", nproc: int = 2, **cha
 
 
 def saved(world: World, run: str, step: int, name: str) -> dict[str, torch.Tensor]:
-    return load_file(world.run(run) / "finetune" / "checkpoints" / f"step-{step}" / f"{name}.safetensors")
+    return checkpoints.Checkpoint(world.run(run) / "finetune" / "checkpoints" / f"step-{step}", step).tensors(name)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 
 from skillnet_cli.api import UserError
 from skillnet_cli.recipe import Recipe, dump_toml, load_recipe
+from skillnet_cli.recipe.schema import EmaSection, LastSection
 from skillnet_cli.recipe.toml import parse_toml
 from tests.workbench import document
 
@@ -43,6 +44,16 @@ def test_what_a_stage_leaves_unsaid_comes_from_train(tmp_path: Path) -> None:
     assert recipe.finetune.optimizer.weight_decay == 0.1
     assert recipe.finetune.optimizer.betas == (0.5, 0.6)
     assert (recipe.finetune.clip, recipe.finetune.precision, recipe.pretrain.eval) == (7.0, "fp32", None)
+
+
+def test_an_average_of_another_kind_inherits_nothing(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"train__average": {"kind": "ema", "decay": 0.5}}
+    recipe = load_recipe(write(tmp_path, dump_toml(document(**changes, finetune__average={"kind": "last"}))))
+    assert recipe.pretrain is not None and recipe.finetune is not None
+    assert recipe.pretrain.average == EmaSection(kind="ema", decay=0.5)
+    assert recipe.finetune.average == LastSection(kind="last", count=5)
+    dumped = dump_toml(recipe.model_dump(mode="json", exclude_none=True))
+    assert load_recipe(write(tmp_path, dumped)) == recipe
 
 
 def test_a_dumped_recipe_reads_back_the_same(tmp_path: Path) -> None:
@@ -110,6 +121,23 @@ WRONG: dict[str, tuple[str, str]] = {
     "a balance of nothing": (
         dump_toml(document(model__balance=0.5)),
         "model.balance: is for routing = 'moe', and routing is 'skill'",
+    ),
+    "an average of no kind": (dump_toml(document(train__average={"decay": 0.5})), "train.average: kind is missing"),
+    "an average of another kind": (
+        dump_toml(document(train__average={"kind": "emma"})),
+        "train.average: kind must be 'ema' or 'last', not 'emma', did you mean 'ema'?",
+    ),
+    "the key of another kind of average": (
+        dump_toml(document(finetune__average={"kind": "last", "decay": 0.5})),
+        "finetune.average.decay: unknown key",
+    ),
+    "a key of that kind of average": (
+        dump_toml(document(finetune__average={"kind": "last", "cuont": 3})),
+        "finetune.average.cuont: unknown key, did you mean 'count'?",
+    ),
+    "an average of none": (
+        dump_toml(document(finetune__average={"kind": "last", "count": 0})),
+        "finetune.average.count: must be greater than 0, not 0",
     ),
     "a table as number": (dump_toml(document(seed={"a": 1})), "seed: must be a valid integer, not {'a': 1}"),
 }
