@@ -106,7 +106,8 @@ def accumulate_in_two_passes(computation: Computation, chunks: Sequence[TaskBatc
         sync_gradients(computation.model, number == len(chunks) - 1)
         vectors, usages = computation.outline(chunk, number)
         trained = [pair for pair in zip((*vectors, *usages), gradients, strict=True) if pair[0].requires_grad]
-        torch.autograd.backward([tensor for tensor, _ in trained], [gradient for _, gradient in trained])
+        if trained:
+            torch.autograd.backward([tensor for tensor, _ in trained], [gradient for _, gradient in trained])
     return loss.detach().double(), count
 
 

@@ -78,9 +78,10 @@ class Updater:
         computation = self._computation(task)
         loss, count = backward(computation, batches)
         alike = duplicates(computation, batches)
-        own = (loss, count, sum(len(batch.damaged) for batch in batches), 0 if alike is None else alike)
-        signals = (signal == number for number in SIGNALS)
-        total, counted, damaged, same, *votes = self._over_ranks(*own, *signals)
+        replaced = float(sum(len(batch.damaged) for batch in batches))
+        signals = (float(signal == number) for number in SIGNALS)
+        own = (loss, count, replaced, 0.0 if alike is None else alike, *signals)
+        total, counted, damaged, same, *votes = self._over_ranks(*own)
         mean = total / counted if counted else math.nan
         norm = self._apply(task, self.ranks.world / counted, rate) if math.isfinite(mean) else math.nan
         applied = math.isfinite(norm)

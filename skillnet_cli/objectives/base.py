@@ -149,7 +149,7 @@ class ComparingObjective(Objective):
 
 def _comes_twice(own: Int[Tensor, " items"], everywhere: Int[Tensor, " all_items"]) -> Bool[Tensor, " items"]:
     values, counts = everywhere.unique(return_counts=True)
-    return counts[torch.searchsorted(values, own)] > 1
+    return counts[torch.searchsorted(values, own.contiguous())] > 1
 
 
 def rank() -> int:

@@ -33,7 +33,7 @@ class Temperature(nn.Module):
 
     def forward(self, vectors: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
         """Vectors, or similarities, times the factor."""
-        return vectors * self.log_scale.clamp(max=math.log(LARGEST)).exp()
+        return vectors * self.log_scale.clamp(max=math.log(LARGEST)).exp().to(vectors.dtype)
 
     @torch.no_grad()
     def limit(self) -> None:

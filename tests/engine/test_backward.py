@@ -98,9 +98,11 @@ def test_both_passes_drop_the_same(world: World) -> None:
     assert distance(gradients(replace(computation, position=(1, 2, 4)), pieces), found) > 1e-2
 
 
-def test_a_frozen_tower_needs_no_second_pass(world: World) -> None:
+@pytest.mark.parametrize("frozen", [1, 2])
+def test_frozen_towers_are_compared_all_the_same(world: World, frozen: int) -> None:
     computation, pieces, one = prepared(world, "match", model__routing="separate")
-    computation.model.towers_of("match")[0].requires_grad_(False)
+    for tower in computation.model.towers_of("match")[:frozen]:
+        tower.requires_grad_(False)
     wanted = gradients(computation, one)
     assert not any(name.startswith("tasks.match.towers.0.") for name in wanted)
     assert distance(wanted, gradients(computation, pieces)) < 1e-6

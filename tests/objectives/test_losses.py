@@ -123,7 +123,7 @@ def test_the_temperature_never_exceeds_100_and_comes_back() -> None:
 
 
 def test_a_frozen_temperature_is_left_alone() -> None:
-    temperature = Temperature(start=200).requires_grad_(False)
+    temperature = Temperature(start=200.0).requires_grad_(False)
     temperature.limit()
     assert temperature.log_scale.item() == pytest.approx(math.log(200))
 
