@@ -55,7 +55,10 @@ def model_of(sizes: Mapping[str, Any]) -> tuple[SkillNet, Any]:
         pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         pieces += [chr(0x3400 + number) for number in range(VOCABULARY - len(pieces))]
         vocabulary.write_text("\n".join(pieces) + "\n", encoding="utf-8")
-        keys = {"text": {"vocab": vocabulary, "max_length": TOKENS}, "image": {"resolution": RESOLUTION}}
+        keys: dict[str, dict[str, Any]] = {
+            "text": {"vocab": vocabulary, "max_length": TOKENS},
+            "image": {"resolution": RESOLUTION},
+        }
         readers = build_readers(keys, registry)
     config = build_config(sizes, readers, [TaskConfig(**vars(registry.task(TASK)))], registry)
     return SkillNet(config, registry), readers
