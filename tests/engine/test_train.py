@@ -233,6 +233,7 @@ def test_metrics_rows_have_what_readers_need(world: World) -> None:
     world.train(finetune__steps=1)
     (row,) = world.rows()
     assert {"kind", "step", "task", "loss", "lr", "grad_norm", "count", "seconds", "data_wait"} <= set(row)
+    json.dumps(row, allow_nan=False)
 
 
 def test_items_that_come_twice_in_a_batch_are_counted(world: World) -> None:
@@ -242,4 +243,3 @@ def test_items_that_come_twice_in_a_batch_are_counted(world: World) -> None:
     world.train(finetune__steps=2, finetune__tasks=mix)
     found = {row["task"]: row.get("duplicates") for row in world.rows()}
     assert found == {"match": 16, "fill": None}
-    json.dumps(row, allow_nan=False)
