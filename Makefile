@@ -43,6 +43,7 @@ bench: venv
 	$(BIN)/python benchmarks/sparse_load.py
 	$(BIN)/python benchmarks/extraction.py
 	$(BIN)/python benchmarks/units.py
+	$(BIN)/python benchmarks/training.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/preparing.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/saving.py
 

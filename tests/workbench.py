@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,14 +119,19 @@ def make_set(
     dev: int = 12,
     targets: dict[str, list[str]] = TARGETS,
     leave_out: tuple[str, ...] = (),
+    words: Sequence[str] = (),
     **fields: Any,
 ) -> None:
-    """Words in every form that the toy tasks want; ``fields`` override those of the first training item."""
+    """Words in every form that the toy tasks want; ``fields`` override those of the first training item.
+
+    The words are random, or ``words`` over and over.
+    """
     rng = np.random.default_rng(0)
     with SetWriter(folder / name, name=name, licence="none") as writer:
         for split, count in (("train", train), ("dev", dev)):
             for number in range(count):
-                word = "".join(rng.choice(list(ALPHABET), size=rng.integers(3, 9)))
+                drawn = "".join(rng.choice(list(ALPHABET), size=rng.integers(3, 9)))
+                word = words[number % len(words)] if words else drawn
                 changed = fields if split == "train" and number == 0 else {}
                 kept = {key: value for key, value in {**forms(word), **changed}.items() if key not in leave_out}
                 media = {} if "waves" in leave_out else {"waves": (wave(word), ".waves")}

@@ -35,8 +35,8 @@ def search(
 ) -> None:
     """Search a collection with a sentence or a file.
 
-    A file may be of any kind that the model embeds. Scores are cosines. A collection that another model made is
-    refused.
+    A file may be of any kind that the model embeds. Scores are cosines, or dot products where the model was trained by
+    them. A collection that another model made is refused.
 
     \b
     Examples:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from skillnet_cli.api import Batch, DamagedItem, Features, Reader, Task
+from skillnet_cli.api import Batch, DamagedItem, Features, Reader, Source, Task
 
 
 @runtime_checkable
@@ -31,7 +33,8 @@ class Example:
     """One item, ready for a batch.
 
     ``features`` are towers × segments, ``length`` the tokens that the embedders will make of them, ``damaged`` the
-    items (id, reason) in whose place this one stands.
+    items (id, reason) in whose place this one stands. ``contents`` has a number for each tower, where asked for: equal
+    ones are made of the same texts and media.
     """
 
     id: str
@@ -39,6 +42,7 @@ class Example:
     wanted: Any
     length: int
     damaged: tuple[tuple[str, str], ...] = ()
+    contents: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class TaskPipeline:
     """One task's samples as batches. It runs in loader processes and keeps no state.
 
     All that is random about a sample comes from a generator seeded with (seed, epoch, the id's CRC-32): which of its
-    texts, the reader's choice, the augmentation, the masks.
+    texts, the reader's choice, the augmentation, the masks. With ``identify`` a batch's targets have ``contents`` of
+    shape (items, towers), by which the loss knows items that are the same.
     """
 
     def __init__(
@@ -69,9 +74,11 @@ class TaskPipeline:
         targets: TargetSide,
         augments: Mapping[str, Callable[[Features, np.random.Generator], Features]] | None = None,
         seed: int = 0,
+        identify: bool = False,
     ) -> None:
         self.task = task
         self.seed = seed
+        self._identify = identify
         self._readers = readers
         self._targets = targets
         self._augments = dict(augments or {})
@@ -84,10 +91,15 @@ class TaskPipeline:
         """
         rng = self._generator(sample["id"], epoch)
         training = None if epoch is None else rng
-        read = [[self._read(skill, sample, training) for skill in tower] for tower in self.task.towers]
+        read, contents = [], []
+        for tower in self.task.towers:
+            found = [self._read(skill, sample, training) for skill in tower]
+            read.append([features for features, _ in found])
+            if self._identify:
+                contents.append(fingerprint(source for _, source in found))
         target = None if self.task.target is None else _field(sample, self.task.target)
         features, wanted = self._targets.example(read, target, rng)
-        return Example(sample["id"], features, wanted, self._length(features))
+        return Example(sample["id"], features, wanted, self._length(features), contents=tuple(contents))
 
     def batch(self, examples: Sequence[Example]) -> TaskBatch:
         """Several examples as one batch."""
@@ -96,6 +108,8 @@ class TaskPipeline:
             for t, tower in enumerate(self.task.towers)
         ]
         targets = self._targets.collate(towers, [each.wanted for each in examples])
+        if self._identify:
+            targets["contents"] = torch.tensor([each.contents for each in examples], dtype=torch.int64)
         ids = tuple(each.id for each in examples)
         damaged = tuple(item for each in examples for item in each.damaged)
         return TaskBatch(self.task.name, tuple(map(tuple, towers)), targets, ids, damaged)
@@ -109,7 +123,8 @@ class TaskPipeline:
         # The same generator either way; as words of 32 bits numpy need not look at each.
         return np.random.default_rng(np.array(words, np.uint32) if max(words) < 1 << 32 else words)
 
-    def _read(self, skill: str, sample: Mapping[str, Any], rng: np.random.Generator | None) -> Features:
+    def _read(self, skill: str, sample: Mapping[str, Any], rng: np.random.Generator | None) -> tuple[Features, Source]:
+        """The features of a skill's field, and which text or medium of it they were made of."""
         source = _field(sample, skill)
         if isinstance(source, list):
             if not source:
@@ -117,7 +132,7 @@ class TaskPipeline:
             source = source[0 if rng is None else int(rng.integers(len(source)))]
         features = self._readers[skill].read(source, rng)
         augment = self._augments.get(skill)
-        return features if rng is None or augment is None else augment(features, rng)
+        return (features if rng is None or augment is None else augment(features, rng)), source
 
     def _length(self, features: list[list[Features]]) -> int:
         return sum(
@@ -125,6 +140,15 @@ class TaskPipeline:
             for tower, segments in zip(self.task.towers, features, strict=True)
             for skill, segment in zip(tower, segments, strict=True)
         )
+
+
+def fingerprint(sources: Iterable[Source]) -> int:
+    """64 bits that are the same for the same texts and media, as a signed number (BLAKE2)."""
+    digest = hashlib.blake2b(digest_size=8)
+    for source in sources:
+        content = source if isinstance(source, bytes) else str(source).encode("utf-8", errors="surrogatepass")
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return int.from_bytes(digest.digest(), "little", signed=True)
 
 
 def _field(sample: Mapping[str, Any], name: str) -> Any:

@@ -10,8 +10,8 @@ from skillnet_cli import objectives
 from skillnet_cli.api import UserError
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.engine.plan import TRAIN, StagePlan, TaskPlan
+from skillnet_cli.objectives import ComparingObjective
 from skillnet_cli.objectives.classification import Classification
-from skillnet_cli.objectives.contrastive import Contrastive
 from skillnet_cli.objectives.ctc import Ctc
 from skillnet_cli.objectives.masked_units import MaskedUnits
 from skillnet_cli.recipe.schema import LastSection, Stage
@@ -44,10 +44,8 @@ def _check_batch(task: TaskPlan, world: int) -> Iterator[str]:
     settings = task.settings
     if settings.batch % world:
         yield f"batch = {settings.batch} is not divisible by the {world} processes: choose a multiple of {world}"
-    if not issubclass(objectives.load(task.config.objective), Contrastive):
+    if not issubclass(objectives.load(task.config.objective), ComparingObjective):
         return
-    if settings.micro_batch is not None:
-        yield "micro_batch: a contrastive task needs its whole batch at once, leave it out"
     for name, items, share in _shares(task):
         if items < share:
             yield f"{items} training items of {name} are too few for the {share} in one contrastive batch"

@@ -11,7 +11,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
 from skillnet_cli.model.encoder import Encoder
@@ -88,6 +88,8 @@ def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
     for embedder in members(model, "embedders"):
         fully_shard(embedder, mesh=mesh, reshard_after_forward=False)  # its table serves its head after its forward
     fully_shard(model, mesh=mesh)
+    for entry in ("outline", "compare"):  # as forward is one by itself
+        register_fsdp_forward_method(model, entry)
 
 
 def sync_gradients(model: nn.Module, wanted: bool) -> None:

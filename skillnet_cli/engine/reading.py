@@ -16,7 +16,7 @@ from skillnet_cli.data.steps import StepDataset
 from skillnet_cli.engine.distribution import Ranks
 from skillnet_cli.engine.plan import StagePlan, TaskPlan
 from skillnet_cli.engine.stopping import leave_group
-from skillnet_cli.objectives import load
+from skillnet_cli.objectives import ComparingObjective, load
 from skillnet_cli.plugins import Registry, resolve
 
 
@@ -42,8 +42,9 @@ def _pipeline(plan: StagePlan, task: TaskPlan, registry: Registry) -> TaskPipeli
     modalities = [registry.modality(skill) for skill in task.config.skills]
     augments = {each.skill: resolve(each.augment) for each in modalities if each.augment}
     readers = {each.skill: plan.readers[each.skill] for each in modalities}
-    targets = load(task.config.objective).targets(task.config, readers)
-    return TaskPipeline(task.config, readers, targets, augments, plan.recipe.seed)
+    objective = load(task.config.objective)
+    targets, identify = objective.targets(task.config, readers), issubclass(objective, ComparingObjective)
+    return TaskPipeline(task.config, readers, targets, augments, plan.recipe.seed, identify)
 
 
 class _Carrier(Dataset[Any]):

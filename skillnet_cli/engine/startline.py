@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from skillnet_cli import objectives
 from skillnet_cli.engine.distribution import Ranks
 from skillnet_cli.engine.lineage import ancestors
 from skillnet_cli.engine.plan import StagePlan, TaskPlan
@@ -78,7 +79,7 @@ def _task(task: TaskPlan, steps: int, ratios: int) -> str:
     items = sum(map(len, task.splits))
     seen = steps * task.settings.ratio / ratios * task.settings.batch
     batch = f"batches of {task.settings.batch:,}"
-    if task.config.objective == "contrastive":
-        batch += f" (chance {math.log(task.settings.batch):.2f})"
+    if issubclass(objectives.load(task.config.objective), objectives.ComparingObjective):
+        batch += f" ({task.settings.batch - 1:,} negatives, chance {math.log(task.settings.batch):.2f})"
     share = f"{task.settings.ratio}/{ratios} of the updates"
     return f"{share}, {batch}, {items:,} items of {' + '.join(task.sets)} ({seen / items:.1f} epochs)"

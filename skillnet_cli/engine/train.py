@@ -169,6 +169,8 @@ def _write_down(
     telemetry: Telemetry | Silence, step: int, outcome: Outcome, batches: Sequence[TaskBatch], **seconds: float
 ) -> None:
     facts = {"lr": outcome.lr, "grad_norm": outcome.grad_norm, "count": outcome.count, **seconds}
+    if outcome.duplicates is not None:
+        facts["duplicates"] = outcome.duplicates
     telemetry.trained(step, outcome.task, outcome.loss, **facts)
     if not outcome.applied:
         text = f"step {step}: {outcome.task} had no finite loss or gradient; the update is left out"

@@ -1,4 +1,4 @@
-"""One update: forward, backward, the gradient of the global mean, one step of the optimizer."""
+"""One update: the gradient of the global mean, one step of the optimizer, and what they came to."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.optim import AdamW
 
 from skillnet_cli.data.pipeline import TaskBatch
 from skillnet_cli.engine.averaging import MovingAverage
-from skillnet_cli.engine.distribution import Ranks, sync_gradients, whole
+from skillnet_cli.engine.backward import Computation, backward, duplicates
+from skillnet_cli.engine.distribution import Ranks, whole
 from skillnet_cli.engine.optimizer import set_learning_rate
 from skillnet_cli.engine.schedules import learning_rate
-from skillnet_cli.engine.seeding import seed_torch
 from skillnet_cli.engine.stopping import SIGNALS
-from skillnet_cli.model.precision import autocast
 from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.objectives.base import Limited
 from skillnet_cli.recipe.schema import Stage
 
 
@@ -39,7 +39,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one update came to, over all ranks. ``stop`` is the number of a signal that some rank received."""
+    """What one update came to, over all ranks.
+
+    ``stop`` is the number of a signal that some rank received. ``duplicates`` counts the items that were the same as
+    another of the batch, in a task that compares them, and is None in others.
+    """
 
     task: str
     loss: float
@@ -49,6 +53,7 @@ class Outcome:
     applied: bool
     stop: int
     damaged: int
+    duplicates: int | None = None
 
 
 @dataclass
@@ -70,15 +75,21 @@ class Updater:
         An update whose loss or gradient is not finite is not applied: parameters, moments and the learning rate's
         schedule stay as they are.
         """
-        seed_torch(self.seed, self.progress.step, self.ranks.rank)
-        rate = self._learning_rate()
-        totals = self.ranks.sum(self._backward(batches, signal))
-        loss_sum, count, damaged, *votes = totals.tolist()
-        loss = loss_sum / count if count else math.nan
-        norm = self._apply(self.ranks.world / count, rate) if math.isfinite(loss) else math.nan
+        task, rate = batches[0].task, self._learning_rate()
+        self.optimizer.zero_grad(set_to_none=True)
+        computation = self._computation(task)
+        loss, count = backward(computation, batches)
+        alike = duplicates(computation, batches)
+        replaced = float(sum(len(batch.damaged) for batch in batches))
+        signals = (float(signal == number) for number in SIGNALS)
+        own = (loss, count, replaced, 0.0 if alike is None else alike, *signals)
+        total, counted, damaged, same, *votes = self._over_ranks(*own)
+        mean = total / counted if counted else math.nan
+        norm = self._apply(task, self.ranks.world / counted, rate) if math.isfinite(mean) else math.nan
         applied = math.isfinite(norm)
         self._advance(applied)
-        return Outcome(batches[0].task, loss, int(count), rate, norm, applied, first_signal(votes), int(damaged))
+        found = None if alike is None else int(same)
+        return Outcome(task, mean, int(counted), rate, norm, applied, first_signal(votes), int(damaged), found)
 
     def _learning_rate(self) -> float:
         stage = self.stage
@@ -86,25 +97,22 @@ class Updater:
             self.progress.applied, peak=stage.lr, steps=stage.steps, warmup=stage.warmup, schedule=stage.schedule
         )
 
-    def _backward(self, batches: Sequence[TaskBatch], signal: int) -> Tensor:
-        """Add up the gradients of the summed loss. Returns loss, count, damaged items, and a vote for each signal."""
-        device = self.ranks.device
-        votes = [0.0 + (signal == number) for number in SIGNALS]
-        totals = torch.tensor([0.0, 0.0, 0.0, *votes], dtype=torch.float64, device=device)
-        self.optimizer.zero_grad(set_to_none=True)
-        for number, batch in enumerate(batches, 1):
-            sync_gradients(self.model, number == len(batches))
-            towers = [[to_device(segment, device) for segment in tower] for tower in batch.towers]
-            with autocast(self.precision, device):
-                loss, count = self.model(batch.task, towers, to_device(batch.targets, device))
-            loss.backward()
-            totals[0] += loss.detach()
-            totals[1] += count
-            totals[2] += len(batch.damaged)
-        return totals
+    def _computation(self, task: str) -> Computation:
+        position = (self.seed, self.progress.step, self.ranks.rank)
+        recompute = self.stage.tasks[task].recompute
+        return Computation(self.model, task, self.ranks.device, self.precision, position, recompute)
 
-    def _apply(self, scale: float, rate: float) -> float:
-        """Step with the gradients times ``scale``, clipped. Returns their norm; no step is made if it is not finite."""
+    def _over_ranks(self, *figures: Tensor | float) -> list[float]:
+        """Each figure's sum over all ranks, in one communication."""
+        own = [torch.as_tensor(figure, dtype=torch.float64, device=self.ranks.device) for figure in figures]
+        found: list[float] = self.ranks.sum(torch.stack(own)).tolist()
+        return found
+
+    def _apply(self, task: str, scale: float, rate: float) -> float:
+        """Step with the gradients times ``scale``, clipped. Returns their norm; no step is made if it is not finite.
+
+        Heads of the task that keep their parameters within a limit then do so.
+        """
         parameters = (parameter for group in self.optimizer.param_groups for parameter in group["params"])
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         norm = float(whole(get_total_norm(gradients))) * scale
@@ -112,6 +120,7 @@ class Updater:
             torch._foreach_mul_(gradients, scale * min(1.0, self.stage.clip / (norm + 1e-12)))
             set_learning_rate(self.optimizer, rate)
             self.optimizer.step()
+            limit_heads(self.model, task)
         return norm
 
     def _advance(self, applied: bool) -> None:
@@ -122,11 +131,14 @@ class Updater:
         self.progress.skipped_in_row = 0 if applied else self.progress.skipped_in_row + 1
 
 
+def limit_heads(model: SkillNet, task: str) -> None:
+    """Let those of a task's heads that have limits keep to them."""
+    heads = model.heads_of(task)
+    for name in model.objectives[task].heads(model.config.hidden):
+        if isinstance(head := heads[name], Limited):
+            head.limit()
+
+
 def first_signal(votes: Sequence[float]) -> int:
     """The number of a signal that some rank has voted for, 0 if none has."""
     return next((int(number) for number, count in zip(SIGNALS, votes, strict=True) if count), 0)
-
-
-def to_device(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """The same tensors on another device."""
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}

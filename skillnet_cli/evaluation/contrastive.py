@@ -110,7 +110,7 @@ def _protocol(work: Work, asked: Asked) -> dict[str, Any]:
         "pool": f"{len(asked.pool_indices)} items of skill {item_skill}",
         "queries": f"{len(asked.callers)} of skill {query_skill}, every one that belongs to an item of the pool",
         "positives": "the query's own item alone",
-        "similarity": "cosine",
+        "similarity": work.model.config.similarity,
         "ties": "counted as misses",
     }
 

@@ -49,7 +49,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 def encode_sources(
     model: SkillNet, readers: Mapping[str, Reader], skill: str, sources: Iterable[Source], task: str | None = None
 ) -> Encoded:
-    """The L2-normalised vector of every source of one skill, in the order of the sources.
+    """The vector (:meth:`SkillNet.encode`) of every source of one skill, in the order of the sources.
 
     A source that cannot be read is reported in ``damaged``; the others do not depend on it. ``task`` says whose
     vectors are wanted where tasks are separate.

@@ -35,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Hit:
-    """An item that a search found, with the cosine of its vector and the query's."""
+    """An item that a search found, with the similarity of its vector and the query's."""
 
     entry: Entry
     score: float
@@ -104,7 +104,7 @@ class Collection:
 
     def search(self, vector: Float[Tensor, " hidden"], top: int, skills: Iterable[str] = ()) -> list[Hit]:
         """The ``top`` items nearest to a vector, best first; of the given skills only, if any are given."""
-        query = self._table.search(vector.numpy(), vector_column_name="vector").distance_type("cosine")
+        query = self._table.search(vector.numpy(), vector_column_name="vector").distance_type("dot")
         quoted = ["'" + skill.replace("'", "''") + "'" for skill in skills]
         if quoted:
             query = query.where(f"skill IN ({', '.join(quoted)})", prefilter=True)

@@ -34,6 +34,7 @@ from skillnet_cli.model.variants.multiway import (
 from skillnet_cli.model.variants.norms import PostNormBlock
 from skillnet_cli.model.variants.separate import TaskNetwork, Tower
 from skillnet_cli.objectives import Objective, TaskConfig
+from skillnet_cli.objectives.contrastive import SIMILARITIES
 from skillnet_cli.plugins import Registry, resolve
 
 INIT_STD = 0.02
@@ -56,6 +57,7 @@ MIXTURE = Form(MixtureEncoder, MixtureBlock, PostNormMixtureBlock)
 CHOICES = {
     "norm": ("pre", "post"),
     "activation": tuple(ACTIVATIONS),
+    "similarity": SIMILARITIES,
     "routing": ("skill", "dense", "moe", "separate"),
     "routed": ("qkv", "out", "ffn", "norm"),
 }
@@ -96,7 +98,7 @@ def build_config(
 
     Args:
         sizes: ``layers``, ``hidden``, ``heads``, ``ffn``, ``norm``, ``activation``, ``dropout``, and where they are
-            not the paper's, ``routing``, ``routed`` and ``balance``.
+            not the usual, ``similarity``, ``routing``, ``routed`` and ``balance``.
     """
     return config_of(sizes, {skill: reader.config for skill, reader in readers.items()}, tasks, registry)
 
@@ -209,7 +211,7 @@ def _embedder(skill: str, config: SkillNetConfig, registry: Registry) -> nn.Modu
 def build_objectives(config: SkillNetConfig) -> dict[str, Objective]:
     """The objective of every task."""
     tasks = [config.task(name) for name in config.tasks or {}]
-    return {task.name: objectives.load(task.objective)(task) for task in tasks}
+    return {task.name: objectives.load(task.objective)(task, config.similarity) for task in tasks}
 
 
 def build_heads(objectives_: Mapping[str, Objective], hidden: int) -> nn.ModuleDict:

@@ -18,6 +18,7 @@ class SkillNetConfig(PretrainedConfig):
         layers, hidden, heads, ffn: the encoder's sizes (paper: 12, 768, 12, 3072).
         norm: ``"pre"`` (CLIP) or ``"post"`` (BERT).
         activation: ``"quick_gelu"`` or ``"gelu"``.
+        similarity: of two vectors: ``"cosine"``, for which they are made one long, or ``"dot"`` (paper §3.2).
         dropout: on the outputs of attention and feed-forward network, in training.
         routing: ``"skill"`` (the paper's SkillNet), or a system it is compared with: ``"dense"``, ``"moe"``,
             ``"separate"``.
@@ -36,6 +37,7 @@ class SkillNetConfig(PretrainedConfig):
     ffn: int = 3072
     norm: str = "pre"
     activation: str = "quick_gelu"
+    similarity: str = "cosine"
     dropout: float = 0.0
     routing: str = "skill"
     routed: list[str] | tuple[str, ...] = ("qkv",)

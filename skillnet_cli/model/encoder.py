@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -104,6 +105,15 @@ class Block(nn.Module):
         return tokens + self.dropout(self.feed_forward(self.ffn_norm(tokens)))
 
 
+Run: TypeAlias = Callable[..., Any]
+"""How a layer is called: ``run(layer, *inputs)`` is what ``layer(*inputs)`` is."""
+
+
+def direct(block: nn.Module, *inputs: Any) -> Any:
+    """Call a layer."""
+    return block(*inputs)
+
+
 class Encoder(nn.Module):
     """The backbone of paper §3.2: the layers one after another, then the shared final norm."""
 
@@ -113,13 +123,13 @@ class Encoder(nn.Module):
         self.final_norm = final_norm
 
     def forward(
-        self, tokens: Float[Tensor, "T hidden"], lengths: Int[Tensor, " items"], routes: Routes
+        self, tokens: Float[Tensor, "T hidden"], lengths: Int[Tensor, " items"], routes: Routes, run: Run = direct
     ) -> Float[Tensor, "T hidden"]:
         """Encode packed sequences of the given lengths; a sequence attends to itself only."""
         order, inverse, plan, routes = side_by_side(lengths, routes)
         tokens = tokens[order]
         for block in self.blocks:
-            tokens = block(tokens, plan, routes)
+            tokens = run(block, tokens, plan, routes)
         return self.final_norm(tokens)[inverse]
 
 

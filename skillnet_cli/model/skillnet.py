@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from skillnet_cli.api import Batch
 from skillnet_cli.model.build import build_embedders, build_encoder, build_heads, build_networks, build_objectives
 from skillnet_cli.model.choosing import require
 from skillnet_cli.model.config import SkillNetConfig
+from skillnet_cli.model.encoder import Run, direct
+from skillnet_cli.model.recompute import recomputed
 from skillnet_cli.model.saved_by_part import SavedByPart
 from skillnet_cli.model.sequences import Segment, join
 from skillnet_cli.model.variants.mixture import balanced
 from skillnet_cli.objectives import Encoded, Objective, TaskConfig
 from skillnet_cli.objectives.base import Loss
+from skillnet_cli.objectives.contrastive import comparable
 from skillnet_cli.plugins import Registry, load_registry
+
+Outline: TypeAlias = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+"""The items' vectors, (items, hidden) for each tower, and how each tower used a mixture's experts, if it is one."""
 
 
 class SkillNet(SavedByPart):
@@ -53,17 +58,40 @@ class SkillNet(SavedByPart):
         require("task", name, self.config.tasks or {}, "the model, as it was opened,")
         return self.config.task(name)
 
-    def forward(self, task: str, towers: Sequence[Sequence[Batch]], targets: Mapping[str, Tensor]) -> Loss:
-        """The loss of a batch as (sum, count): the one entry for training, where a mixture's balance is part of it.
+    def forward(
+        self, task: str, towers: Sequence[Sequence[Batch]], targets: Mapping[str, Tensor], recompute: bool = False
+    ) -> Loss:
+        """The loss of a batch as (sum, count): the entry for training, where a mixture's balance is part of it.
 
         Args:
             task: the task's name; it decides which skills are activated.
             towers: for each tower the batches of its segments, in the order of the task's towers.
             targets: what the objective's Targets collated.
+            recompute: whether the backward pass computes the layers' activations anew, to save memory.
         """
-        objective, encoded = self._objective(task), self._encode_towers(task, towers)
+        objective, encoded = self._objective(task), self._encode_towers(task, towers, recompute)
         loss = objective.loss(encoded, targets, self.heads_of(task), self.towers_of(task)[0].embedders)
-        usages = [tower.usage for tower in encoded if tower.usage is not None]
+        return self._balanced(loss, usages_of(encoded))
+
+    def outline(
+        self, task: str, towers: Sequence[Sequence[Batch]], targets: Mapping[str, Tensor], recompute: bool = False
+    ) -> Outline:
+        """All that the loss of a :class:`ComparingObjective` sees of a chunk of its batch; arguments as of a forward.
+
+        With :meth:`compare`, the entry for training such a task in two passes.
+        """
+        encoded = self._encode_towers(task, towers, recompute)
+        vectors = self._objective(task).predict(
+            encoded, targets, self.heads_of(task), self.towers_of(task)[0].embedders
+        )
+        return tuple(vectors), usages_of(encoded)
+
+    def compare(self, task: str, outline: Outline, targets: Mapping[str, Tensor]) -> Loss:
+        """The loss of a whole batch, from the outlines of its chunks: vectors one after another, usages added up."""
+        vectors, usages = outline
+        return self._balanced(self.objectives[task].compare(vectors, targets, self.heads_of(task)), usages)  # type: ignore[attr-defined]
+
+    def _balanced(self, loss: Loss, usages: Sequence[Tensor]) -> Loss:
         return balanced(loss, usages, self.config.balance) if self.training and usages else loss
 
     def predict(self, task: str, towers: Sequence[Sequence[Batch]], targets: Mapping[str, Tensor] | None = None) -> Any:
@@ -73,7 +101,7 @@ class SkillNet(SavedByPart):
         return objective.predict(encoded, targets or {}, self.heads_of(task), self.towers_of(task)[0].embedders)
 
     def encode(self, skill: str, batch: Batch, task: str | None = None) -> Float[Tensor, "items hidden"]:
-        """The vectors by which items are retrieved: the final [CLS], L2-normalised (design: no projection head).
+        """The vectors by which items are retrieved: the final [CLS], L2-normalised unless ``similarity`` is ``"dot"``.
 
         Args:
             task: whose tower encodes them, where tasks are separate; all others have one vector for all tasks.
@@ -86,7 +114,7 @@ class SkillNet(SavedByPart):
         if self.config.routing == "separate":
             assert task is not None, "tasks that share nothing have vectors of their own"
             tower = self.towers_of(task)[self.objectives[task].task.towers.index((skill,))]
-        return F.normalize(encode_tower(tower, (skill,), (batch,)).cls.float(), dim=-1)
+        return comparable(encode_tower(tower, (skill,), (batch,)).cls, self.config.similarity)
 
     def towers_of(self, task: str) -> Sequence[Any]:
         """What encodes each of a task's towers: something with ``embedders`` and an ``encoder``, shared or its own."""
@@ -105,15 +133,21 @@ class SkillNet(SavedByPart):
         require("task", task, self.objectives, "the model, as it was opened,")
         return self.objectives[task]
 
-    def _encode_towers(self, task: str, towers: Sequence[Sequence[Batch]]) -> list[Encoded]:
+    def _encode_towers(self, task: str, towers: Sequence[Sequence[Batch]], recompute: bool = False) -> list[Encoded]:
+        run = recomputed if recompute else direct
         wanted = zip(self.towers_of(task), self._objective(task).task.towers, towers, strict=True)
-        return [encode_tower(tower, skills, batches) for tower, skills, batches in wanted]
+        return [encode_tower(tower, skills, batches, run) for tower, skills, batches in wanted]
 
 
-def encode_tower(tower: Any, skills: Sequence[str], batches: Sequence[Batch]) -> Encoded:
-    """One pass of a tower's encoder over sequences whose segments are of the given skills."""
+def encode_tower(tower: Any, skills: Sequence[str], batches: Sequence[Batch], run: Run = direct) -> Encoded:
+    """One pass of a tower's encoder over sequences whose segments are of the given skills; ``run`` calls its layers."""
     segments = [Segment(skill, *tower.embedders[skill](batch)) for skill, batch in zip(skills, batches, strict=True)]
     joined = join(segments)
-    passed = tower.encoder(joined.tokens, joined.lengths, joined.routes)
+    passed = tower.encoder(joined.tokens, joined.lengths, joined.routes, run)
     tokens, usage = passed if isinstance(passed, tuple) else (passed, None)
     return Encoded(tokens, joined.lengths, joined.cls_rows, joined.rows, usage)
+
+
+def usages_of(towers: Sequence[Encoded]) -> tuple[Tensor, ...]:
+    """How each tower's mixtures used their experts; nothing where there is no mixture."""
+    return tuple(tower.usage for tower in towers if tower.usage is not None)

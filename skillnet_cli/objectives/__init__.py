@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skillnet_cli.objectives.base import Encoded, Objective, Targets, TaskConfig
+from skillnet_cli.objectives.base import ComparingObjective, Encoded, Objective, Targets, TaskConfig
 from skillnet_cli.plugins import resolve
 
 OBJECTIVES = {
@@ -20,4 +20,4 @@ def load(name: str) -> type[Objective]:
     return objective
 
 
-__all__ = ["OBJECTIVES", "Encoded", "Objective", "Targets", "TaskConfig", "load"]
+__all__ = ["OBJECTIVES", "ComparingObjective", "Encoded", "Objective", "Targets", "TaskConfig", "load"]

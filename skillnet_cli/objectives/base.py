@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_gather
 
 from skillnet_cli.api import Batch, Features, Reader, Task
 
@@ -86,13 +87,23 @@ class Targets:
 Heads: TypeAlias = nn.ModuleDict
 
 
+@runtime_checkable
+class Limited(Protocol):
+    """A head whose parameters have bounds; the engine calls it after every update of a task that uses it."""
+
+    def limit(self) -> None:
+        """Bring parameters that have gone beyond a bound back to it; not those that are frozen."""
+
+
 class Objective(ABC):
     """One loss. Objectives keep no state: their heads belong to the model and are handed to them by name."""
 
     targets: ClassVar[type[Targets]] = Targets
 
-    def __init__(self, task: TaskConfig) -> None:
+    def __init__(self, task: TaskConfig, similarity: str = "cosine") -> None:
+        """``similarity`` is how the model compares vectors: ``"cosine"`` or ``"dot"``."""
         self.task = task
+        self.similarity = similarity
 
     @abstractmethod
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
@@ -105,6 +116,56 @@ class Objective(ABC):
     @abstractmethod
     def predict(self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads) -> Any:
         """What the task answers for a batch; each objective says what that is."""
+
+
+class ComparingObjective(Objective):
+    """A loss that compares the items of the whole global batch, by a vector of each item in each tower.
+
+    All that it sees of an item are its vectors, so a batch that does not fit into memory is computed in chunks, in two
+    passes (:mod:`skillnet_cli.engine.backward`). Its targets have one row an item. ``contents`` among them holds a
+    number for each item and tower, equal where the items are the same.
+    """
+
+    @abstractmethod
+    def predict(
+        self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads
+    ) -> tuple[Float[Tensor, "items _"], ...]:
+        """The items' vectors, one tensor a tower."""
+
+    @abstractmethod
+    def compare(self, vectors: Sequence[Float[Tensor, "items _"]], targets: Mapping[str, Tensor], heads: Heads) -> Loss:
+        """The loss of this rank's items among those of all ranks, as (sum, count); all ranks call it together."""
+
+    def loss(self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads) -> Loss:
+        return self.compare(self.predict(towers, targets, heads, embedders), targets, heads)
+
+    def duplicates(self, targets: Mapping[str, Tensor]) -> Int[Tensor, ""]:
+        """How many of this rank's items are, in some tower, the same as another item of the global batch."""
+        if "contents" not in targets:
+            return torch.tensor(0)  # nobody has said which are the same
+        own, everywhere = targets["contents"], gather(targets["contents"])
+        return torch.stack([_comes_twice(*columns) for columns in zip(own.T, everywhere.T, strict=True)]).any(0).sum()
+
+
+def _comes_twice(own: Int[Tensor, " items"], everywhere: Int[Tensor, " all_items"]) -> Bool[Tensor, " items"]:
+    values, counts = everywhere.unique(return_counts=True)
+    return counts[torch.searchsorted(values, own.contiguous())] > 1
+
+
+def rank() -> int:
+    """This process's rank, 0 outside torch.distributed."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def gather(rows: Shaped[Tensor, "items ..."]) -> Shaped[Tensor, "all_items ..."]:
+    """The rows of all ranks in the order of ranks, with gradients to each; equal numbers on every rank."""
+    if not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return rows
+    if rows.is_floating_point():
+        return torch.cat(all_gather(rows))
+    parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
 
 
 def label_index(labels: Sequence[str]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Contrast of two towers with in-batch negatives, as CLIP does (paper §4.1 and §4.2: image, video, code)."""
+"""Contrastive learning of two towers (paper §4.1: image, video, code), with the temperature of CLIP."""
 
 from __future__ import annotations
 
@@ -6,62 +6,113 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_gather
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective
+from skillnet_cli.objectives.base import ComparingObjective, Encoded, Heads, Loss, gather, rank
 
+SIMILARITIES = ("cosine", "dot")
 START = 1 / 0.07
 LARGEST = 100.0
+SCORES = 1 << 22
+"""Similarities in memory at once: the loss of a larger batch is computed some rows at a time."""
 
 
 class Temperature(nn.Module):
-    """A learnt factor on similarities: starts at 1/0.07, never above 100 (the values of CLIP)."""
+    """A learnt factor on similarities, never above 100: CLIP's (Radford et al. 2021), which starts at 1/0.07.
 
-    def __init__(self) -> None:
+    The factor is cut off where it is used, and :meth:`limit` brings the parameter itself back after an update, as CLIP
+    does. Beyond the limit it would have no gradient and never come back; at the limit it has one.
+    """
+
+    def __init__(self, start: float = START) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor([math.log(START)]))
+        self.log_scale = nn.Parameter(torch.tensor([math.log(start)]))
 
-    def forward(self, similarities: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-        return similarities * self.log_scale.clamp(max=math.log(LARGEST)).exp()
+    def forward(self, vectors: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+        """Vectors, or similarities, times the factor."""
+        return vectors * self.log_scale.clamp(max=math.log(LARGEST)).exp().to(vectors.dtype)
+
+    @torch.no_grad()
+    def limit(self) -> None:
+        """Bring a parameter that an update has carried beyond the limit back to it."""
+        if self.log_scale.requires_grad:
+            self.log_scale.clamp_(max=math.log(LARGEST))
 
 
-class Contrastive(Objective):
+class Contrastive(ComparingObjective):
     """Symmetric cross-entropy of the true pair among all pairs of the global batch; counted by pair.
 
-    Under torch.distributed the negatives are those of all ranks, with gradients to each, so N ranks equal one.
+    With s_ij the scaled similarity of the first item of pair i and the second of pair j, a pair's loss is the mean of
+
+        -log(exp s_ii / (exp s_ii + Σ_j exp s_ij))  and  -log(exp s_ii / (exp s_ii + Σ_j exp s_ji)),
+
+    where j runs over the pairs of which neither item is the same as the pair's own (``contents``): where a caption or a
+    picture comes twice in a batch, each of its partners is a right answer to it, and no negative. Under
+    torch.distributed the pairs are those of all ranks, with gradients to each, so N ranks equal one.
     """
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
-        return {self.task.name: Temperature}
-
-    def loss(self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads) -> Loss:
-        one, other = self.predict(towers, targets, heads, embedders)
-        scale = heads[self.task.name]
-        with torch.autocast(one.device.type, enabled=False):
-            all_one, all_other = gather(one), gather(other)
-            true = torch.arange(len(one), device=one.device) + rank() * len(one)
-            forth = F.cross_entropy(scale(one @ all_other.T), true, reduction="sum")
-            back = F.cross_entropy(scale(other @ all_one.T), true, reduction="sum")
-        return (forth + back) / 2, torch.tensor(len(one), device=one.device)
+        """The temperature; dot products, which grow with the width, start divided by its root, as in attention."""
+        start = START if self.similarity == "cosine" else hidden**-0.5
+        return {self.task.name: lambda: Temperature(start)}
 
     def predict(
         self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads
-    ) -> tuple[Float[Tensor, "items hidden"], Float[Tensor, "items hidden"]]:
-        """The two towers' vectors: their final [CLS], L2-normalised."""
-        one, other = (F.normalize(tower.cls.float(), dim=-1) for tower in towers)
-        return one, other
+    ) -> tuple[Float[Tensor, "items hidden"], ...]:
+        """The two towers' vectors: their final [CLS], L2-normalised where the similarity is the cosine."""
+        return tuple(comparable(tower.cls, self.similarity) for tower in towers)
+
+    def compare(self, vectors: Sequence[Float[Tensor, "items _"]], targets: Mapping[str, Tensor], heads: Heads) -> Loss:
+        one, other = vectors
+        scale = heads[self.task.name]
+        with torch.autocast(one.device.type, enabled=False):
+            contents = targets.get("contents")
+            everywhere = None if contents is None else gather(contents)
+            forth = cross_entropy(scale(one), gather(other), contents, everywhere)
+            back = cross_entropy(scale(other), gather(one), contents, everywhere)
+        return (forth + back) / 2, torch.tensor(len(one), device=one.device)
 
 
-def rank() -> int:
-    """This process's rank, 0 outside torch.distributed."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
+def comparable(cls: Float[Tensor, "items hidden"], similarity: str) -> Float[Tensor, "items hidden"]:
+    """Vectors whose dot product is the similarity, in float32."""
+    return F.normalize(cls.float(), dim=-1) if similarity == "cosine" else cls.float()
 
 
-def gather(vectors: Float[Tensor, "items hidden"]) -> Float[Tensor, "all_items hidden"]:
-    """The vectors of all ranks in the order of ranks, with gradients to each; equal numbers on every rank."""
-    if not distributed.is_initialized() or distributed.get_world_size() == 1:
-        return vectors
-    return torch.cat(all_gather(vectors))
+def cross_entropy(
+    queries: Float[Tensor, "items hidden"],
+    answers: Float[Tensor, "all_items hidden"],
+    contents: Int[Tensor, "items towers"] | None,
+    everywhere: Int[Tensor, "all_items towers"] | None,
+) -> Float[Tensor, ""]:
+    """Summed over this rank's queries: the cross-entropy of each one's own answer among those of all ranks.
+
+    No more than SCORES similarities are in memory at once; the backward pass computes those of a large batch anew.
+    """
+    own = torch.arange(len(queries), device=queries.device) + rank() * len(queries)
+    rows = max(1, SCORES // len(answers))
+    if len(queries) <= rows:
+        return _some_rows(queries, answers, own, contents, everywhere)
+    known = [None] * -(-len(queries) // rows) if contents is None else contents.split(rows)
+    parts = [
+        checkpoint(_some_rows, some, answers, places, same, everywhere, use_reentrant=False, preserve_rng_state=False)
+        for some, places, same in zip(queries.split(rows), own.split(rows), known, strict=True)
+    ]
+    return torch.stack(parts).sum()
+
+
+def _some_rows(
+    queries: Float[Tensor, "rows hidden"],
+    answers: Float[Tensor, "all_items hidden"],
+    own: Int[Tensor, " rows"],
+    contents: Int[Tensor, "rows towers"] | None,
+    everywhere: Int[Tensor, "all_items towers"] | None,
+) -> Float[Tensor, ""]:
+    scores = queries @ answers.T
+    if contents is not None and everywhere is not None:
+        same = (contents[:, None] == everywhere).any(-1)  # (rows, all items)
+        same[torch.arange(len(own), device=own.device), own] = False
+        scores = scores.masked_fill(same, -math.inf)
+    return F.cross_entropy(scores, own, reduction="sum")

@@ -33,7 +33,7 @@ class ModelSection(Section):
 
     ``routing`` is the paper's SkillNet (``skill``) or one of the systems that it is compared with. With ``skill``,
     ``routed`` says which modules of a layer every skill owns; with ``moe``, ``balance`` is the weight of the experts'
-    balance loss.
+    balance loss. ``similarity`` is how vectors are compared, in training and in search.
     """
 
     layers: PositiveInt = 12
@@ -42,6 +42,7 @@ class ModelSection(Section):
     ffn: PositiveInt = 3072
     norm: Literal["pre", "post"] = "pre"
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    similarity: Literal["cosine", "dot"] = "cosine"
     dropout: Share = 0.0
     routing: Literal["skill", "dense", "moe", "separate"] = "skill"
     routed: Annotated[tuple[Literal["qkv", "out", "ffn", "norm"], ...], Field(strict=False, min_length=1)] = ("qkv",)
@@ -156,13 +157,15 @@ class TrainSection(Section):
 class StageTask(Section):
     """A task of a stage: its sets (mixed by size, or by the weights given), items an update, and share of updates.
 
-    An update's ``batch`` may be computed in pieces of ``micro_batch`` items to save memory.
+    To save memory, an update's ``batch`` may be computed in pieces of ``micro_batch`` items (a contrastive task still
+    compares all of the batch), and with ``recompute`` the layers' activations are computed anew in the backward pass.
     """
 
     datasets: dict[str, PositiveFloat | None] = Field(min_length=1)
     batch: PositiveInt
     ratio: PositiveInt = 1
     micro_batch: PositiveInt | None = None
+    recompute: bool = False
 
     @field_validator("datasets", mode="before")
     @classmethod

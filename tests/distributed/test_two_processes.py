@@ -16,15 +16,20 @@ from skillnet_cli.engine import checkpoints
 from skillnet_cli.model.count import activated_parts, part_of
 from skillnet_cli.model.folder import load_model
 from skillnet_cli.plugins import load_registry
-from tests.workbench import TASKS, World, tasks, toy_world
+from tests.workbench import TASKS, World, make_set, tasks, toy_world
 
-STEPS = 24
+STEPS = 50
 SETTINGS: dict[str, Any] = {
     "finetune__steps": STEPS,
-    "finetune__tasks": {**tasks("sort", "spell", "match"), **tasks("fill", "pair", "units", micro_batch=3)},
+    "finetune__tasks": {
+        **tasks("sort", "match"),
+        **tasks("spell", "fill", "pair", "units", micro_batch=3),
+        **tasks("mirror", micro_batch=2, recompute=True, datasets=["twins"]),
+    },
     "train__checkpoints": {"every": 1, "keep": STEPS},
 }
-"""Every objective, micro-batches whose last reduces the gradients, float32, no dropout."""
+"""Every objective, micro-batches whose last reduces the gradients, a batch compared in two passes, float32."""
+TWINS = ("abc", "bcdefgh", "dada", "ha", "fec", "gab", "bee", "face", "head", "cafe", "edge")
 
 
 def train(world: World, run: str, stage: str = "finetune", nproc: int = 2, **changes: Any) -> None:
@@ -41,6 +46,7 @@ def saved(world: World, run: str, step: int, name: str) -> dict[str, torch.Tenso
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The same training by one process and by two, each of which holds all parameters."""
     with toy_world(tmp_path_factory.mktemp("trained")) as world:
+        make_set(world.folder / "data", "twins", words=TWINS)
         world.train("one", name="one", **SETTINGS)
         train(world, "replicate", **SETTINGS)
         yield world
@@ -64,8 +70,10 @@ def _same(world: World, run: str) -> None:
 def _same_losses(world: World, two_run: str) -> None:
     one, two = world.losses("one"), world.losses(two_run)
     assert [task for task, _ in one] == [task for task, _ in two] and len(one) == STEPS
-    assert {task for task, _ in one} == set(TASKS)
+    assert {task for task, _ in one} == {*TASKS, "mirror"}
     assert [loss for _, loss in two] == pytest.approx([loss for _, loss in one], abs=1e-5)
+    alike = [[row.get("duplicates") for row in world.rows(run=run)] for run in ("one", two_run)]
+    assert alike[0] == alike[1] and any(alike[0])
     norms = [[row["grad_norm"] for row in world.rows(run=run)] for run in ("one", two_run)]
     assert norms[1] == pytest.approx(norms[0], rel=1e-3)
 
@@ -107,7 +115,7 @@ def test_a_process_that_dies_is_started_again_and_nothing_is_lost(trained: World
 
 
 def test_a_signal_to_all_processes_saves_and_stops_them(world: World) -> None:
-    changes = {**SETTINGS, "finetune__steps": 4000, "train__checkpoints": {"every": 4000}}
+    changes = {"finetune__tasks": tasks(*TASKS), "finetune__steps": 4000, "train__checkpoints": {"every": 4000}}
     process = world.start(world.recipe(**changes), nproc=2)
     _wait_for_step(world, "toy", 3)
     os.killpg(process.pid, signal.SIGINT)

@@ -15,12 +15,16 @@ from skillnet_cli.plugins import load_registry
 from tests.distributed.test_two_processes import _inactive_parts_stay, saved, train
 from tests.engine.test_freezing import FROZEN, PARTS
 from tests.engine.test_variants import ROUTINGS
-from tests.workbench import TASKS, World, tasks, toy_world
+from tests.workbench import World, tasks, toy_world
 
 STEPS = 12
 SETTINGS: dict[str, Any] = {
     "finetune__steps": STEPS,
-    "finetune__tasks": tasks(*TASKS),
+    "finetune__tasks": {
+        **tasks("sort", "fill", "units"),
+        **tasks("spell", "pair", recompute=True),
+        **tasks("match", micro_batch=2, recompute=True),
+    },
     "train__checkpoints": {"every": 1, "keep": STEPS},
 }
 DECAY: dict[str, Any] = {"train__optimizer": {"weight_decay": 0.5}}

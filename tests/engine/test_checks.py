@@ -57,10 +57,6 @@ def test_too_few_items_of_one_set_at_its_weight(world: World) -> None:
     check_plan(plan, 1)
 
 
-def test_micro_batches_of_a_contrastive_task(world: World) -> None:
-    assert "needs its whole batch at once" in complaint(world, finetune__tasks=tasks("match", micro_batch=2))
-
-
 @pytest.mark.parametrize(
     ("task", "field", "value", "strange"),
     [("sort", "label", "prime", "'prime'"), ("spell", "transcript", "abz", "'z'"), ("units", "units", [0, 8], "'8'")],

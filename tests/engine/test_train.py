@@ -219,7 +219,7 @@ def test_the_start_says_what_will_happen(world: World, capsys: pytest.CaptureFix
     first, origin, match, fill, *_ = capsys.readouterr().err.splitlines()
     assert first.startswith("finetune of toy: 6 steps at lr 0.01 (linear, 2 to warm up)") and ", fp32, seed 1" in first
     assert origin == "  from fresh parameters"
-    assert "match: 2/3 of the updates, batches of 8 (chance 2.08), 48 items of toy (0.7 epochs)" in match
+    assert "match: 2/3 of the updates, batches of 8 (7 negatives, chance 2.08), 48 items of toy (0.7 epochs)" in match
     assert "fill: 1/3 of the updates, batches of 8, 48 items of toy (0.3 epochs)" in fill
 
 
@@ -234,3 +234,12 @@ def test_metrics_rows_have_what_readers_need(world: World) -> None:
     (row,) = world.rows()
     assert {"kind", "step", "task", "loss", "lr", "grad_norm", "count", "seconds", "data_wait"} <= set(row)
     json.dumps(row, allow_nan=False)
+
+
+def test_items_that_come_twice_in_a_batch_are_counted(world: World) -> None:
+    """Of 48 items, which have 40 words, all are compared at once: 8 words come twice, so 16 items have a like."""
+    make_set(world.folder / "data", "twice", words=[a + b for a in "abcdefgh" for b in "abcde"])
+    mix = {**tasks("match", datasets=["twice"], batch=48, micro_batch=10), **tasks("fill")}
+    world.train(finetune__steps=2, finetune__tasks=mix)
+    found = {row["task"]: row.get("duplicates") for row in world.rows()}
+    assert found == {"match": 16, "fill": None}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skillnet_cli import objectives
-from skillnet_cli.objectives import Encoded, TaskConfig
+from skillnet_cli.objectives import Encoded, TaskConfig, contrastive
 from skillnet_cli.objectives.contrastive import Temperature
 from skillnet_cli.objectives.ctc import BLANK, greedy
 from skillnet_cli.objectives.masked_tokens import TokenHead
@@ -70,10 +70,62 @@ def test_contrastive_is_the_mean_of_both_directions() -> None:
     assert count.item() == 3
 
 
-def test_the_temperature_never_exceeds_100() -> None:
+def test_a_dot_product_is_left_as_it_is() -> None:
+    task = TaskConfig("match", (("alpha",), ("beta",)), "contrastive")
+    objective = objectives.load("contrastive")(task, similarity="dot")
+    heads = nn.ModuleDict({name: make() for name, make in objective.heads(HIDDEN).items()})
+    one, other = encoded([2, 3, 4], 1), encoded([5, 1, 2], 2)
+    total, _ = objective.loss([one, other], {}, heads, nn.ModuleDict())
+    scores = one.cls @ other.cls.T / HIDDEN**0.5
+    by_hand = -(scores.log_softmax(0).diagonal() + scores.log_softmax(1).diagonal()).sum() / 2
+    assert total.item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("at_once", [1, 30, 1 << 22])
+def test_what_is_the_same_is_no_negative(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """Pairs 0 and 3 have one caption, 1 and 3 one picture: brute force over who may compete with whom."""
+    monkeypatch.setattr(contrastive, "SCORES", at_once)
+    contents = torch.tensor([[7, 1], [8, 2], [9, 3], [7, 2], [-5, 7]])
+    same = {(0, 3), (3, 0), (1, 3), (3, 1)}
+    objective = objectives.load("contrastive")(TaskConfig("match", (("alpha",), ("beta",)), "contrastive"))
+    heads = nn.ModuleDict({"match": Temperature()})
+    towers = [encoded([2, 1, 3, 1, 2], 1), encoded([1, 4, 1, 2, 2], 2)]
+    for tower in towers:
+        tower.tokens.requires_grad_()
+    total, count = objective.loss(towers, {"contents": contents}, heads, nn.ModuleDict())
+    one, other = (tower.cls / tower.cls.norm(dim=1, keepdim=True) for tower in towers)
+    scores = one @ other.T / 0.07
+    by_hand = torch.tensor(0.0)
+    for i in range(5):
+        rivals = [j for j in range(5) if (i, j) not in same]
+        by_hand = by_hand - scores[i, i] + (scores[i, rivals].logsumexp(0) + scores[rivals, i].logsumexp(0)) / 2
+    assert total.item() == pytest.approx(by_hand.item(), rel=1e-5) and count.item() == 5
+    found = torch.autograd.grad(total, [towers[0].tokens, towers[1].tokens])
+    wanted = torch.autograd.grad(by_hand, [towers[0].tokens, towers[1].tokens])
+    torch.testing.assert_close(found, wanted)
+    assert objective.duplicates({"contents": contents}).item() == 3, "pairs 0, 1 and 3"
+    assert objective.duplicates({"contents": contents[:3]}).item() == objective.duplicates({}).item() == 0
+
+
+def test_the_temperature_never_exceeds_100_and_comes_back() -> None:
+    """Beyond the limit there is no gradient; after :meth:`limit` there is, and a step leads away from it."""
     temperature = Temperature()
     temperature.log_scale.data.fill_(10.0)
     assert temperature(torch.ones(1, 1)).item() == pytest.approx(100.0)
+    optimizer = torch.optim.SGD(temperature.parameters(), lr=1e-3)
+    for _ in range(2):
+        optimizer.zero_grad()
+        temperature(torch.ones(1, 1)).sum().backward()
+        optimizer.step()
+        temperature.limit()
+    assert temperature.log_scale.grad is not None and temperature.log_scale.grad.item() == pytest.approx(100.0)
+    assert temperature.log_scale.item() == pytest.approx(math.log(100) - 0.1)
+
+
+def test_a_frozen_temperature_is_left_alone() -> None:
+    temperature = Temperature(start=200.0).requires_grad_(False)
+    temperature.limit()
+    assert temperature.log_scale.item() == pytest.approx(math.log(200))
 
 
 def test_classification_is_the_negative_log_softmax() -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, distributed, nn
 
 from skillnet_cli.model.attention import AttentionPlan
-from skillnet_cli.model.encoder import Block, Encoder, FeedForward, Routes, side_by_side
+from skillnet_cli.model.encoder import Block, Encoder, FeedForward, Routes, Run, direct, side_by_side
 from skillnet_cli.objectives.base import Loss
 
 TOP = 2
@@ -82,12 +82,12 @@ class MixtureEncoder(Encoder):
     """The layers one after another, then the final norm; returns every layer's usage beside the tokens."""
 
     def forward(  # type: ignore[override]
-        self, tokens: Float[Tensor, "T hidden"], lengths: Int[Tensor, " items"], routes: Routes
+        self, tokens: Float[Tensor, "T hidden"], lengths: Int[Tensor, " items"], routes: Routes, run: Run = direct
     ) -> tuple[Float[Tensor, "T hidden"], Float[Tensor, "layers 2 experts"]]:
         order, inverse, plan, routes = side_by_side(lengths, routes)
         tokens, usages = tokens[order], []
         for block in self.blocks:
-            tokens, usage = block(tokens, plan, routes)
+            tokens, usage = run(block, tokens, plan, routes)
             usages.append(usage)
         return self.final_norm(tokens)[inverse], torch.stack(usages)
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from skillnet_cli.model.attention import AttentionPlan, attend
-from skillnet_cli.model.encoder import Block, Encoder, RoutedAttention, Routes, by_skill, side_by_side
+from skillnet_cli.model.encoder import Block, Encoder, RoutedAttention, Routes, Run, by_skill, direct, side_by_side
 from skillnet_cli.model.variants.dense import DenseAttention
 
 
@@ -75,12 +75,12 @@ class MultiwayEncoder(Encoder):
     """The layers one after another, then the final norm, shared or the skill's own."""
 
     def forward(
-        self, tokens: Float[Tensor, "T hidden"], lengths: Int[Tensor, " items"], routes: Routes
+        self, tokens: Float[Tensor, "T hidden"], lengths: Int[Tensor, " items"], routes: Routes, run: Run = direct
     ) -> Float[Tensor, "T hidden"]:
         order, inverse, plan, routes = side_by_side(lengths, routes)
         tokens = tokens[order]
         for block in self.blocks:
-            tokens = block(tokens, plan, routes)
+            tokens = run(block, tokens, plan, routes)
         return through(self.final_norm, tokens, routes)[inverse]
 
 
