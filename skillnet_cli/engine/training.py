@@ -9,7 +9,7 @@ import torch
 
 from skillnet_cli.api import UserError
 from skillnet_cli.engine import checkpoints
-from skillnet_cli.engine.distribution import Ranks, distribute
+from skillnet_cli.engine.distribution import Ranks, distribute, settle_strategy
 from skillnet_cli.engine.folders import RunFolder
 from skillnet_cli.engine.lineage import ancestors, inherit
 from skillnet_cli.engine.optimizer import build_optimizer
@@ -69,12 +69,20 @@ def precision_of(plan: StagePlan, ranks: Ranks, checkpoint: checkpoints.Checkpoi
     return "bf16" if ranks.sum(torch.tensor([float(wants_bf16)], device=ranks.device)) else "fp32"
 
 
-def begin(plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str) -> Updater:
+def strategy_of(plan: StagePlan, model: SkillNet, ranks: Ranks, checkpoint: checkpoints.Checkpoint | None) -> str:
+    """How the model is laid out over the ranks. ``auto`` is settled at the start, and kept while they are as many."""
+    state = checkpoint.state() if checkpoint else {}
+    if plan.stage.strategy == "auto" and state.get("world") == ranks.world:
+        return str(state["strategy"])
+    return settle_strategy(plan.stage.strategy, sum(each.numel() for each in model.parameters()), ranks)
+
+
+def begin(plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str, strategy: str = "replicate") -> Updater:
     """Lay the model out over the ranks and give it an optimizer."""
     model.to(ranks.device).train()  # type: ignore[arg-type]
-    distribute(model, ranks, plan.stage.strategy)
+    distribute(model, ranks, strategy)
     optimizer = build_optimizer(model, plan.stage.optimizer)
-    return Updater(model, optimizer, plan.stage, precision, plan.recipe.seed, ranks)
+    return Updater(model, optimizer, plan.stage, precision, plan.recipe.seed, ranks, strategy=strategy)
 
 
 def save(updater: Updater, plan: StagePlan, root: Path) -> None:
@@ -87,6 +95,9 @@ def save(updater: Updater, plan: StagePlan, root: Path) -> None:
         state = {
             "progress": asdict(updater.progress),
             "precision": updater.precision,
+            "strategy": updater.strategy,
+            "world": updater.ranks.world,
+            "data": plan.data,
             "trained_by": trained_by(plan.recipe, plan.name),
         }
         checkpoints.save(root, updater.progress.step, tensors, state, plan.stage.checkpoints.keep)

@@ -52,7 +52,10 @@ class Outcome:
 
 @dataclass
 class Updater:
-    """Turns the micro-batches of a step into an update of the model. ``precision`` is ``"bf16"`` or ``"fp32"``."""
+    """Turns the micro-batches of a step into an update of the model.
+
+    ``precision`` is ``"bf16"`` or ``"fp32"``, ``strategy`` how the model is laid out over the ranks.
+    """
 
     model: SkillNet
     optimizer: AdamW
@@ -61,6 +64,7 @@ class Updater:
     seed: int
     ranks: Ranks
     progress: Progress = field(default_factory=Progress)
+    strategy: str = "replicate"
 
     def update(self, batches: Sequence[TaskBatch], signal: int = 0) -> Outcome:
         """Train on this rank's micro-batches of the next step; all ranks do so together, on the same task.

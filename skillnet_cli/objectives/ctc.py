@@ -59,8 +59,11 @@ class Ctc(Objective):
         lengths = targets["transcript_lengths"]
         padded = nn.utils.rnn.pad_sequence(per_item)  # (frames, items, outputs)
         frames = torch.tensor([len(each) for each in per_item], device=lengths.device)
-        total = F.ctc_loss(padded, targets["transcripts"], frames, lengths, blank=BLANK, reduction="sum")
-        return total, lengths.sum()
+        given = [padded, targets["transcripts"], frames, lengths]
+        if torch.are_deterministic_algorithms_enabled():  # the gradient on GPUs differs from time to time
+            given = [each.cpu() for each in given]
+        total = F.ctc_loss(*given, blank=BLANK, reduction="sum")
+        return total.to(padded.device), lengths.sum()
 
     def predict(
         self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads
