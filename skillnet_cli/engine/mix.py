@@ -9,7 +9,7 @@ from typing import Any
 from skillnet_cli.engine.plan import StagePlan
 
 
-def realised_mix(plan: StagePlan, rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def realised_mix(plan: StagePlan, rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """For each task the updates made and left out, the samples seen and the epochs they make, from the run's rows."""
     updates, skipped = Counter[str](), Counter[str]()
     for row in rows:
@@ -23,7 +23,7 @@ def realised_mix(plan: StagePlan, rows: Iterable[Mapping[str, Any]]) -> dict[str
     return mix
 
 
-def mix_lines(mix: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+def mix_lines(mix: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """The same for whoever watches, a line a task."""
     total = sum(each["updates"] for each in mix.values())
     for name, each in mix.items():

@@ -1,7 +1,7 @@
 """Which process has died or hangs: every rank keeps a sign of life where all can read it.
 
 Neither gloo nor nccl names the rank that an unfinished collective waits for. So each rank writes its step and a count
-into torch's store from a thread of its own; rank 0 watches all of them, all of them watch rank 0.
+into torch's store from a thread of its own; rank 0 watches all of them, and all of them rank 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from skillnet_cli.api import FailedJob
 
-SLOWEST, QUICKEST = 2.0, 0.2
+SLOWEST, QUICKEST = 0.5, 0.2
 """Seconds between two signs of life: at most, at least; in between a tenth of the patience."""
 
 
@@ -39,7 +39,7 @@ class Watch:
         self.rank = rank
         self.patience = patience
         self.every = min(SLOWEST, max(QUICKEST, patience / 10))
-        self._store = _own_store(timedelta(seconds=max(5.0, patience)))
+        self._store = _own_store(timedelta(seconds=max(5.0, min(60.0, patience))))
         self._everyone = range(world)
         self._count = 0
         self._step = 0
@@ -58,18 +58,19 @@ class Watch:
     def close(self) -> None:
         """Stop watching: a rank that is done gives no sign any more."""
         self._over.set()
-        self._thread.join()
+        self._thread.join(2 * self.every)
 
     def missing(self) -> str | None:
-        """The name of a rank that gives no sign of life now, None where all do. Waits for a few signs."""
+        """The name of the rank that first gave no more sign of life, None where all do. Waits for a few signs."""
         try:
             before = self._read("life", self._everyone)
             time.sleep(3 * self.every)
             after = self._read("life", self._everyone)
         except RuntimeError:
             return self._names[0]
-        silent = [each for each in self._everyone if before[each] == after[each] and each != self.rank]
-        return self._names[silent[0]] if silent else None
+        silent = {each: after[each] for each in self._everyone if before[each] == after[each] and each != self.rank}
+        first = min(silent, key=lambda each: [*map(int, silent[each].split())], default=None)
+        return None if first is None else self._names[first]
 
     def _look(self) -> None:
         watched = [each for each in self._everyone if each != self.rank] if self.rank == 0 else [0]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from skillnet_cli.engine import checkpoints
 from tests.distributed.ranks import ends, free_port, start_one, start_ranks
 from tests.distributed.test_two_processes import train
 from tests.workbench import TOY, World, tasks, toy_world
@@ -36,11 +36,14 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def same(world: World, run: str) -> None:
     assert world.losses(run) == world.losses("nproc") and len(world.losses(run)) == STEPS
     for name in ("model", "optimizer"):
-        one, other = (
-            load_file(world.run(each) / "finetune" / "checkpoints" / f"step-{STEPS}" / f"{name}.safetensors")
-            for each in (run, "nproc")
-        )
-        assert all(torch.equal(one[key], other[key]) for key in one) and one.keys() == other.keys()
+        one, other = (last(world, each).tensors(name) for each in (run, "nproc"))
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def last(world: World, run: str) -> checkpoints.Checkpoint:
+    newest = checkpoints.latest(world.run(run) / "finetune" / "checkpoints")
+    assert newest is not None and newest.step == STEPS
+    return newest
 
 
 def environment(world: World) -> dict[str, str]:
@@ -111,7 +114,7 @@ def test_a_rank_that_does_not_see_the_runs_is_told(launched: World) -> None:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("other_order", "step 1: the ranks do not agree: task: rank 1 has 'spell', rank 0 has 'match'"),
+        ("other_order", "the ranks do not agree: task: rank 1 has '"),
         ("other_parameters", "the ranks do not agree: parameter encoder.final_norm.weight: rank 1 has "),
     ],
 )
@@ -119,7 +122,7 @@ def test_debug_says_which_rank_differs(launched: World, fault: str, said: str) -
     recipe = launched.recipe(name=fault, **{**SETTINGS, "finetune__steps": 12}, train__debug=True)
     for code, message in ends(start_ranks(launched, recipe, fault, RANK_FAULT=fault)):
         assert code == 1 and "Traceback" not in message, message
-        assert said.split("rank 1")[0].removeprefix("step 1: ") in message and "rank 1 has" in message
+        assert said in message
     assert len(launched.losses(fault)) == (0 if fault == "other_order" else 10)
 
 
