@@ -16,7 +16,7 @@ EVERY = 10
 """Steps from one comparison of the copies' parameters to the next."""
 
 
-def agree(ranks: Ranks, facts: Mapping[str, Any]) -> None:
+def agree(ranks: Ranks, facts: Mapping[str, Any], when: str = "at the start") -> None:
     """Compare ``facts`` with those of all other ranks. All ranks must call this together.
 
     Raises:
@@ -28,7 +28,7 @@ def agree(ranks: Ranks, facts: Mapping[str, Any]) -> None:
     distributed.all_gather_object(everyone, dict(facts))
     differences = list(_differences(everyone))
     if differences:
-        raise FailedJob("the ranks do not agree: " + "; ".join(differences))
+        raise FailedJob(f"{when} the ranks do not agree: {'; '.join(differences)}")
 
 
 def _differences(everyone: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -48,13 +48,13 @@ def audit(updater: Updater, task: str, places: Sequence[Any], items: int) -> Non
         places: of the step's global batch in the task's stream.
         items: how many of them are this rank's.
     """
-    step = updater.progress.step
+    step, when = updater.progress.step, f"before step {updater.progress.step + 1}"
     if updater.ranks.world == 1:
         return
     facts = {"step": step + 1, "task": task, "global batch": hash(tuple(places)), "items": items}
-    agree(updater.ranks, facts)
+    agree(updater.ranks, facts, when)
     if step % EVERY == 0 and updater.strategy == "replicate":
-        agree(updater.ranks, {f"parameter {name}": total for name, total in _checksums(updater)})
+        agree(updater.ranks, {f"parameter {name}": total for name, total in _checksums(updater)}, when)
 
 
 def _checksums(updater: Updater) -> Iterator[tuple[str, int]]:

@@ -29,16 +29,17 @@ def terminal(world: World, **environment: str) -> Terminal:
     return Terminal(world.folder, {**toys, **environment})
 
 
-def test_a_training_goes_on_to_the_bit(small: World) -> None:
-    words = ["verify", "resume", small.write_recipe(**SETTINGS), "--stage", "finetune", "--steps", "15", "--nproc", "2"]
-    answer = terminal(small).type(*words, "--json")
+@pytest.mark.parametrize("nproc", [1, pytest.param(2, marks=pytest.mark.soak)])
+def test_a_training_goes_on_to_the_bit(small: World, nproc: int) -> None:
+    words = ["verify", "resume", small.write_recipe(**SETTINGS), "--stage", "finetune", "--steps", "15"]
+    answer = terminal(small).type(*words, "--nproc", str(nproc), "--json")
     assert answer.code == 0, answer.err
     verdict = json.loads(answer.out)
     assert verdict["same"] and verdict["differences"] == []
     assert verdict["steps"] == verdict["rows"] == 15 and set(verdict["tasks"]) == {"sort", "fill", "match", "spell"}
     assert 0 < verdict["resumed_from"] <= verdict["killed_after"] < 15
-    assert verdict["tensors"]["model"] > 20 and verdict["values"]["optimizer"] > 2 * verdict["values"]["model"]
-    assert not list((small.folder / "runs").glob("*")) if (small.folder / "runs").exists() else True
+    assert verdict["tensors"]["model"] > 20 and verdict["values"]["optimizer"] > verdict["values"]["model"]
+    assert not (small.folder / "runs").exists()
 
 
 def test_a_training_that_does_not_is_told_with_the_first_difference(small: World) -> None:

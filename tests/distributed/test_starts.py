@@ -114,8 +114,8 @@ def test_a_rank_that_does_not_see_the_runs_is_told(launched: World) -> None:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("other_order", "the ranks do not agree: task: rank 1 has '"),
-        ("other_parameters", "the ranks do not agree: parameter encoder.final_norm.weight: rank 1 has "),
+        ("other_order", "before step 1 the ranks do not agree: task: rank 1 has "),
+        ("other_parameters", "before step 11 the ranks do not agree: parameter encoder.final_norm.weight: rank 1 has "),
     ],
 )
 def test_debug_says_which_rank_differs(launched: World, fault: str, said: str) -> None:
