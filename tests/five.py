@@ -89,7 +89,7 @@ def make_five(folder: Path) -> Five:
     rng = np.random.default_rng(0)
     items = [_item(number, rng) for number in range(ITEMS)]
     learn_text([text for fields, _ in items for text in fields["text"]] * 3, 200, folder / "text.txt")
-    learn_code([fields["code"] for fields, _ in items] * 3, 300, folder / "code.txt")
+    learn_code([fields["code"] for fields, _ in items] * 3, 400, folder / "code.txt")
     with SetWriter(folder / "five", name="five", licence="none") as writer:
         for number, (fields, media) in enumerate(items):
             writer.keep("train", f"item-{number}", fields, media)

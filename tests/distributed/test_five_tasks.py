@@ -108,6 +108,7 @@ def _wait_for_others(process: subprocess.Popen[str], before: list[int]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.soak
 def test_another_number_of_ranks_has_the_same_data_in_the_same_order(five: Five, tmp_path: Path) -> None:
     """Stopped with two ranks, gone on with by one: the tasks, their order and the losses up to rounding."""
     process = five.start("fewer", nproc=2)

@@ -91,7 +91,7 @@ def test_a_rank_that_hangs_is_started_again(world: World, monkeypatch: pytest.Mo
     assert world.losses("toy") == world.losses("undisturbed")
 
 
-@pytest.mark.parametrize("strategy", ["replicate", "fsdp"])
+@pytest.mark.parametrize("strategy", ["fsdp", pytest.param("replicate", marks=pytest.mark.soak)])
 def test_what_is_not_finite_on_one_rank_is_left_out_by_both(
     world: World, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
@@ -111,6 +111,7 @@ def test_what_is_not_finite_on_one_rank_is_left_out_by_both(
     assert sum(each["updates"] for each in mix["tasks"].values()) == 8
 
 
+@pytest.mark.soak
 def test_ranks_that_are_never_finite_end_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK_FAULT", "no_numbers")
     processes = start_ranks(world, world.recipe(**SETTINGS, train__patience=3), "toy")

@@ -76,7 +76,7 @@ def test_torchrun_starts_it(launched: World) -> None:
 
 
 def test_srun_starts_it(launched: World) -> None:
-    recipe = launched.recipe(name="srun", **SETTINGS)
+    recipe = launched.recipe(name="srun", **SETTINGS, train__debug=True)  # ranks that agree are left in peace
     step = {
         "SLURM_JOB_ID": str(free_port()),
         "SLURM_STEP_ID": "0",
@@ -124,8 +124,3 @@ def test_debug_says_which_rank_differs(launched: World, fault: str, said: str) -
         assert code == 1 and "Traceback" not in message, message
         assert said in message
     assert len(launched.losses(fault)) == (0 if fault == "other_order" else 10)
-
-
-def test_debug_is_content_with_ranks_that_agree(launched: World) -> None:
-    train(launched, "debug", train__debug=True, **SETTINGS)
-    same(launched, "debug")
