@@ -58,8 +58,8 @@ class Five:
 
     folder: Path
 
-    def start(self, run: str, steps: int = STEPS, **options: Any) -> subprocess.Popen[str]:
-        """``skillnet finetune`` on the recipe as the run of that name."""
+    def start(self, run: str, steps: int = STEPS, **options: Any) -> subprocess.Popen[bytes]:
+        """``skillnet finetune`` on the recipe as the run of that name; what it says goes to ``RUN.log``."""
         recipe = self.folder / f"{run}.toml"
         tasks = "".join(f'[finetune.tasks.{task}]\ndatasets = ["five"]\nbatch = {BATCH}\n' for task in TASKS)
         recipe.write_text(RECIPE.format(folder=self.folder, steps=steps) + tasks, encoding="utf-8")
@@ -67,7 +67,12 @@ class Five:
         for name, value in options.items():
             words += [f"--{name.replace('_', '-')}", value]
         command = [sys.executable, "-m", "skillnet_cli", *map(str, words)]
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=self.folder)
+        with open(self.folder / f"{run}.log", "ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+
+    def said(self, run: str) -> str:
+        """What the processes of a run have said."""
+        return (self.folder / f"{run}.log").read_text(encoding="utf-8")
 
     def rows(self, run: str) -> list[dict[str, Any]]:
         """What the updates of a run said, without what clocks say."""

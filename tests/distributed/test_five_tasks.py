@@ -25,13 +25,12 @@ THIRD_EPOCH = 2 * len(TASKS) * ITEMS // BATCH
 def five(tmp_path_factory: pytest.TempPathFactory) -> Five:
     """With the undisturbed run ``straight``."""
     five = make_five(tmp_path_factory.mktemp("five"))
-    finish(five.start("straight", nproc=2))
+    finish(five, "straight", five.start("straight", nproc=2))
     return five
 
 
-def finish(process: subprocess.Popen[str]) -> None:
-    message = process.communicate(timeout=600)[1]
-    assert process.returncode == 0, message
+def finish(five: Five, run: str, process: subprocess.Popen[bytes]) -> None:
+    assert process.wait(timeout=600) == 0, five.said(run)
 
 
 def same_end(five: Five, run: str, other: str = "straight", steps: int = STEPS) -> None:
@@ -40,10 +39,10 @@ def same_end(five: Five, run: str, other: str = "straight", steps: int = STEPS) 
     assert five.rows(run) == five.rows(other) and len(five.rows(run)) == steps
 
 
-def wait_for_step(five: Five, run: str, step: int, process: subprocess.Popen[str]) -> None:
+def wait_for_step(five: Five, run: str, step: int, process: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + 300
     while not any(row["step"] >= step for row in five.rows(run)):
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None, five.said(run)
         assert time.monotonic() < until, f"step {step} never came"
         time.sleep(0.005)
 
@@ -60,7 +59,7 @@ def test_ranks_killed_and_started_again_end_as_undisturbed(five: Five) -> None:
     for rank, step in ((0, 6), (1, THIRD_EPOCH + 3)):
         wait_for_step(five, "restarted", step, process)
         os.kill(_workers(process.pid)[rank], signal.SIGKILL)
-    finish(process)
+    finish(five, "restarted", process)
     same_end(five, "restarted")
 
 
@@ -69,8 +68,8 @@ def test_all_killed_in_the_third_epoch_and_gone_on_with(five: Five) -> None:
     process = five.start("killed", nproc=2)
     wait_for_step(five, "killed", THIRD_EPOCH + 3, process)
     kill_all(process.pid)
-    process.communicate()
-    finish(five.start("killed", nproc=2))
+    process.wait()
+    finish(five, "killed", five.start("killed", nproc=2))
     same_end(five, "killed")
 
 
@@ -78,7 +77,7 @@ def test_all_killed_in_the_third_epoch_and_gone_on_with(five: Five) -> None:
 def test_a_rank_killed_at_twenty_random_moments(five: Five) -> None:
     """Either rank, at a step that chance chooses or while the processes start."""
     kills, steps, draw = 20, 300, random.Random(5)
-    finish(five.start("long", steps, nproc=2))
+    finish(five, "long", five.start("long", steps, nproc=2))
     process = five.start("hunted", steps, nproc=2, max_restarts=kills)
     for number, step in enumerate(sorted(draw.sample(range(1, steps - 10), kills))):
         before = _victims(process)
@@ -90,19 +89,19 @@ def test_a_rank_killed_at_twenty_random_moments(five: Five) -> None:
         rank = draw.randrange(2)
         os.kill((_workers(process.pid) or before)[rank], signal.SIGKILL)
         _wait_for_others(process, before)
-    finish(process)
+    finish(five, "hunted", process)
     same_end(five, "hunted", "long", steps)
 
 
-def _victims(process: subprocess.Popen[str]) -> list[int]:
+def _victims(process: subprocess.Popen[bytes]) -> list[int]:
     """Both ranks, as soon as they are there."""
     while len(found := _workers(process.pid)) < 2:
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None, "it has ended"
         time.sleep(0.05)
     return found
 
 
-def _wait_for_others(process: subprocess.Popen[str], before: list[int]) -> None:
+def _wait_for_others(process: subprocess.Popen[bytes], before: list[int]) -> None:
     """Until the launcher has noticed and started new ranks."""
     while process.poll() is None and (not set(_workers(process.pid)).isdisjoint(before) or not _workers(process.pid)):
         time.sleep(0.05)
@@ -114,7 +113,7 @@ def test_another_number_of_ranks_has_the_same_data_in_the_same_order(five: Five,
     process = five.start("fewer", nproc=2)
     wait_for_step(five, "fewer", 10, process)
     kill_all(process.pid)
-    process.communicate()
-    finish(five.start("fewer"))
+    process.wait()
+    finish(five, "fewer", five.start("fewer"))
     assert [row["task"] for row in five.rows("fewer")] == [row["task"] for row in five.rows("straight")]
     assert [row["count"] for row in five.rows("fewer")] == [row["count"] for row in five.rows("straight")]
