@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -84,6 +85,8 @@ def train(
     allow_data_change: bool,
 ) -> None:
     """Check the recipe, then train a stage of it in ``runs/NAME``."""
+    # A rank that is lost gets one line from us; torch's sockets would add a page of C++ frames for each of the others.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from skillnet_cli.plugins import load_registry
     from skillnet_cli.recipe import load_recipe
 
