@@ -37,7 +37,7 @@ def verify_resume(
     clocks say) must be the same to the bit; the exit code is 1 if they are not. On a GPU this needs --set
     train.deterministic=true.
 
-    \\b
+    \b
     Examples:
       skillnet verify resume recipes/demo.toml
       skillnet verify resume recipes/demo.toml --stage finetune --steps 26 --nproc 2 --set model.dropout=0.1
