@@ -120,6 +120,7 @@ def make_set(
     targets: dict[str, list[str]] = TARGETS,
     leave_out: tuple[str, ...] = (),
     words: Sequence[str] = (),
+    shard_items: int = 1000,
     **fields: Any,
 ) -> None:
     """Words in every form that the toy tasks want; ``fields`` override those of the first training item.
@@ -127,7 +128,7 @@ def make_set(
     The words are random, or ``words`` over and over.
     """
     rng = np.random.default_rng(0)
-    with SetWriter(folder / name, name=name, licence="none") as writer:
+    with SetWriter(folder / name, name=name, licence="none", shard_items=shard_items) as writer:
         for split, count in (("train", train), ("dev", dev)):
             for number in range(count):
                 drawn = "".join(rng.choice(list(ALPHABET), size=rng.integers(3, 9)))

@@ -31,6 +31,7 @@ from skillnet_cli.cli import (
     skills_list,
     train,
     transcribe,
+    verify_resume,
 )
 from skillnet_cli.cli.dataset_options import DatasetCommand
 
@@ -76,6 +77,7 @@ app.command("export")(export.export)
 app.command("skills list")(skills_list.skills_list)
 app.command("skills graft")(skills_graft.skills_graft)
 app.command("skills diff")(skills_diff.skills_diff)
+app.command("verify resume")(verify_resume.verify_resume)
 app.command("plugins")(plugins.plugins)
 
 

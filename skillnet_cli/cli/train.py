@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,10 @@ Endpoint = Annotated[
     typer.Option(metavar="HOST:PORT", help="Where several machines meet; the same on all.", show_default=False),
 ]
 Restarts = Annotated[int, typer.Option(min=0, help="How often a failed process group is started again.")]
+DataChange = Annotated[
+    bool,
+    typer.Option("--allow-data-change", help="Go on although shards are gone or others; those broken are left out."),
+]
 RUNS = Path("runs")
 
 
@@ -31,6 +36,7 @@ def pretrain(
     nnodes: Nnodes = 1,
     rdzv_endpoint: Endpoint = None,
     max_restarts: Restarts = 0,
+    allow_data_change: DataChange = False,
 ) -> None:
     """Run the [pretrain] stage of a recipe.
 
@@ -42,7 +48,7 @@ def pretrain(
       skillnet pretrain recipes/demo.toml --set pretrain.steps=200 --set name=trial
       skillnet pretrain recipes/paper.toml --nproc 8
     """
-    train("pretrain", recipe, set_, data, runs, (nproc, nnodes, rdzv_endpoint, max_restarts))
+    train("pretrain", recipe, set_, data, runs, (nproc, nnodes, rdzv_endpoint, max_restarts), allow_data_change)
 
 
 def finetune(
@@ -54,6 +60,7 @@ def finetune(
     nnodes: Nnodes = 1,
     rdzv_endpoint: Endpoint = None,
     max_restarts: Restarts = 0,
+    allow_data_change: DataChange = False,
 ) -> None:
     """Run the [finetune] stage of a recipe.
 
@@ -65,7 +72,7 @@ def finetune(
       skillnet finetune recipes/demo.toml --set finetune.init=fresh --set name=demo-fresh
       skillnet finetune recipes/paper.toml --nproc 8 --nnodes 2 --rdzv-endpoint host0:29500
     """
-    train("finetune", recipe, set_, data, runs, (nproc, nnodes, rdzv_endpoint, max_restarts))
+    train("finetune", recipe, set_, data, runs, (nproc, nnodes, rdzv_endpoint, max_restarts), allow_data_change)
 
 
 def train(
@@ -75,8 +82,11 @@ def train(
     data: list[Path] | None,
     runs: Path,
     processes: tuple[int, int, str | None, int],
+    allow_data_change: bool,
 ) -> None:
     """Check the recipe, then train a stage of it in ``runs/NAME``."""
+    # A rank that is lost gets one line from us; torch's sockets would add a page of C++ frames for each of the others.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from skillnet_cli.plugins import load_registry
     from skillnet_cli.recipe import load_recipe
 
@@ -88,7 +98,7 @@ def train(
 
     hush_transformers()
     try:
-        launch(loaded, stage, runs / loaded.name, data_roots(data or ()), Processes(*processes))
+        launch(loaded, stage, runs / loaded.name, data_roots(data or ()), Processes(*processes), allow_data_change)
     except Stopped as stopped:
         print(f"skillnet: {stopped}", file=sys.stderr)
         raise typer.Exit(128 + stopped.number) from stopped

@@ -70,6 +70,11 @@ class StepDataset(Dataset[list[TaskBatch]]):
         cuts = np.array_split(np.arange(len(examples)), parts)
         return [self._pipelines[task].batch([examples[place] for place in cut]) for cut in cuts]
 
+    def places(self, step: int) -> tuple[str, list[Place]]:
+        """The task of a step, and where in its stream the whole global batch comes from, ranks apart."""
+        task = self._order.task(step)
+        return task, self._streams[task].items(self._order.position(step))
+
     def _example(self, task: str, k: int, slot: int, place: Place) -> Example:
         """The example of one slot, or the first of its substitutes that can be read."""
         stream, pipeline = self._streams[task], self._pipelines[task]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,11 +14,16 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
+from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.engine.slurm import torchrun_words
+from skillnet_cli.engine.watch import Watch
 from skillnet_cli.model.encoder import Encoder
 from skillnet_cli.model.parts import members
 from skillnet_cli.model.skillnet import SkillNet
 
 TIMEOUT = timedelta(minutes=30)
+BYTES_A_PARAMETER = 16
+"""In float32: the parameter, its gradient, and AdamW's two moments."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Ranks:
     rank: int
     world: int
     device: torch.device
+    reached: Callable[[int], None] = lambda step: None
+    """Tells the other ranks that this one begins a step, counted from 1."""
 
     @property
     def is_main(self) -> bool:
@@ -47,10 +54,14 @@ class Ranks:
 
 
 @contextmanager
-def process_group() -> Iterator[Ranks]:
-    """Join the group that the environment describes (torchrun's variables), or stand alone without one."""
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+def process_group(patience: float = TIMEOUT.total_seconds()) -> Iterator[Ranks]:
+    """Join the group that the environment describes (torchrun's or srun's variables), or stand alone without one.
+
+    Raises:
+        FailedJob: another rank has died, or has not come to a step for ``patience`` seconds.
+    """
+    os.environ |= torchrun_words(os.environ)
+    device = _device(int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield Ranks(0, 1, device)
@@ -58,10 +69,33 @@ def process_group() -> Iterator[Ranks]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    rank, world = distributed.get_rank(), distributed.get_world_size()
+    watch = Watch(rank, world, patience)
     try:
-        yield Ranks(distributed.get_rank(), distributed.get_world_size(), device)
+        yield Ranks(rank, world, device, watch.reached)
+    except RuntimeError as error:
+        missing = watch.missing() if _is_lost(error) else None
+        if missing is None:
+            raise
+        raise FailedJob(f"lost {missing}; run it again to go on") from error
     finally:
+        watch.close()
         distributed.destroy_process_group()
+
+
+def _device(local: int, processes: int) -> torch.device:
+    """The GPU of a process, or the CPU. A launcher may show each process one GPU alone."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    there = torch.cuda.device_count()
+    if 1 < there < processes:
+        raise UserError(f"{processes} processes for {there} GPUs: start at most one for each")
+    return torch.device("cuda", local % there)
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    """Whether a collective failed because its partner is gone or silent."""
+    return isinstance(error, distributed.DistError) or "gloo" in str(error)
 
 
 def share_cores(processes: int) -> None:
@@ -90,6 +124,26 @@ def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
     fully_shard(model, mesh=mesh)
     for entry in ("outline", "compare"):  # as forward is one by itself
         register_fsdp_forward_method(model, entry)
+
+
+def settle_strategy(wanted: str, parameters: int, ranks: Ranks) -> str:
+    """``"auto"`` as ``"replicate"`` where that fits, else ``"fsdp"``; anything else as it is. Together on all ranks.
+
+    It fits where 16 bytes a parameter (itself, its gradient, AdamW's two moments) are at most half of the memory of
+    every rank's device, which leaves the other half to activations; processes that share a machine share its memory.
+    """
+    if wanted != "auto":
+        return wanted
+    tight = BYTES_A_PARAMETER * parameters > memory_of(ranks.device) / 2
+    return "fsdp" if float(ranks.sum(torch.tensor(float(tight), device=ranks.device))) else "replicate"
+
+
+def memory_of(device: torch.device) -> float:
+    """Bytes of memory that a process has to itself on a device."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return machine / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def sync_gradients(model: nn.Module, wanted: bool) -> None:

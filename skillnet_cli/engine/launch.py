@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.engine.checks import check_plan
-from skillnet_cli.engine.plan import plan_stage
+from skillnet_cli.engine import checkpoints
+from skillnet_cli.engine.data_changes import checked_plan
+from skillnet_cli.engine.folders import RunFolder
 from skillnet_cli.engine.stopping import STOP, RelayedSignals, Stopped
 from skillnet_cli.engine.train import run_stage
 from skillnet_cli.plugins import load_registry
@@ -33,25 +36,54 @@ class Processes:
     max_restarts: int = 0
 
 
-def launch(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], processes: Processes = Processes()) -> None:
+class RankFailed(Exception):
+    """A bug in one of several processes; the message has its traceback."""
+
+
+def launch(
+    recipe: Recipe,
+    stage: str,
+    run: Path,
+    roots: Sequence[Path],
+    processes: Processes = Processes(),
+    allow_data_change: bool = False,
+) -> None:
     """Train a stage to its end, in this process if one is all that is asked for.
 
-    Under torchrun, whose variables are in the environment, this process is one of its ranks.
+    Under torchrun or srun, whose variables are in the environment, this process is one of their ranks.
 
     Raises:
+        RankFailed: a bug in one of several processes.
         UserError, FailedJob: as :func:`skillnet_cli.engine.train.run_stage`, whichever process met it first.
         Stopped: a signal stopped the training, which can go on from there; the exit code is 128 + its number.
     """
     if stage not in recipe.stages():
         raise UserError(f"the recipe '{recipe.name}' has no [{stage}]; it has {' and '.join(recipe.stages())}")
     if processes.nproc * processes.nnodes == 1:
-        run_stage(recipe, stage, run, roots)
+        record(run_stage)(recipe, stage, run, roots, allow_data_change)
     else:
-        _launch_elastic(recipe, stage, run, roots, processes)
+        _check(recipe, stage, run, roots, processes, allow_data_change)
+        _launch_elastic(recipe, stage, run, roots, processes, allow_data_change)
 
 
-def _launch_elastic(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], processes: Processes) -> None:
-    check_plan(plan_stage(recipe, stage, load_registry(), roots), processes.nproc * processes.nnodes)
+def _check(
+    recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], processes: Processes, allow_data_change: bool
+) -> None:
+    """What can be found out before any process starts."""
+    there = torch.cuda.device_count()
+    if 0 < there < processes.nproc:
+        raise UserError(
+            f"--nproc {processes.nproc}, and this machine has {there} GPU{'s' * (there > 1)}: at most one process for "
+            "each, or set CUDA_VISIBLE_DEVICES= to train on its CPU"
+        )
+    checkpoint = checkpoints.latest(RunFolder(run).stage(stage).checkpoints)
+    world = processes.nproc * processes.nnodes
+    checked_plan(recipe, stage, load_registry(), roots, world, checkpoint, allow_data_change)
+
+
+def _launch_elastic(
+    recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], processes: Processes, allow_data_change: bool
+) -> None:
     _quieten()
     # A store shared by all attempts would hand a restarted process the addresses of its dead predecessors.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
@@ -66,14 +98,15 @@ def _launch_elastic(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path]
         monitor_interval=0.2,
         signals_to_handle="SIGHUP,SIGQUIT",  # at the others the launcher would kill what has not ended after 30 seconds
     )
-    arguments = (recipe.model_dump(mode="json", exclude_none=True), stage, str(run), [str(root) for root in roots])
+    document = recipe.model_dump(mode="json", exclude_none=True)
+    arguments = (document, stage, str(run), [str(root) for root in roots], allow_data_change)
     with RelayedSignals() as signals:
         try:
             ended = elastic_launch(config, worker)(*arguments)
         except SignalException as error:
             raise Stopped(error.sigval.value, f"stopped by {error.sigval.name}: run it again to go on") from error
         except ChildFailedError as error:
-            raise _first_failure(error, signals.received) from error
+            raise _first_failure(error, signals.received) from None
     stopped = max(ended.values())
     if stopped:
         raise Stopped(stopped, f"stopped by {signal.Signals(stopped).name}: run it again to go on")
@@ -87,7 +120,7 @@ def _quieten() -> None:
 
 
 @record
-def worker(recipe: dict[str, Any], stage: str, run: str, roots: Sequence[str]) -> int:
+def worker(recipe: dict[str, Any], stage: str, run: str, roots: Sequence[str], allow_data_change: bool) -> int:
     """One process of an elastic launch. Signals come to it from the launcher alone, so that one stays one.
 
     Returns the number of the signal that stopped the training, 0 where it came to its end. To the launcher both are
@@ -97,14 +130,14 @@ def worker(recipe: dict[str, Any], stage: str, run: str, roots: Sequence[str]) -
     if STOP in os.environ:
         return int(os.environ[STOP])
     try:
-        run_stage(Recipe.model_validate(recipe), stage, Path(run), [Path(root) for root in roots])
+        run_stage(Recipe.model_validate(recipe), stage, Path(run), [Path(root) for root in roots], allow_data_change)
     except Stopped as stopped:
         return stopped.number
     return 0
 
 
 def _first_failure(error: ChildFailedError, received: int) -> Exception:
-    """What the process that failed first raised, as a user should see it; a bug keeps its traceback.
+    """What the process that failed first raised, as a user should see it; a bug with its traceback.
 
     ``received`` is the signal that asked the launcher to stop: a process that it killed had not yet begun to train.
     """
@@ -113,9 +146,13 @@ def _first_failure(error: ChildFailedError, received: int) -> Exception:
         return Stopped(received, f"stopped by {signal.Signals(received).name}: run it again to go on")
     if failure.exitcode < 0:
         return FailedJob(
-            f"process {rank} was killed by {signal.Signals(-failure.exitcode).name}; run it again to go on"
+            f"rank {rank} (host {socket.gethostname()}, pid {failure.pid}) was killed by "
+            f"{signal.Signals(-failure.exitcode).name}; run it again to go on"
         )
     recorded = failure.error_file_data["message"]
-    kind, _, text = (recorded["message"] if isinstance(recorded, dict) else recorded).partition(": ")
+    if not isinstance(recorded, dict):
+        return FailedJob(f"rank {rank} (pid {failure.pid}) ended with exit code {failure.exitcode}: {recorded}")
+    kind, _, text = recorded["message"].partition(": ")
     known: dict[str, type[Exception]] = {"UserError": UserError, "FailedJob": FailedJob}
-    return known[kind](text) if kind in known else error
+    trace = recorded["extraInfo"]["py_callstack"]
+    return known[kind](text) if kind in known else RankFailed(f"rank {rank} (pid {failure.pid}):\n{trace}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,14 @@ class TaskPlan:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A stage ready to be checked and trained."""
+    """A stage ready to be checked and trained. ``data`` is what a checkpoint keeps of the state of its sets."""
 
     recipe: Recipe
     name: str
     tasks: Mapping[str, TaskPlan]
     readers: Mapping[str, Reader]
     config: SkillNetConfig
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def stage(self) -> Stage:
@@ -102,5 +103,5 @@ def open_sets(recipe: Recipe, stage: str | None, task: Task, roots: Sequence[Pat
 def task_config(task: Task, sets: Mapping[str, PreparedSet]) -> TaskConfig:
     """The task with the labels of all its sets, in the order of the sets, each once."""
     labels = [label for each in sets.values() for label in each.manifest.targets.get(task.target or "", ())]
-    own = {field.name: getattr(task, field.name) for field in fields(Task)}
+    own = {each.name: getattr(task, each.name) for each in fields(Task)}
     return TaskConfig(**own, labels=tuple(dict.fromkeys(labels)), datasets=tuple(sets))

@@ -9,7 +9,7 @@ from typing import Any
 from skillnet_cli.api import UserError
 from skillnet_cli.recipe import Recipe
 
-FREE = frozenset({"workers", "checkpoints", "eval", "strategy", "patience"})
+FREE = frozenset({"workers", "checkpoints", "eval", "strategy", "patience", "deterministic", "timeout", "debug"})
 """Keys of a stage that may change between two halves of a run: they do not change what is learnt."""
 
 

@@ -12,15 +12,19 @@ from transformers.utils import logging
 from skillnet_cli.api import FailedJob
 from skillnet_cli.data.pipeline import TaskBatch
 from skillnet_cli.engine import checkpoints
+from skillnet_cli.engine.agreement import agree, audit
 from skillnet_cli.engine.averaging import averaged_checkpoints, take_mean
 from skillnet_cli.engine.best import Best
-from skillnet_cli.engine.checks import check_plan
+from skillnet_cli.engine.data_changes import checked_plan, shard_digests
+from skillnet_cli.engine.determinism import deterministic
 from skillnet_cli.engine.distribution import Ranks, process_group
 from skillnet_cli.engine.folders import RunFolder, disk_told
 from skillnet_cli.engine.freezing import freeze
 from skillnet_cli.engine.initialising import start_from_pretrained
 from skillnet_cli.engine.measuring import measure, shown
-from skillnet_cli.engine.plan import StagePlan, plan_stage
+from skillnet_cli.engine.metrics import read_metrics
+from skillnet_cli.engine.mix import mix_lines, realised_mix
+from skillnet_cli.engine.plan import StagePlan
 from skillnet_cli.engine.reading import deaths_told, step_dataset, steps
 from skillnet_cli.engine.resuming import check_same
 from skillnet_cli.engine.saver import Saved
@@ -35,6 +39,7 @@ from skillnet_cli.engine.training import (
     open_saver,
     origin,
     precision_of,
+    strategy_of,
 )
 from skillnet_cli.engine.update import Outcome, Updater
 from skillnet_cli.evaluation.result import Result, record_results
@@ -44,14 +49,14 @@ from skillnet_cli.recipe import Recipe
 from skillnet_cli.recipe.schema import LastSection
 
 
-def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path]) -> None:
+def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], allow_data_change: bool = False) -> None:
     """Train ``stage`` (``"pretrain"`` or ``"finetune"``) of a recipe in the folder ``run``, or go on with it.
 
     Every process of a torch elastic launch makes this same call. A stage that has finished says so and returns.
 
     Raises:
-        UserError: the stage cannot work, or the folder holds one trained by another recipe.
-        FailedJob: too many updates in a row were not finite, or a checkpoint cannot be written.
+        UserError: the stage cannot work, or the folder holds one trained by another recipe or on other data.
+        FailedJob: too many updates in a row were not finite, a checkpoint cannot be written, or a process is lost.
         Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     logging.disable_progress_bar()
@@ -59,14 +64,18 @@ def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path]) -> N
     checkpoint = checkpoints.latest(folder.stage(stage).checkpoints)
     if checkpoint:
         check_same(recipe, stage, checkpoint.state()["trained_by"], folder.stage(stage).path)
-    with StopSignals() as signals, process_group() as ranks:
+    settings = recipe.stages()[stage]
+    with StopSignals() as signals, process_group(settings.timeout) as ranks, deterministic(settings.deterministic):
         say(ranks, list(checkpoints.damaged(folder.stage(stage).checkpoints)))
+        agree(ranks, {f"the newest checkpoint in {folder.path}": checkpoint.step if checkpoint else None})
         if checkpoint and folder.stage(stage).model.exists():
             return say(ranks, [f"{stage} has finished already: {folder.stage(stage).model}"])
-        plan = plan_stage(recipe, stage, registry, roots)
-        check_plan(plan, ranks.world)
+        plan, changes = checked_plan(recipe, stage, registry, roots, ranks.world, checkpoint, allow_data_change)
+        agree(ranks, {f"the shards of '{name}'": digest for name, digest in shard_digests(plan).items()})
         updater = _start(plan, folder, ranks, checkpoint, registry)
         with _telemetry(plan, folder, updater) as telemetry, deaths_told():
+            for change in changes:
+                telemetry.noted("data", updater.progress.step, f"the data has changed: {change}", change=change)
             train(plan, updater, folder, registry, signals, telemetry)
             finish(plan, updater, folder, registry, telemetry)
 
@@ -77,11 +86,13 @@ def _start(
     start = None if checkpoint else origin(plan, folder)
     model, fresh = build_model(plan, start, registry)
     freeze(model, plan.stage.freeze, plan.tasks)
-    precision = precision_of(plan, ranks, checkpoint)
-    say(ranks, start_lines(plan, model, ranks, precision, checkpoint.folder if checkpoint else start, fresh))
+    precision, strategy = precision_of(plan, ranks, checkpoint), strategy_of(plan, model, ranks, checkpoint)
+    source = checkpoint.folder if checkpoint else start
+    how = f"{precision}, {strategy}" if ranks.world > 1 else precision
+    say(ranks, start_lines(plan, model, ranks, how, source, fresh))
     if plan.recipe.init and not checkpoint and not start:
         say(ranks, start_from_pretrained(plan, model, folder.stage(plan.name), ranks, registry))
-    updater = begin(plan, model, ranks, precision)
+    updater = begin(plan, model, ranks, precision, strategy)
     if checkpoint:
         go_on(updater, checkpoint)
     if ranks.is_main:
@@ -104,6 +115,9 @@ def train(
     with open_saver(updater, plan, folder.stage(plan.name)) as saver:
         for step, batches in steps(dataset, updater.progress.step, stage.steps, stage.workers):
             waited = clock.lap()
+            updater.ranks.reached(step + 1)
+            if stage.debug:
+                audit(updater, batches[0].task, dataset.places(step)[1], sum(len(batch.ids) for batch in batches))
             outcome = updater.update(batches, signals.received)
             done = step + 1
             _write_down(telemetry, done, outcome, batches, data_wait=waited, seconds=waited + clock.lap())
@@ -138,6 +152,8 @@ def finish(
                 save_model(model, plan.readers, target)
                 folder.publish(target)
             write_card(folder.model, record_results(folder.path, results, fingerprint(folder.model)))
+            mix = realised_mix(plan, read_metrics(folder.stage(plan.name).metrics))
+            telemetry.noted("mix", updater.progress.step, "\n".join(["trained", *mix_lines(mix)]), tasks=mix)
             telemetry.note(f"{plan.name} has finished: {folder.model}")
         updater.ranks.wait()
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from skillnet_cli.api import UserError
 from skillnet_cli.engine.averaging import MovingAverage
 from skillnet_cli.engine.checkpoints import AVERAGE, MODEL, OPTIMIZER, Checkpoint
-from skillnet_cli.engine.distribution import Ranks, distribute
+from skillnet_cli.engine.distribution import Ranks, distribute, settle_strategy
 from skillnet_cli.engine.folders import RunFolder, StageFolder
 from skillnet_cli.engine.lineage import ancestors, inherit
 from skillnet_cli.engine.optimizer import build_optimizer
@@ -82,13 +82,21 @@ def precision_of(plan: StagePlan, ranks: Ranks, checkpoint: Checkpoint | None) -
     return "bf16" if ranks.sum(torch.tensor([float(wants_bf16)], device=ranks.device)) else "fp32"
 
 
-def begin(plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str) -> Updater:
+def strategy_of(plan: StagePlan, model: SkillNet, ranks: Ranks, checkpoint: Checkpoint | None) -> str:
+    """How the model is laid out over the ranks. ``auto`` is settled at the start, and kept while they are as many."""
+    state = checkpoint.state() if checkpoint else {}
+    if plan.stage.strategy == "auto" and state.get("world") == ranks.world:
+        return str(state["strategy"])
+    return settle_strategy(plan.stage.strategy, sum(each.numel() for each in model.parameters()), ranks)
+
+
+def begin(plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str, strategy: str = "replicate") -> Updater:
     """Lay the model out over the ranks and give it an optimizer."""
     model.to(ranks.device).train()  # type: ignore[arg-type]
-    distribute(model, ranks, plan.stage.strategy)
+    distribute(model, ranks, strategy)
     optimizer, wanted = build_optimizer(model, plan.stage.optimizer), plan.stage.average
     average = MovingAverage(model, wanted.decay) if isinstance(wanted, EmaSection) else None
-    return Updater(model, optimizer, plan.stage, precision, plan.recipe.seed, ranks, average=average)
+    return Updater(model, optimizer, plan.stage, precision, plan.recipe.seed, ranks, average=average, strategy=strategy)
 
 
 def open_saver(updater: Updater, plan: StagePlan, folder: StageFolder) -> Saver:
@@ -107,6 +115,9 @@ def begin_save(saver: Saver, updater: Updater, plan: StagePlan) -> Saved | None:
     state = {
         "progress": asdict(updater.progress),
         "precision": updater.precision,
+        "strategy": updater.strategy,
+        "world": updater.ranks.world,
+        "data": plan.data,
         "trained_by": trained_by(plan.recipe, plan.name),
     }
     return saver.save(updater.progress.step, saved_tensors(updater), state)

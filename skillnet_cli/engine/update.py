@@ -58,7 +58,10 @@ class Outcome:
 
 @dataclass
 class Updater:
-    """Turns the micro-batches of a step into an update of the model. ``precision`` is ``"bf16"`` or ``"fp32"``."""
+    """Turns the micro-batches of a step into an update of the model.
+
+    ``precision`` is ``"bf16"`` or ``"fp32"``, ``strategy`` how the model is laid out over the ranks.
+    """
 
     model: SkillNet
     optimizer: AdamW
@@ -68,6 +71,7 @@ class Updater:
     ranks: Ranks
     progress: Progress = field(default_factory=Progress)
     average: MovingAverage | None = None
+    strategy: str = "replicate"
 
     def update(self, batches: Sequence[TaskBatch], signal: int = 0) -> Outcome:
         """Train on this rank's micro-batches of the next step; all ranks do so together, on the same task.

@@ -59,8 +59,11 @@ class Ctc(Objective):
         lengths = targets["transcript_lengths"]
         padded = nn.utils.rnn.pad_sequence(per_item)  # (frames, items, outputs)
         frames = torch.tensor([len(each) for each in per_item], device=lengths.device)
-        total = F.ctc_loss(padded, targets["transcripts"], frames, lengths, blank=BLANK, reduction="sum")
-        return total, lengths.sum()
+        # The gradient on GPUs is another each time.
+        place = torch.device("cpu") if torch.are_deterministic_algorithms_enabled() else padded.device
+        given = padded.to(place), targets["transcripts"].to(place), frames.to(place), lengths.to(place)
+        total = F.ctc_loss(*given, blank=BLANK, reduction="sum")
+        return total.to(padded.device), lengths.sum()
 
     def predict(
         self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads

@@ -138,17 +138,22 @@ class TrainSection(Section):
     ``clip`` is the largest gradient norm, ``patience`` the number of non-finite steps in a row after which the run
     stops, ``workers`` the number of processes that read ahead. ``freeze`` names parts of the model that stay as they
     are: ``shared``, ``skill:S``, ``embedder:S``, ``task:T``. ``average``: what is measured and exported are averages
-    of the parameters.
+    of the parameters. With ``deterministic`` a GPU uses only operations that
+    give the same bits every time. ``timeout`` is how many seconds a process may stay behind the others before they
+    end. With ``debug`` the processes compare what they train, and their parameters, as they go.
     """
 
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    strategy: Literal["replicate", "fsdp"] = "replicate"
+    strategy: Literal["auto", "replicate", "fsdp"] = "auto"
     optimizer: OptimizerSection = OptimizerSection()
     schedule: Literal["linear", "constant"] = "linear"
     clip: PositiveFloat = 1.0
     patience: PositiveInt = 10
     workers: NonNegativeInt = 1
     freeze: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    deterministic: bool = False
+    timeout: PositiveFloat = 600.0
+    debug: bool = False
     checkpoints: CheckpointSection = CheckpointSection()
     eval: EvalSection | None = None
     average: Average | None = None

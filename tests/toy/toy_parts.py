@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from toy_config import ToyConfig
+from toy_faults import strike
 
 from skillnet_cli.api import DamagedItem, Window
 
@@ -88,7 +89,7 @@ class LetterEmbedder(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         tokens = self.tokens(batch["ids"]) + self.positions(positions(batch["lengths"]))
-        return self.norm(tokens), batch["lengths"]
+        return strike(self.norm(tokens)), batch["lengths"]
 
 
 class WaveEmbedder(nn.Module):
@@ -109,4 +110,4 @@ class WaveEmbedder(nn.Module):
         tokens[places > 0] = self.projection(batch["frames"]).to(tokens.dtype)
         if "mask" in batch:
             tokens = torch.where(batch["mask"][:, None], self.hidden_frame, tokens)
-        return self.norm(tokens + self.positions(places)), lengths
+        return strike(self.norm(tokens + self.positions(places))), lengths

@@ -1,0 +1,120 @@
+"""Which process has died or hangs: every rank keeps a sign of life where all can read it.
+
+Neither gloo nor nccl names the rank that an unfinished collective waits for. So each rank writes its step and a count
+into torch's store from a thread of its own; rank 0 watches all of them, and all of them rank 0.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import NoReturn
+
+from torch import distributed
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+from skillnet_cli.api import FailedJob
+
+SLOWEST, QUICKEST = 0.5, 0.2
+"""Seconds between two signs of life: at most, at least; in between a tenth of the patience."""
+
+
+class Watch:
+    """The signs of life of this rank, and an eye on those of others.
+
+    Args:
+        rank: this one.
+        world: how many there are.
+        patience: seconds that a rank may give no sign, or be a step behind, before this process ends with its name.
+    """
+
+    def __init__(self, rank: int, world: int, patience: float) -> None:
+        self.rank = rank
+        self.patience = patience
+        self.every = min(SLOWEST, max(QUICKEST, patience / 10))
+        self._store = _own_store(timedelta(seconds=max(5.0, min(60.0, patience))))
+        self._everyone = range(world)
+        self._count = 0
+        self._step = 0
+        self._since = time.monotonic()
+        self._over = threading.Event()
+        self._sign()
+        self._store.set(f"who/{rank}", f"rank {rank} (host {socket.gethostname()}, pid {os.getpid()})")
+        self._names = self._read("who", self._everyone)
+        self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+        self._thread.start()
+
+    def reached(self, step: int) -> None:
+        """This rank begins a step, counted from 1."""
+        self._step, self._since = step, time.monotonic()
+
+    def close(self) -> None:
+        """Stop watching: a rank that is done gives no sign any more."""
+        self._over.set()
+        self._thread.join(2 * self.every)
+
+    def missing(self) -> str | None:
+        """The name of the rank that first gave no more sign of life, None where all do. Waits for a few signs."""
+        try:
+            before = self._read("life", self._everyone)
+            time.sleep(3 * self.every)
+            after = self._read("life", self._everyone)
+        except RuntimeError:
+            return self._names[0]
+        silent = {each: after[each] for each in self._everyone if before[each] == after[each] and each != self.rank}
+        first = min(silent, key=lambda each: [*map(int, silent[each].split())], default=None)
+        return None if first is None else self._names[first]
+
+    def _look(self) -> None:
+        watched = [each for each in self._everyone if each != self.rank] if self.rank == 0 else [0]
+        last, seen = dict.fromkeys(watched, ""), dict.fromkeys(watched, time.monotonic())
+        while not self._over.wait(self.every):
+            try:
+                self._sign()
+                found = dict(zip(watched, self._read("life", watched), strict=True))
+            except RuntimeError:  # the store lives in rank 0's process, or in its launcher's
+                found = last
+            now = time.monotonic()
+            seen |= {each: now for each in watched if found[each] != last[each]}
+            last = dict(found)
+            for each in watched:
+                self._judge(each, int(last[each].partition(" ")[0] or 0), now - seen[each], now - self._since)
+
+    def _judge(self, other: int, step: int, silent: float, waiting: float) -> None:
+        if step < self._step and waiting > self.patience:
+            self._end(f"{self._names[other]} did not reach step {self._step} within {self.patience:g} s")
+        if silent > self.patience:
+            self._end(f"{self._names[other]} has given no sign of life for {self.patience:g} s, in step {step}")
+
+    def _end(self, message: str) -> NoReturn:
+        """The main thread waits in a collective that nothing ends but the end of the process."""
+        if self._over.is_set():
+            sys.exit()
+        text = f"{message}; run it again to go on"
+        get_error_handler().record_exception(FailedJob(text))
+        if multiprocessing.parent_process() is None:  # else the launcher says it
+            print(f"skillnet: error: {text}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    def _sign(self) -> None:
+        self._count += 1
+        self._store.set(f"life/{self.rank}", f"{self._step} {self._count}")
+
+    def _read(self, what: str, ranks: Sequence[int]) -> list[str]:
+        return [found.decode() for found in self._store.multi_get([f"{what}/{each}" for each in ranks])]
+
+
+def _own_store(timeout: timedelta) -> distributed.Store:
+    """A connection of the watch's own, so that nobody waits for another; restarted processes begin anew in it."""
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    attempt = [uuid.uuid4().hex]
+    distributed.broadcast_object_list(attempt)
+    store = distributed.TCPStore(host, port, is_master=False, timeout=timeout, wait_for_workers=False)
+    return distributed.PrefixStore(f"watch/{attempt[0]}", store)
