@@ -10,10 +10,12 @@ from skillnet_cli import objectives
 from skillnet_cli.api import UserError
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.engine.plan import TRAIN, StagePlan, TaskPlan
+from skillnet_cli.evaluation.metrics import scorer
 from skillnet_cli.objectives.classification import Classification
 from skillnet_cli.objectives.contrastive import Contrastive
 from skillnet_cli.objectives.ctc import Ctc
 from skillnet_cli.objectives.masked_units import MaskedUnits
+from skillnet_cli.plugins import load_registry
 
 PROBES = 1_000
 """How many items of a set are looked at for labels that the set itself does not list."""
@@ -24,17 +26,44 @@ def check_plan(plan: StagePlan, world: int) -> None:
     problems = [
         f"{plan.name}.tasks.{name}: {problem}"
         for name, task in plan.tasks.items()
-        for problem in (*_check_batch(task, world), *_check_sets(task))
+        for problem in problems_of(task, world, measured=plan.stage.eval is not None)
     ]
     if problems:
         raise UserError("\n".join(problems))
 
 
-def _check_batch(task: TaskPlan, world: int) -> Iterator[str]:
+def problems_of(task: TaskPlan, world: int, *, prepared: bool = True, measured: bool = True) -> Iterator[str]:
+    """What cannot work in one task.
+
+    Args:
+        prepared: whether all its sets are there to be looked at.
+        measured: whether its metrics will be asked for.
+    """
+    if task.settings.batch % world:
+        yield f"batch = {task.settings.batch} is not divisible by the {world} processes: choose a multiple of {world}"
+    if prepared:
+        yield from _check_batch(task)
+        yield from _check_sets(task)
+    if measured:
+        yield from _check_metrics(task)
+
+
+def _check_metrics(task: TaskPlan) -> Iterator[str]:
+    """Metrics that no installed plugin computes; those of a contrastive task are its protocol's."""
+    for name in () if _is_contrastive(task) else task.config.metrics:
+        try:
+            scorer(name, load_registry())
+        except UserError as error:
+            yield str(error)
+
+
+def _is_contrastive(task: TaskPlan) -> bool:
+    return issubclass(objectives.load(task.config.objective), Contrastive)
+
+
+def _check_batch(task: TaskPlan) -> Iterator[str]:
     settings = task.settings
-    if settings.batch % world:
-        yield f"batch = {settings.batch} is not divisible by the {world} processes: choose a multiple of {world}"
-    if not issubclass(objectives.load(task.config.objective), Contrastive):
+    if not _is_contrastive(task):
         return
     if settings.micro_batch is not None:
         yield "micro_batch: a contrastive task needs its whole batch at once, leave it out"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
+from skillnet_cli.engine.budget import checkpoint_bytes
 from skillnet_cli.engine.distribution import Ranks
 from skillnet_cli.engine.lineage import ancestors
 from skillnet_cli.engine.plan import StagePlan, TaskPlan
 from skillnet_cli.model.count import activated_parameters
+from skillnet_cli.model.flops import Flops
 from skillnet_cli.model.skillnet import SkillNet
 
 NAMED = 3
@@ -39,9 +42,12 @@ def start_lines(
     if stage.freeze:
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         yield f"  frozen: {', '.join(stage.freeze)}; {trained / 1e6:.1f} M parameters train"
-    ratios = sum(task.settings.ratio for task in plan.tasks.values())
+    saved = checkpoint_bytes(total, sum(each.numel() for each in model.parameters() if each.requires_grad))
+    yield f"  checkpoints of {saved / 1e9:.2f} GB every {stage.checkpoints.every:,} steps"
+    ratios, flops = sum(task.settings.ratio for task in plan.tasks.values()), Flops(model)
     for name, task in plan.tasks.items():
-        yield f"  {name}: {_task(task, stage.steps, ratios)}, {activated_parameters(model, name) / 1e6:.1f} M activated"
+        activated = f"{activated_parameters(model, name) / 1e6:.1f} M activated{_work(flops.of_task(name))}"
+        yield f"  {name}: {_task(task, stage.steps, ratios)}, {activated}"
 
 
 def _started(plan: StagePlan) -> Iterator[str]:
@@ -62,6 +68,10 @@ def say(ranks: Ranks, lines: Iterator[str] | Sequence[str]) -> None:
             print(line, file=sys.stderr, flush=True)
 
 
+def _work(flops: Counter[str] | None) -> str:
+    return "" if flops is None else f" ({sum(flops.values()) / 1e9:.1f} GFLOPs forward for its longest item)"
+
+
 def _place(ranks: Ranks) -> str:
     threads = f", {torch.get_num_threads()} threads each" if ranks.device.type == "cpu" else ""
     return f"{ranks.world} {ranks.device.type} process{'es' if ranks.world > 1 else ''}{threads}"
@@ -79,6 +89,6 @@ def _task(task: TaskPlan, steps: int, ratios: int) -> str:
     seen = steps * task.settings.ratio / ratios * task.settings.batch
     batch = f"batches of {task.settings.batch:,}"
     if task.config.objective == "contrastive":
-        batch += f" (chance {math.log(task.settings.batch):.2f})"
+        batch += f" ({task.settings.batch - 1:,} negatives, chance {math.log(task.settings.batch):.2f})"
     share = f"{task.settings.ratio}/{ratios} of the updates"
     return f"{share}, {batch}, {items:,} items of {' + '.join(task.sets)} ({seen / items:.1f} epochs)"

@@ -19,6 +19,7 @@ from skillnet_cli.engine.folders import RunFolder
 from skillnet_cli.engine.freezing import freeze
 from skillnet_cli.engine.initialising import start_from_pretrained
 from skillnet_cli.engine.measuring import gathered, measure
+from skillnet_cli.engine.meter import Meter
 from skillnet_cli.engine.plan import StagePlan, plan_stage
 from skillnet_cli.engine.reading import deaths_told, step_dataset, steps
 from skillnet_cli.engine.resuming import check_same
@@ -90,12 +91,16 @@ def train(
     """All steps from the updater's position to the stage's last: read, update, write down, measure, save."""
     stage = plan.stage
     dataset = step_dataset(plan, registry, updater.ranks)
-    clock = Clock()
+    clock, meter = Clock(), Meter(updater.model, plan.config, updater.ranks, updater.precision)
+    telemetry.began(updater.progress.step, world=updater.ranks.world, precision=updater.precision, peak=meter.peak)
     for step, batches in steps(dataset, updater.progress.step, stage.steps, stage.workers):
         waited = clock.lap()
         outcome = updater.update(batches, signals.received)
         done = step + 1
-        _write_down(telemetry, done, outcome, batches, data_wait=waited, seconds=waited + clock.lap())
+        seconds = waited + clock.lap()
+        work = meter.lap(seconds, plan.tasks[outcome.task].settings.batch)
+        skipped = updater.progress.skipped
+        _write_down(telemetry, done, outcome, batches, data_wait=waited, seconds=seconds, skipped=skipped, **work)
         if updater.progress.skipped_in_row >= stage.patience:
             raise FailedJob(f"step {done}: the last {stage.patience} updates were not finite: lower the lr")
         if stage.eval and done % stage.eval.every == 0 and done < stage.steps:
@@ -132,9 +137,9 @@ def _measure(plan: StagePlan, updater: Updater, telemetry: Telemetry | Silence) 
 
 
 def _write_down(
-    telemetry: Telemetry | Silence, step: int, outcome: Outcome, batches: Sequence[TaskBatch], **seconds: float
+    telemetry: Telemetry | Silence, step: int, outcome: Outcome, batches: Sequence[TaskBatch], **numbers: float
 ) -> None:
-    facts = {"lr": outcome.lr, "grad_norm": outcome.grad_norm, "count": outcome.count, **seconds}
+    facts = {"lr": outcome.lr, "grad_norm": outcome.grad_norm, "count": outcome.count, **numbers}
     telemetry.trained(step, outcome.task, outcome.loss, **facts)
     if not outcome.applied:
         text = f"step {step}: {outcome.task} had no finite loss or gradient; the update is left out"

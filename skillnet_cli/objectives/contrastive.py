@@ -47,6 +47,9 @@ class Contrastive(Objective):
             back = F.cross_entropy(scale(other @ all_one.T), true, reduction="sum")
         return (forth + back) / 2, torch.tensor(len(one), device=one.device)
 
+    def stand_ins(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        return {}
+
     def predict(
         self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads
     ) -> tuple[Float[Tensor, "items hidden"], Float[Tensor, "items hidden"]]:
