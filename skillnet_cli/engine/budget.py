@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from skillnet_cli.engine.dry import Cost
 from skillnet_cli.engine.hardware import UTILISATION, Fleet
 
-FLOAT = 4
+FLOAT = 4.0
 MOMENTS = 2
 BACKWARD = 2
 """Forward passes that a backward pass costs."""

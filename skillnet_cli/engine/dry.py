@@ -151,9 +151,9 @@ def _read(
     with memory, nullcontext() if where.timed else fused_at_every_length():
         _forth_and_back(model, batch, where)
     copied = (each.weight.numel() for each in model.modules() if isinstance(each, nn.Linear))
-    copies = 2 * sum(copied) if where.precision == "bf16" else 0
+    copies = 2.0 * sum(copied) if where.precision == "bf16" else 0.0
     seconds, step = _timed(model, batch, where) if where.timed else (0.0, 0.0)
-    return _Reading(memory.peak, seconds, copies, step)
+    return _Reading(float(memory.peak), seconds, copies, step)
 
 
 def _cut(config: SkillNetConfig, task: str, layers: int) -> SkillNetConfig:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -65,18 +64,30 @@ class _Look:
 
     def forecast(self) -> Forecast:
         tasks = {name: self._task(name, settings) for name, settings in self.stage.tasks.items()}
-        sizes = self._sizes(next(iter(tasks)))
-        known = [each.seconds for each in tasks.values()] + [each.flops_an_update for each in tasks.values()]
-        all_known = None not in known
+        sizes, stage = self._sizes(next(iter(tasks))), self.stage
         return Forecast(
-            self.recipe.name, self.name, self.stage.steps, self.stage.lr, self.stage.warmup, self.stage.schedule,
-            self.where.precision, self.stage.strategy, self.crew.ranks, self._place(), self._memory(),
-            sizes.total, sizes.trained, tasks,
-            sum(each.updates * (each.flops_an_update or 0.0) for each in tasks.values()) if all_known else None,
-            sum(each.updates * (each.seconds or 0.0) for each in tasks.values()) if all_known else None,
-            budget.checkpoint_bytes(sizes.total, sizes.trained), self.stage.checkpoints.keep,
-            list(self._assumptions(tasks)), self.missing, list(self._problems()),
-        )  # fmt: skip
+            recipe=self.recipe.name,
+            stage=self.name,
+            steps=stage.steps,
+            lr=stage.lr,
+            warmup=stage.warmup,
+            schedule=stage.schedule,
+            precision=self.where.precision,
+            strategy=stage.strategy,
+            ranks=self.crew.ranks,
+            place=self._place(),
+            memory=self._memory(),
+            parameters=sizes.total,
+            trained=sizes.trained,
+            tasks=tasks,
+            flops=_sum((each.updates, each.flops_an_update) for each in tasks.values()),
+            seconds=_sum((each.updates, each.seconds) for each in tasks.values()),
+            checkpoint_bytes=budget.checkpoint_bytes(sizes.total, sizes.trained),
+            checkpoints=stage.checkpoints.keep,
+            assumptions=list(self._assumptions(tasks)),
+            missing=self.missing,
+            problems=list(self._problems()),
+        )
 
     def _open(self, name: str) -> PreparedSet | None:
         try:
@@ -108,34 +119,53 @@ class _Look:
         return Where(device, chosen, timed=True)
 
     def _task(self, name: str, settings: StageTask) -> TaskForecast:
-        opened = {each: self.sets[each] for each in settings.datasets}
-        counts = {each: len(found.split(TRAIN)) if _trains(found) else None for each, found in opened.items()}
-        shards = sum(len(found.manifest.splits[TRAIN].shards) for found in opened.values() if _trains(found))
-        items = None if None in counts.values() else sum(count or 0 for count in counts.values())
-        task = self.registry.task(name)
+        task, own, tokens = self.registry.task(name), self.facts["tasks"][name], self.flops.tokens_of(name)
         contrastive = issubclass(objectives.load(task.objective), Contrastive)
         updates = self.stage.steps * settings.ratio / sum(each.ratio for each in self.stage.tasks.values())
-        own, tokens = self.facts["tasks"][name], self.flops.tokens_of(name)
-        longest = None if tokens is None else sum(map(sum, tokens))
-        mean = self._mean_tokens(name)
-        share = mean / longest if mean and longest else 1.0
-        load = self._load(name, settings, contrastive, min(1.0, share), tokens, own["flops"])
+        longest, mean = None if tokens is None else sum(map(sum, tokens)), self._mean_tokens(name)
+        share = min(1.0, mean / longest) if mean and longest else 1.0
+        load = None if longest is None else self._load(name, settings, contrastive, share)
         memory, suggested = self._needs(name, load)
+        counts, shards = self._counts(settings)
+        items = None if None in counts.values() else sum(count or 0 for count in counts.values())
         return TaskForecast(
-            task.objective, settings.ratio, updates, settings.batch, settings.micro_batch,
-            settings.batch - 1 if contrastive else None, math.log(settings.batch) if contrastive else None,
-            counts, shards, items, updates * settings.batch / items if items else None,
-            own["activated"], own["flops"], load and load.flops_an_update, longest, mean,
-            load and load.cost and load.cost.item_bytes, memory, suggested, self._seconds(name, load),
-        )  # fmt: skip
+            objective=task.objective,
+            ratio=settings.ratio,
+            updates=updates,
+            batch=settings.batch,
+            micro_batch=settings.micro_batch,
+            negatives=settings.batch - 1 if contrastive else None,
+            chance=math.log(settings.batch) if contrastive else None,
+            sets=counts,
+            shards=shards,
+            items=items,
+            epochs=updates * settings.batch / items if items else None,
+            activated=own["activated"],
+            flops=load.flops if load else None,
+            flops_an_update=load.flops_an_update if load else None,
+            tokens=longest,
+            mean_tokens=mean,
+            item_bytes=load.cost.item_bytes if load and load.cost else None,
+            memory=memory,
+            suggested=suggested,
+            seconds=self._seconds(name, load),
+        )
 
-    def _load(
-        self, name: str, settings: StageTask, contrastive: bool, share: float, tokens: Any, flops: int | None
-    ) -> Load | None:
-        if tokens is None or flops is None:
-            return None
+    def _counts(self, settings: StageTask) -> tuple[dict[str, int | None], int]:
+        """The training items of each of a task's sets, None where it is not prepared, and the shards of all."""
+        counts: dict[str, int | None] = {}
+        shards = 0
+        for name in settings.datasets:
+            found = self.sets[name]
+            split = found.manifest.splits.get(TRAIN) if found else None
+            counts[name] = split.items if split else None
+            shards += len(split.shards) if split else 0
+        return counts, shards
+
+    def _load(self, name: str, settings: StageTask, contrastive: bool, share: float) -> Load:
         here = max(1, settings.batch // self.crew.ranks)
         micro = min(here, settings.micro_batch or here)
+        flops, tokens = float(self.facts["tasks"][name]["flops"]), self.flops.tokens_of(name) or []
         cost = measure(self._labelled(name), name, tokens, flops, micro, self.where)
         twice = bool(getattr(settings, "recompute", False)) or (contrastive and micro < here)
         return Load(settings.batch, micro, flops, cost, contrastive, share, twice)
@@ -165,15 +195,13 @@ class _Look:
         if load is None or load.cost is None:
             return {}, {}
         sizes, ranks = self._sizes(name), self.crew.ranks
-        strategies = ("replicate", "fsdp") if ranks > 1 else ("replicate",)
-        states = {each: budget.state_bytes(sizes, ranks, each) for each in strategies}
         transient = load.transient_bytes(load.micro_batch, ranks) or 0.0
-        fitting = {
-            each: budget.largest_micro_batch(load, state, self._memory(), ranks) for each, state in states.items()
-        }
-        return {each: state + transient for each, state in states.items()}, {
-            k: n for k, n in fitting.items() if n is not None
-        }
+        needed, fitting = {}, {}
+        for strategy in ("replicate", "fsdp") if ranks > 1 else ("replicate",):
+            state = budget.state_bytes(sizes, ranks, strategy)
+            needed[strategy] = state + transient
+            fitting[strategy] = budget.largest_micro_batch(load, state, self._memory(), ranks) or 0
+        return needed, fitting
 
     def _seconds(self, name: str, load: Load | None) -> float | None:
         if load is None:
@@ -238,5 +266,7 @@ class _Look:
                 yield f"{self.name}.tasks.{name}: {problem}"
 
 
-def _trains(found: PreparedSet | None) -> bool:
-    return found is not None and TRAIN in found.manifest.splits
+def _sum(products: Iterable[tuple[float, float | None]]) -> float | None:
+    """The sum of products, None where one of them is not known."""
+    known = [None if other is None else one * other for one, other in products]
+    return None if None in known else math.fsum(each or 0.0 for each in known)

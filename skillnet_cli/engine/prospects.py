@@ -43,7 +43,7 @@ class TaskForecast:
     items: int | None
     epochs: float | None
     activated: int
-    flops: int | None
+    flops: float | None
     flops_an_update: float | None
     tokens: int | None
     mean_tokens: float | None

@@ -19,7 +19,7 @@ from skillnet_cli.engine.dry import Cost
 from skillnet_cli.engine.hardware import KNOWN, Fleet, parse_fleet
 
 SIZES = Sizes(total=200, trained=150, activated=100, unit=10)
-COST = Cost(fixed_bytes=1_000, item_bytes=50, fixed_seconds=0.5, item_seconds=0.01, step_seconds=1e-3)
+COST = Cost(fixed_bytes=1_000.0, item_bytes=50.0, fixed_seconds=0.5, item_seconds=0.01, step_seconds=1e-3)
 
 
 def test_replicate_holds_everything_and_fsdp_its_part() -> None:
@@ -47,9 +47,9 @@ def test_encoding_twice_costs_a_third_more_and_brings_no_more() -> None:
 
 def test_the_largest_micro_batch_that_fits() -> None:
     load = Load(96, 48, 1.0, COST, contrastive=False)
-    assert largest_micro_batch(load, 0, 1_000 + 48 * 50, 2) == 48
-    assert largest_micro_batch(load, 0, 1_000 + 47 * 50, 2) == 32
-    assert largest_micro_batch(load, 0, 1_000 + 49, 2) == 0
+    assert largest_micro_batch(load, 0.0, 1_000.0 + 48 * 50, 2) == 48
+    assert largest_micro_batch(load, 0.0, 1_000.0 + 47 * 50, 2) == 32
+    assert largest_micro_batch(load, 0.0, 1_000.0 + 49, 2) == 0
     contrastive = Load(96, 48, 1.0, COST, contrastive=True)
     assert contrastive.transient_bytes(1, 2) == 1_050 + similarity_bytes(96, 2) == 1_050 + 2 * 3 * 4 * 48 * 96
 

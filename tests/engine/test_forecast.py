@@ -13,7 +13,6 @@ from skillnet_cli.engine.prospects import Crew
 from skillnet_cli.plugins import load_registry
 from tests.workbench import World, make_set, tasks
 
-
 HERE = Crew()
 
 

@@ -219,7 +219,7 @@ def test_the_start_says_what_will_happen(world: World, capsys: pytest.CaptureFix
     first, origin, match, fill, *_ = capsys.readouterr().err.splitlines()
     assert first.startswith("finetune of toy: 6 steps at lr 0.01 (linear, 2 to warm up)") and ", fp32, seed 1" in first
     assert origin == "  from fresh parameters"
-    assert "match: 2/3 of the updates, batches of 8 (chance 2.08), 48 items of toy (0.7 epochs)" in match
+    assert "match: 2/3 of the updates, batches of 8 (7 negatives, chance 2.08), 48 items of toy (0.7 epochs)" in match
     assert "fill: 1/3 of the updates, batches of 8, 48 items of toy (0.3 epochs)" in fill
 
 
