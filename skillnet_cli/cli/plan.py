@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _work(found: Forecast) -> object:
 def _needs(found: Forecast) -> object:
     """What every task needs."""
     strategies = list(dict.fromkeys(key for task in found.tasks.values() for key in task.memory))
-    titles = ("task", "FLOPs an item", "an update", "s an update", "items/s", "MB an item", *strategies, "micro-batch")
+    titles = ("task", "FLOPs/item", "/update", "s/update", "items/s", "MB/item", *strategies, "micro-batch")
     rows = [
         (
             name,
@@ -110,7 +110,7 @@ def _tail(found: Forecast) -> Iterator[str]:
             yield f"{name}: {line}"
 
 
-def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> object:
+def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> object:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from skillnet_cli.cli.options import AsJson
 from skillnet_cli.cli.output import print_json, print_table
 
@@ -18,7 +20,7 @@ def recipes_list(as_json: AsJson = False) -> None:
     from skillnet_cli.recipe import load_recipe
     from skillnet_cli.recipe.shipped import purpose, shipped_recipes
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name,
             "path": str(path),

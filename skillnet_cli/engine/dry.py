@@ -29,6 +29,8 @@ from skillnet_cli.model.skillnet import SkillNet
 
 WORK = 1e11
 """FLOPs of a dry batch, forward and backward, beyond which it is made smaller: one item, then fewer layers."""
+LAPS, ENOUGH = 5, 0.5
+"""A dry batch is timed so often, or until it has taken so many seconds; its quickest run counts."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class _Reading:
-    """One dry batch: its bytes and seconds, bytes of weights that autocast copies, seconds of a step by parameter."""
+    """One dry batch.
 
-    bytes: float
+    ``held`` are the bytes that wait for the backward pass, ``extra`` those that it needs beside them at its worst,
+    ``copies`` those of weights that autocast copies, ``step`` the seconds of an optimizer's step by parameter.
+    """
+
+    held: float
+    extra: float
     seconds: float
     copies: float
     step: float
@@ -117,15 +124,20 @@ def measure(
 
 
 def _line(items: int, one: _Reading, two: _Reading, deeper: _Reading, more: int) -> Cost:
-    """What batches of n and of 2 n items, and n items with a layer more, say of any batch with ``more`` layers."""
-    item_bytes = max(0.0, two.bytes - one.bytes) / items
+    """What batches of n and of 2 n items, and n items with a layer more, say of any batch with ``more`` layers.
+
+    What is held grows with items and layers; what comes on top with items alone, at the end of the network or at its
+    beginning, whichever needs more.
+    """
+    held, extra = (two.held - one.held) / items, max(0.0, two.extra - one.extra) / items
     layer_copies = deeper.copies - one.copies
-    layer_bytes = max(0.0, deeper.bytes - one.bytes - layer_copies) / items
-    item_seconds = max(0.0, two.seconds - one.seconds) / items
+    layer_bytes = max(0.0, deeper.held - one.held - layer_copies) / items
+    slower = two.seconds - one.seconds
+    item_seconds = (slower if slower > 0 else two.seconds / 2) / items  # a busy machine may be quicker at more
     layer_seconds = max(0.0, deeper.seconds - one.seconds) / items
     return Cost(
-        max(0.0, one.bytes - items * item_bytes) + more * layer_copies,
-        item_bytes + more * layer_bytes,
+        max(0.0, one.held - items * held) + max(0.0, one.extra - items * extra) + more * layer_copies,
+        held + extra + more * layer_bytes,
         max(0.0, one.seconds - items * item_seconds),
         item_seconds + more * layer_seconds,
         one.step,
@@ -149,11 +161,13 @@ def _read(
     inputs = [*targets.values(), *(each for tower in towers for segment in tower for each in segment.values())]
     memory = PeakMemory([*inputs, *_with_gradients(model)])
     with memory, nullcontext() if where.timed else fused_at_every_length():
-        _forth_and_back(model, batch, where)
+        loss = _forth(model, batch, where)
+        held = memory.now
+        _back(loss, where)
     copied = (each.weight.numel() for each in model.modules() if isinstance(each, nn.Linear))
     copies = 2.0 * sum(copied) if where.precision == "bf16" else 0.0
     seconds, step = _timed(model, batch, where) if where.timed else (0.0, 0.0)
-    return _Reading(float(memory.peak), seconds, copies, step)
+    return _Reading(float(held), float(memory.peak - held), seconds, copies, step)
 
 
 def _cut(config: SkillNetConfig, task: str, layers: int) -> SkillNetConfig:
@@ -177,9 +191,13 @@ def _with_gradients(model: nn.Module) -> list[Tensor]:
     return [each for parameter in model.parameters() for each in (parameter, parameter.grad) if each is not None]
 
 
-def _forth_and_back(model: Any, batch: tuple[Any, ...], where: Where) -> None:
+def _forth(model: Any, batch: tuple[Any, ...], where: Where) -> Tensor:
     with autocast(where.precision, where.device):
-        loss, _ = model(*batch)
+        loss: Tensor = model(*batch)[0]
+    return loss
+
+
+def _back(loss: Tensor, where: Where) -> None:
     loss.backward()
     if where.device.type == "cuda":
         torch.cuda.synchronize(where.device)
@@ -190,9 +208,12 @@ def _timed(model: Any, batch: tuple[Any, ...], where: Where) -> tuple[float, flo
     parameters = list(model.parameters())
     optimizer = AdamW(parameters, lr=0.0, fused=True)
     optimizer.step()
-    begin = time.perf_counter()
-    _forth_and_back(model, batch, where)
-    middle = time.perf_counter()
-    optimizer.step()
-    step = time.perf_counter() - middle
-    return middle - begin, step / sum(parameter.numel() for parameter in parameters)
+    laps: list[tuple[float, float]] = []
+    while len(laps) < LAPS and sum(map(sum, laps)) < ENOUGH:
+        begin = time.perf_counter()
+        _back(_forth(model, batch, where), where)
+        middle = time.perf_counter()
+        optimizer.step()
+        laps.append((middle - begin, time.perf_counter() - middle))
+    seconds, step = (min(each) for each in zip(*laps, strict=True))
+    return seconds, step / sum(parameter.numel() for parameter in parameters)

@@ -248,9 +248,10 @@ class _Look:
             hardware = self.crew.fleet.hardware
             yield (
                 f"time: products at {UTILISATION:.0%} of {hardware.peak:g} TFLOP/s (bf16), "
-                f"then gradients over a link of {hardware.link:g} GB/s a rank; reading data takes none"
+                f"then gradients over a link of {hardware.link:g} GB/s a rank"
             )
             yield f"memory: {hardware.memory} GiB, of which tensors take at most {hardware.usable_bytes / 2**30:.1f}"
+        yield "time: reading data, saving and measuring take none"
         if self.unknown:
             unknown = ", ".join(self.unknown)
             yield f"labels of {unknown} not known yet: heads not counted, memory measured with {STAND_IN_LABELS:,}"

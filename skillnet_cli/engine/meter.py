@@ -21,6 +21,8 @@ from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.encoder import Encoder
 from skillnet_cli.model.variants.mixture import TOP
 
+MEASURED = ("seconds", "data_wait", "samples_per_second", "tflops", "of_peak", "memory")
+"""What a row of metrics.jsonl says of the machine; everything else is the same whenever an update is done again."""
 FORTH_AND_BACK = 3
 REPETITIONS = 5
 

@@ -42,12 +42,12 @@ def start_lines(
     if stage.freeze:
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         yield f"  frozen: {', '.join(stage.freeze)}; {trained / 1e6:.1f} M parameters train"
-    saved = checkpoint_bytes(total, sum(each.numel() for each in model.parameters() if each.requires_grad))
-    yield f"  checkpoints of {saved / 1e9:.2f} GB every {stage.checkpoints.every:,} steps"
     ratios, flops = sum(task.settings.ratio for task in plan.tasks.values()), Flops(model)
     for name, task in plan.tasks.items():
         activated = f"{activated_parameters(model, name) / 1e6:.1f} M activated{_work(flops.of_task(name))}"
         yield f"  {name}: {_task(task, stage.steps, ratios)}, {activated}"
+    saved = checkpoint_bytes(total, sum(each.numel() for each in model.parameters() if each.requires_grad))
+    yield f"  checkpoints of {saved / 1e9:.2f} GB every {stage.checkpoints.every:,} steps"
 
 
 def _started(plan: StagePlan) -> Iterator[str]:

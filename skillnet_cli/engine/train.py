@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from transformers.utils import logging
 
@@ -137,7 +138,7 @@ def _measure(plan: StagePlan, updater: Updater, telemetry: Telemetry | Silence) 
 
 
 def _write_down(
-    telemetry: Telemetry | Silence, step: int, outcome: Outcome, batches: Sequence[TaskBatch], **numbers: float
+    telemetry: Telemetry | Silence, step: int, outcome: Outcome, batches: Sequence[TaskBatch], **numbers: Any
 ) -> None:
     facts = {"lr": outcome.lr, "grad_norm": outcome.grad_norm, "count": outcome.count, **numbers}
     telemetry.trained(step, outcome.task, outcome.loss, **facts)

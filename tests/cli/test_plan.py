@@ -27,12 +27,12 @@ def test_the_papers_plan_without_any_data(capsys: pytest.CaptureFixture[str]) ->
     lines = out.splitlines()
     assert lines[0] == "pretrain of paper: 1,000,000 updates at lr 1e-05 (linear, 10,000 to warm up)"
     assert "on 64 × a100-40g" in lines[1]
-    (image,) = (line for line in lines if line.startswith("image-text") and "8,192" in line)
+    (image,) = (line for line in lines if line.startswith(" image-text") and "8,192" in line)
     assert "2/13" in image and "not here" in image and "8,191" in image and "9.01" in image
     missing = [line for line in lines if line.startswith("missing: ")]
-    assert len(missing) == 5 and all("no prepared set" in line for line in missing)
+    assert len(missing) == 7 and all("no prepared set" in line for line in missing)  # labels come from fine-tuning's
     assert "ETA" in out and "checkpoints: " in out
-    assert max(map(len, lines[2:-12])) <= 100
+    assert max(len(line.rstrip()) for line in lines if not line.startswith(("assumed", "missing"))) <= 100
     assert not Path("runs").exists()
 
 
@@ -41,7 +41,7 @@ def test_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(capsys.readouterr().out)
     assert facts["ranks"] == 8 and list(facts["tasks"]) == ["tc", "asr", "t2i", "t2v", "t2c"]
     assert facts["tasks"]["t2i"]["negatives"] == 3_071 and facts["tasks"]["t2i"]["items"] is None
-    assert facts["flops"] > 0 and facts["seconds"] > 0 and len(facts["missing"]) == 5
+    assert facts["flops"] > 0 and facts["seconds"] > 0 and len(facts["missing"]) == 6
 
 
 def test_a_batch_that_does_not_fit_the_ranks_is_code_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,7 +42,7 @@ def costs(task: str, layers: int, monkeypatch: pytest.MonkeyPatch, work: float) 
         flops = Flops(SkillNet(configured))
     counted, tokens = flops.of_task(task), flops.tokens_of(task)
     assert counted is not None and tokens is not None
-    return measure(configured, task, tokens, sum(counted.values()), 8, HERE)
+    return measure(configured, task, tokens, float(sum(counted.values())), 8, HERE)
 
 
 def test_memory_is_what_lives_at_once() -> None:
