@@ -131,6 +131,8 @@ def _memory(task: TaskForecast, strategy: str, most: float) -> str:
 
 def _micro_batch(task: TaskForecast, found: Forecast) -> str:
     """The one of the recipe's strategy, and whether it is the rank's whole share."""
+    if task.batch < found.ranks:
+        return "-"
     fits = task.suggested.get(found.strategy, task.suggested.get("replicate"))
     if fits is None:
         return "not known"
