@@ -15,7 +15,7 @@ from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.plugins import Registry
 from skillnet_cli.recipe.schema import Recipe, Stage, StageTask
 
-TRAIN, DEV = "train", "dev"
+TRAIN, DEV = "train", ("dev", "validation")
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,11 @@ class TaskPlan:
         return weights or None
 
     def dev_splits(self) -> Iterator[Split]:
-        """The split of every set on which progress is measured."""
-        return (each.split(DEV) for each in self.sets.values() if DEV in each.manifest.splits)
+        """The split of every set on which progress is measured, by either of its names; some sets have none."""
+        for each in self.sets.values():
+            found = [name for name in DEV if name in each.manifest.splits]
+            if found:
+                yield each.split(found[0])
 
 
 @dataclass(frozen=True)
