@@ -24,6 +24,10 @@ from skillnet_cli.cli import (
     prepare_merge,
     prepare_table,
     prepare_vocab,
+    recipes_check,
+    recipes_copy,
+    recipes_list,
+    recipes_show,
     report,
     search,
     skills_diff,
@@ -74,6 +78,10 @@ app.command("search")(search.search)
 app.command("transcribe")(transcribe.transcribe)
 app.command("inspect")(inspect.inspect)
 app.command("export")(export.export)
+app.command("recipes list")(recipes_list.recipes_list)
+app.command("recipes show")(recipes_show.recipes_show)
+app.command("recipes check")(recipes_check.recipes_check)
+app.command("recipes copy")(recipes_copy.recipes_copy)
 app.command("skills list")(skills_list.skills_list)
 app.command("skills graft")(skills_graft.skills_graft)
 app.command("skills diff")(skills_diff.skills_diff)

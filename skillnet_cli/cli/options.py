@@ -21,6 +21,9 @@ Data = Annotated[
     list[Path] | None,
     typer.Option(show_default=False, help="Look here for prepared sets first, then in SKILLNET_DATA, then in data."),
 ]
+RecipeFile = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="The recipe: a TOML file, or the name of a shipped one.")
+]
 Runs = Annotated[Path, typer.Option(help="The folder of runs.")]
 Overrides = Annotated[
     list[str] | None,

@@ -1,4 +1,4 @@
-"""``skillnet report``: the page of a run."""
+"""``skillnet report``: the page of a run, or of several beside one another."""
 
 from __future__ import annotations
 
@@ -15,24 +15,37 @@ from skillnet_cli.plugins import load_registry
 
 
 def report(
-    run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="The run's folder.", show_default="that of the newest model")
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN...", help="Runs' folders.", show_default="that of the newest model"),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="The page to write.", show_default="report.html in the run, or beside the first of several"),
     ] = None,
     data: Data = None,
 ) -> None:
-    """Write the page of a run, report.html.
+    """Write the page of a run, or the learning curves of several runs in one picture.
 
-    It shows figures, learning curves, and what the model finds, hears and says. The figures are those that training
-    and skillnet eval have kept in the run's results.json.
+    The page of one run shows figures, learning curves, and what the model finds, hears and says. That of several has a
+    chart for each task's metric over updates, with a line for each run. The figures are those that training and
+    skillnet eval have kept in the runs' results.json.
 
     \b
-    Example:
+    Examples:
       skillnet report runs/demo
+      skillnet report runs/demo runs/demo-fresh --to figure5.html
     """
     from skillnet_cli.data.prepared import data_roots
-    from skillnet_cli.evaluation.report import write_report
+    from skillnet_cli.evaluation.comparison import write_comparison
+    from skillnet_cli.evaluation.report import REPORT, write_report
 
-    folder = run or choose_checkpoint(None).parent
-    if not (folder / "recipe.toml").is_file():
-        raise UserError(f"{folder} is not a run (recipe.toml is missing)")
-    remark(f"wrote {write_report(folder, load_registry(), data_roots(data or ()))}")
+    folders = runs or [choose_checkpoint(None).parent]
+    for folder in folders:
+        if not (folder / "recipe.toml").is_file():
+            raise UserError(f"{folder} is not a run (recipe.toml is missing)")
+    if len(folders) == 1:
+        written = write_report(folders[0], load_registry(), data_roots(data or ()), to)
+    else:
+        written = write_comparison(folders, to or folders[0].resolve().parent / REPORT)
+    remark(f"wrote {written}")

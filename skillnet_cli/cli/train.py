@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skillnet_cli.api import UserError
 from skillnet_cli.cli.checkpoint import hush_transformers
-from skillnet_cli.cli.options import Data, Overrides, Runs
+from skillnet_cli.cli.options import AsJson, Data, Overrides, RecipeFile, Runs
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a TOML file.")]
 Nproc = Annotated[int, typer.Option(min=1, help="Processes on this machine.")]
 Nnodes = Annotated[int, typer.Option(min=1, help="Machines that train together.")]
 Endpoint = Annotated[
@@ -24,7 +24,15 @@ DataChange = Annotated[
     bool,
     typer.Option("--allow-data-change", help="Go on although shards are gone or others; those broken are left out."),
 ]
+Plan = Annotated[bool, typer.Option("--plan", help="Say what the stage will do and take, and stop there.")]
+On = Annotated[
+    str | None,
+    typer.Option(metavar="NAME:COUNT", help="With --plan: on this hardware, such as a100-40g:64.", show_default=False),
+]
 RUNS = Path("runs")
+
+if TYPE_CHECKING:
+    from skillnet_cli.recipe import Recipe
 
 
 def pretrain(
@@ -37,17 +45,24 @@ def pretrain(
     rdzv_endpoint: Endpoint = None,
     max_restarts: Restarts = 0,
     allow_data_change: DataChange = False,
+    plan: Plan = False,
+    on: On = None,
+    as_json: AsJson = False,
 ) -> None:
     """Run the [pretrain] stage of a recipe.
 
-    A run that was stopped goes on from its last checkpoint.
+    A run that was stopped goes on from its last checkpoint. --plan looks ahead: at the data and what is missing of it,
+    at parameters and FLOPs, and at memory and time by a dry batch of each task at its longest.
 
     \b
     Examples:
       skillnet pretrain recipes/demo.toml
+      skillnet pretrain recipes/paper.toml --plan --on a100-40g:64
       skillnet pretrain recipes/demo.toml --set pretrain.steps=200 --set name=trial
       skillnet pretrain recipes/paper.toml --nproc 8
     """
+    if plan or on or as_json:
+        return look_ahead("pretrain", recipe, set_, data, (nproc, nnodes), plan, on, as_json)
     train("pretrain", recipe, set_, data, runs, (nproc, nnodes, rdzv_endpoint, max_restarts), allow_data_change)
 
 
@@ -61,10 +76,14 @@ def finetune(
     rdzv_endpoint: Endpoint = None,
     max_restarts: Restarts = 0,
     allow_data_change: DataChange = False,
+    plan: Plan = False,
+    on: On = None,
+    as_json: AsJson = False,
 ) -> None:
     """Run the [finetune] stage of a recipe.
 
-    All its tasks are trained jointly. A run that was stopped goes on from its last checkpoint.
+    All its tasks are trained jointly. A run that was stopped goes on from its last checkpoint. --plan looks ahead, as
+    that of skillnet pretrain does.
 
     \b
     Examples:
@@ -72,6 +91,8 @@ def finetune(
       skillnet finetune recipes/demo.toml --set finetune.init=fresh --set name=demo-fresh
       skillnet finetune recipes/paper.toml --nproc 8 --nnodes 2 --rdzv-endpoint host0:29500
     """
+    if plan or on or as_json:
+        return look_ahead("finetune", recipe, set_, data, (nproc, nnodes), plan, on, as_json)
     train("finetune", recipe, set_, data, runs, (nproc, nnodes, rdzv_endpoint, max_restarts), allow_data_change)
 
 
@@ -87,10 +108,7 @@ def train(
     """Check the recipe, then train a stage of it in ``runs/NAME``."""
     # A rank that is lost gets one line from us; torch's sockets would add a page of C++ frames for each of the others.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from skillnet_cli.plugins import load_registry
-    from skillnet_cli.recipe import load_recipe
-
-    loaded = load_recipe(recipe, overrides or (), load_registry())
+    loaded = _load(recipe, overrides)
 
     from skillnet_cli.data.prepared import data_roots
     from skillnet_cli.engine.launch import Processes, launch
@@ -102,3 +120,47 @@ def train(
     except Stopped as stopped:
         print(f"skillnet: {stopped}", file=sys.stderr)
         raise typer.Exit(128 + stopped.number) from stopped
+
+
+def look_ahead(
+    stage: str,
+    recipe: Path,
+    overrides: list[str] | None,
+    data: list[Path] | None,
+    processes: tuple[int, int],
+    plan: bool,
+    on: str | None,
+    as_json: bool,
+) -> None:
+    """Print what a stage will do and take; nothing is trained or written. Exit code 2 where it could not work."""
+    if not plan:
+        raise UserError(f"{'--on' if on else '--json'} says how to look ahead: add --plan")
+    loaded = _load(recipe, overrides)
+    if stage not in loaded.stages():
+        raise UserError(f"the recipe '{loaded.name}' has no [{stage}]; it has {' and '.join(loaded.stages())}")
+
+    from skillnet_cli.cli.output import print_json
+    from skillnet_cli.cli.plan import print_forecast
+    from skillnet_cli.data.prepared import data_roots
+    from skillnet_cli.engine.forecast import forecast
+    from skillnet_cli.engine.hardware import parse_fleet
+    from skillnet_cli.engine.prospects import Crew
+    from skillnet_cli.plugins import load_registry
+
+    hush_transformers()
+    crew = Crew(*processes, parse_fleet(on) if on else None)
+    found = forecast(loaded, stage, load_registry(), data_roots(data or ()), crew)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        print_forecast(found)
+    if found.problems:
+        raise typer.Exit(2)
+
+
+def _load(recipe: Path, overrides: list[str] | None) -> Recipe:
+    from skillnet_cli.plugins import load_registry
+    from skillnet_cli.recipe import load_recipe
+    from skillnet_cli.recipe.shipped import find_recipe
+
+    return load_recipe(find_recipe(recipe), overrides or (), load_registry())

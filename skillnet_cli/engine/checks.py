@@ -10,10 +10,12 @@ from skillnet_cli import objectives
 from skillnet_cli.api import UserError
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.engine.plan import TRAIN, StagePlan, TaskPlan
+from skillnet_cli.evaluation.metrics import scorer
 from skillnet_cli.objectives import ComparingObjective
 from skillnet_cli.objectives.classification import Classification
 from skillnet_cli.objectives.ctc import Ctc
 from skillnet_cli.objectives.masked_units import MaskedUnits
+from skillnet_cli.plugins import load_registry
 from skillnet_cli.recipe.schema import LastSection, Stage
 
 PROBES = 1_000
@@ -22,17 +24,18 @@ PROBES = 1_000
 
 def check_plan(plan: StagePlan, world: int) -> None:
     """Raises UserError with everything that cannot work, one line each, for training in ``world`` processes."""
-    problems = [f"{plan.name}.{problem}" for problem in _check_saving(plan.stage)]
+    problems = [f"{plan.name}.{problem}" for problem in problems_of_saving(plan.stage)]
     problems += [
         f"{plan.name}.tasks.{name}: {problem}"
         for name, task in plan.tasks.items()
-        for problem in (*_check_batch(task, world), *_check_sets(task))
+        for problem in problems_of(task, world, measured=plan.stage.eval is not None)
     ]
     if problems:
         raise UserError("\n".join(problems))
 
 
-def _check_saving(stage: Stage) -> Iterator[str]:
+def problems_of_saving(stage: Stage) -> Iterator[str]:
+    """What cannot work in a stage's checkpoints, whatever its tasks are."""
     average, kept = stage.average, stage.checkpoints.keep
     if isinstance(average, LastSection) and average.count > kept:
         yield f"average: {average.count} checkpoints are averaged and {kept} are kept: set checkpoints.keep to as many"
@@ -40,11 +43,37 @@ def _check_saving(stage: Stage) -> Iterator[str]:
         yield "checkpoints.best: the best of nothing: set eval too"
 
 
-def _check_batch(task: TaskPlan, world: int) -> Iterator[str]:
-    settings = task.settings
-    if settings.batch % world:
-        yield f"batch = {settings.batch} is not divisible by the {world} processes: choose a multiple of {world}"
-    if not issubclass(objectives.load(task.config.objective), ComparingObjective):
+def problems_of(task: TaskPlan, world: int, *, prepared: bool = True, measured: bool = True) -> Iterator[str]:
+    """What cannot work in one task.
+
+    Args:
+        prepared: whether all its sets are there to be looked at.
+        measured: whether its metrics will be asked for.
+    """
+    if task.settings.batch % world:
+        yield f"batch = {task.settings.batch} is not divisible by the {world} processes: choose a multiple of {world}"
+    if prepared:
+        yield from _check_batch(task)
+        yield from _check_sets(task)
+    if measured:
+        yield from _check_metrics(task)
+
+
+def _check_metrics(task: TaskPlan) -> Iterator[str]:
+    """Metrics that no installed plugin computes; those of a contrastive task are its protocol's."""
+    for name in () if _is_contrastive(task) else task.config.metrics:
+        try:
+            scorer(name, load_registry())
+        except UserError as error:
+            yield str(error)
+
+
+def _is_contrastive(task: TaskPlan) -> bool:
+    return issubclass(objectives.load(task.config.objective), ComparingObjective)
+
+
+def _check_batch(task: TaskPlan) -> Iterator[str]:
+    if not _is_contrastive(task):
         return
     for name, items, share in _shares(task):
         if items < share:

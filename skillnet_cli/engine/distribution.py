@@ -126,16 +126,22 @@ def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
         register_fsdp_forward_method(model, entry)
 
 
-def settle_strategy(wanted: str, parameters: int, ranks: Ranks) -> str:
-    """``"auto"`` as ``"replicate"`` where that fits, else ``"fsdp"``; anything else as it is. Together on all ranks.
+def fitting_strategy(wanted: str, parameters: int, memory: float) -> str:
+    """``"auto"`` as ``"replicate"`` where that fits, else ``"fsdp"``; anything else as it is.
 
-    It fits where 16 bytes a parameter (itself, its gradient, AdamW's two moments) are at most half of the memory of
-    every rank's device, which leaves the other half to activations; processes that share a machine share its memory.
+    It fits where 16 bytes a parameter (itself, its gradient, AdamW's two moments) are at most half of a rank's
+    ``memory``, which leaves the other half to activations.
     """
     if wanted != "auto":
         return wanted
-    tight = BYTES_A_PARAMETER * parameters > memory_of(ranks.device) / 2
-    return "fsdp" if float(ranks.sum(torch.tensor(float(tight), device=ranks.device))) else "replicate"
+    return "fsdp" if BYTES_A_PARAMETER * parameters > memory / 2 else "replicate"
+
+
+def settle_strategy(wanted: str, parameters: int, ranks: Ranks) -> str:
+    """The strategy that fits on every rank, whose processes share a machine's memory. Together on all ranks."""
+    own = fitting_strategy(wanted, parameters, memory_of(ranks.device))
+    divided = ranks.sum(torch.tensor(float(own == "fsdp"), device=ranks.device))
+    return "fsdp" if float(divided) else "replicate"
 
 
 def memory_of(device: torch.device) -> float:

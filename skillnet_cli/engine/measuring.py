@@ -17,10 +17,11 @@ from skillnet_cli.model.skillnet import SkillNet
 def measure(model: SkillNet, plan: StagePlan, limit: int | None) -> list[Result]:
     """Every task of the stage on every dev split that its sets have, on at most ``limit`` items of each.
 
-    No random number that training uses is drawn: every step seeds its own.
+    Those are drawn by the recipe's seed, the same each time. No random number that training uses is drawn: every step
+    seeds its own.
     """
     return [
-        evaluate(model, plan.readers, task.config, split, limit=limit)
+        evaluate(model, plan.readers, task.config, split, limit=limit, seed=plan.recipe.seed)
         for task in plan.tasks.values()
         for split in task.dev_splits()
     ]

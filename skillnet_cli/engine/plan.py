@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from skillnet_cli.api import Reader, Task
+from skillnet_cli.api import Reader, Task, UserError
 from skillnet_cli.data.prepared import PreparedSet, Split, find_set
 from skillnet_cli.model.build import build_config, build_readers
 from skillnet_cli.model.config import SkillNetConfig
@@ -15,7 +15,7 @@ from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.plugins import Registry
 from skillnet_cli.recipe.schema import Recipe, Stage, StageTask
 
-TRAIN, DEV = "train", "dev"
+TRAIN, DEV = "train", ("dev", "validation")
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,11 @@ class TaskPlan:
         return weights or None
 
     def dev_splits(self) -> Iterator[Split]:
-        """The split of every set on which progress is measured."""
-        return (each.split(DEV) for each in self.sets.values() if DEV in each.manifest.splits)
+        """The split of every set on which progress is measured, by either of its names; some sets have none."""
+        for each in self.sets.values():
+            found = [name for name in DEV if name in each.manifest.splits]
+            if found:
+                yield each.split(found[0])
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,12 @@ def plan_stage(recipe: Recipe, name: str, registry: Registry, roots: Sequence[Pa
     stage's tasks only the label spaces are needed.
 
     Raises:
-        UserError: a set, an asset or a plugin is missing.
+        UserError: sets, an asset or a plugin are missing; all sets are named, one a line.
     """
-    sets = {task: open_sets(recipe, name, registry.task(task), roots) for task in recipe.task_names()}
+    missing: list[str] = []
+    sets = {task: _open(recipe, name, registry.task(task), roots, missing) for task in recipe.task_names()}
+    if missing:
+        raise UserError("\n".join(dict.fromkeys(missing)))
     configs = {task: task_config(registry.task(task), opened) for task, opened in sets.items()}
     readers = build_readers(recipe.model.embedders, registry)
     tasks = {
@@ -85,19 +91,35 @@ def encoder_keys(recipe: Recipe) -> dict[str, Any]:
     return recipe.model.model_dump(exclude={"embedders"})
 
 
+def _open(recipe: Recipe, stage: str, task: Task, roots: Sequence[Path], missing: list[str]) -> dict[str, PreparedSet]:
+    """As :func:`open_sets`, what is wrong added to ``missing``."""
+    opened = {}
+    for name in set_names(recipe, stage, task):
+        try:
+            opened[name] = PreparedSet.open(find_set(name, roots))
+        except UserError as error:
+            missing.append(str(error))
+    return opened
+
+
 def open_sets(recipe: Recipe, stage: str | None, task: Task, roots: Sequence[Path]) -> dict[str, PreparedSet]:
     """A task's sets of this stage, and of the other one if the task has labels, by name.
 
     Raises:
         UserError: one is missing, unfinished or damaged.
     """
+    return {name: PreparedSet.open(find_set(name, roots)) for name in set_names(recipe, stage, task)}
+
+
+def set_names(recipe: Recipe, stage: str | None, task: Task) -> list[str]:
+    """The names of a task's sets of this stage, and of the other one if the task has labels, each once."""
     names = [
         name
         for each, section in recipe.stages().items()
         if task.name in section.tasks and (each == stage or task.target is not None)
         for name in section.tasks[task.name].datasets
     ]
-    return {name: PreparedSet.open(find_set(name, roots)) for name in dict.fromkeys(names)}
+    return list(dict.fromkeys(names))
 
 
 def task_config(task: Task, sets: Mapping[str, PreparedSet]) -> TaskConfig:

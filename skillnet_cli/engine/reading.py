@@ -31,14 +31,15 @@ def step_dataset(plan: StagePlan, registry: Registry, ranks: Ranks) -> StepDatas
     return StepDataset(
         task_order(plan),
         {name: Stream(task.splits, task.weights, task.settings.batch, seed) for name, task in plan.tasks.items()},
-        {name: _pipeline(plan, task, registry) for name, task in plan.tasks.items()},
+        {name: task_pipeline(plan, task, registry) for name, task in plan.tasks.items()},
         ranks.rank,
         ranks.world,
         {name: task.settings.micro_batch for name, task in plan.tasks.items()},
     )
 
 
-def _pipeline(plan: StagePlan, task: TaskPlan, registry: Registry) -> TaskPipeline:
+def task_pipeline(plan: StagePlan, task: TaskPlan, registry: Registry) -> TaskPipeline:
+    """A task's way from samples to batches."""
     modalities = [registry.modality(skill) for skill in task.config.skills]
     augments = {each.skill: resolve(each.augment) for each in modalities if each.augment}
     readers = {each.skill: plan.readers[each.skill] for each in modalities}

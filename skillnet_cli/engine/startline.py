@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from skillnet_cli import objectives
+from skillnet_cli.engine.budget import checkpoint_bytes, kept_beside
 from skillnet_cli.engine.distribution import Ranks
 from skillnet_cli.engine.lineage import ancestors
 from skillnet_cli.engine.plan import StagePlan, TaskPlan
 from skillnet_cli.model.count import activated_parameters
+from skillnet_cli.model.flops import Flops
 from skillnet_cli.model.skillnet import SkillNet
 
 NAMED = 3
@@ -29,6 +32,7 @@ def start_lines(
     """
     stage = plan.stage
     total = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     yield (
         f"{plan.name} of {plan.recipe.name}: {stage.steps:,} steps at lr {stage.lr:g} ({stage.schedule}, "
         f"{stage.warmup:,} to warm up), {total / 1e6:.1f} M parameters, {precision}, "
@@ -38,11 +42,13 @@ def start_lines(
     if start:
         yield from _started(plan)
     if stage.freeze:
-        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         yield f"  frozen: {', '.join(stage.freeze)}; {trained / 1e6:.1f} M parameters train"
-    ratios = sum(task.settings.ratio for task in plan.tasks.values())
+    ratios, flops = sum(task.settings.ratio for task in plan.tasks.values()), Flops(model)
     for name, task in plan.tasks.items():
-        yield f"  {name}: {_task(task, stage.steps, ratios)}, {activated_parameters(model, name) / 1e6:.1f} M activated"
+        activated = f"{activated_parameters(model, name) / 1e6:.1f} M activated{_work(flops.of_task(name))}"
+        yield f"  {name}: {_task(task, stage.steps, ratios)}, {activated}"
+    saved = checkpoint_bytes(total, trained, kept_beside(stage))
+    yield f"  checkpoints of {saved / 1e9:.2f} GB every {stage.checkpoints.every:,} steps"
 
 
 def _started(plan: StagePlan) -> Iterator[str]:
@@ -61,6 +67,10 @@ def say(ranks: Ranks, lines: Iterator[str] | Sequence[str]) -> None:
     if ranks.is_main:
         for line in lines:
             print(line, file=sys.stderr, flush=True)
+
+
+def _work(flops: Counter[str] | None) -> str:
+    return "" if flops is None else f" ({sum(flops.values()) / 1e9:.1f} GFLOPs forward for its longest item)"
 
 
 def _place(ranks: Ranks) -> str:

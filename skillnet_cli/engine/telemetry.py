@@ -12,6 +12,8 @@ from skillnet_cli.engine.folders import StageFolder
 from skillnet_cli.engine.metrics import MetricsLog
 
 SMOOTHING = 0.9
+BY_TASK = {"grad_norm", "count", "samples_per_second", "tflops", "of_peak"}
+"""Numbers of an update that differ from task to task, and have a curve for each."""
 
 
 class Telemetry:
@@ -38,16 +40,23 @@ class Telemetry:
         self.log.write("train", step, task=task, loss=loss, **facts)
         if loss == loss:
             self.losses[task] = SMOOTHING * self.losses.get(task, loss) + (1 - SMOOTHING) * loss
+        self.display.trained(task, facts)
         self.display.step(step, self.losses)
         if self.board is not None:
             self.board.add_scalar(f"loss/{task}", loss, step)
-            self.board.add_scalar("lr", facts["lr"], step)
+            for name, value in facts.items():
+                self.board.add_scalar(f"{name}/{task}" if name in BY_TASK else name, value, step)
+
+    def began(self, step: int, **facts: Any) -> None:
+        """The run starts, or goes on, behind a step."""
+        self.log.write("start", step, **facts)
 
     def measured(self, step: int, task: str, dataset: str, metrics: Mapping[str, float], items: int) -> None:
         """A task has been measured on part of a dev split."""
         self.log.write("eval", step, task=task, set=dataset, metrics=dict(metrics), items=items)
         figures = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
         self.display.note(f"step {step}: {task} on {dataset}: {figures} ({items} items)")
+        self.display.measured(task, figures)
         if self.board is not None:
             for name, value in metrics.items():
                 self.board.add_scalar(f"{dataset}/{name}", value, step)
@@ -76,6 +85,9 @@ class Silence:
         pass
 
     def trained(self, step: int, task: str, loss: float, **facts: Any) -> None:
+        pass
+
+    def began(self, step: int, **facts: Any) -> None:
         pass
 
     def measured(self, step: int, task: str, dataset: str, metrics: Mapping[str, float], items: int) -> None:

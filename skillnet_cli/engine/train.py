@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from transformers.utils import logging
 
@@ -22,6 +23,7 @@ from skillnet_cli.engine.folders import RunFolder, disk_told
 from skillnet_cli.engine.freezing import freeze
 from skillnet_cli.engine.initialising import start_from_pretrained
 from skillnet_cli.engine.measuring import measure, shown
+from skillnet_cli.engine.meter import Meter
 from skillnet_cli.engine.metrics import read_metrics
 from skillnet_cli.engine.mix import mix_lines, realised_mix
 from skillnet_cli.engine.plan import StagePlan
@@ -111,7 +113,8 @@ def train(
     """All steps from the updater's position to the stage's last: read, update, write down, measure, save."""
     stage = plan.stage
     dataset = step_dataset(plan, registry, updater.ranks)
-    clock = Clock()
+    clock, meter = Clock(), Meter(updater.model, plan.config, updater.ranks, updater.precision)
+    telemetry.began(updater.progress.step, world=updater.ranks.world, precision=updater.precision, peak=meter.peak)
     with open_saver(updater, plan, folder.stage(plan.name)) as saver:
         for step, batches in steps(dataset, updater.progress.step, stage.steps, stage.workers):
             waited = clock.lap()
@@ -120,7 +123,10 @@ def train(
                 audit(updater, batches[0].task, dataset.places(step)[1], sum(len(batch.ids) for batch in batches))
             outcome = updater.update(batches, signals.received)
             done = step + 1
-            _write_down(telemetry, done, outcome, batches, data_wait=waited, seconds=waited + clock.lap())
+            seconds = waited + clock.lap()
+            work = meter.lap(seconds, plan.tasks[outcome.task].settings.batch)
+            skipped = updater.progress.skipped
+            _write_down(telemetry, done, outcome, batches, data_wait=waited, seconds=seconds, skipped=skipped, **work)
             _tell(telemetry, saver.check())
             if updater.progress.skipped_in_row >= stage.patience:
                 _tell(telemetry, saver.wait())
@@ -182,9 +188,9 @@ def _tell(telemetry: Telemetry | Silence, saved: Saved | None) -> None:
 
 
 def _write_down(
-    telemetry: Telemetry | Silence, step: int, outcome: Outcome, batches: Sequence[TaskBatch], **seconds: float
+    telemetry: Telemetry | Silence, step: int, outcome: Outcome, batches: Sequence[TaskBatch], **numbers: Any
 ) -> None:
-    facts = {"lr": outcome.lr, "grad_norm": outcome.grad_norm, "count": outcome.count, **seconds}
+    facts = {"lr": outcome.lr, "grad_norm": outcome.grad_norm, "count": outcome.count, **numbers}
     if outcome.duplicates is not None:
         facts["duplicates"] = outcome.duplicates
     telemetry.trained(step, outcome.task, outcome.loss, **facts)

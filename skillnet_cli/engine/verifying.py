@@ -16,10 +16,12 @@ from torch import Tensor
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.engine import checkpoints
+from skillnet_cli.engine.checkpoints import AVERAGE, MODEL, OPTIMIZER
 from skillnet_cli.engine.folders import RunFolder
 from skillnet_cli.engine.metrics import read_metrics
 from skillnet_cli.engine.processes import kill_all
 from skillnet_cli.recipe import Recipe, dump_toml
+from skillnet_cli.recipe.schema import EmaSection, LastSection, Stage
 
 COMPARED = ("step", "task", "loss", "lr", "grad_norm", "count")
 """What a row of an update says that no clock has a part in."""
@@ -72,7 +74,7 @@ def verify_resume(
         killed_after, resumed_from = trial.kill("killed")
         say(f"3/3 goes on from step {resumed_from} (killed in step {killed_after + 1})")
         trial.finish("killed")
-        return _compare(trial, killed_after, resumed_from)
+        return _compare(trial, killed_after, resumed_from, _saved_by(recipe.stages()[stage]))
 
 
 def _shortened(recipe: Recipe, stage: str, steps: int) -> Recipe:
@@ -81,12 +83,19 @@ def _shortened(recipe: Recipe, stage: str, steps: int) -> Recipe:
     short: dict[str, Any] = {
         "steps": steps,
         "warmup": min(section.warmup, steps // 2),
-        "checkpoints": section.checkpoints.model_copy(update={"every": max(1, steps // 3), "keep": 2}),
+        "checkpoints": section.checkpoints.model_copy(update={"every": max(1, steps // 3), "keep": 2, "best": ()}),
         "eval": None,
     }
+    if isinstance(section.average, LastSection):  # an average at the end of checkpoints that are compared themselves
+        short["average"] = None
     if getattr(section, "init", None) == "pretrain":
         short["init"] = "fresh"
     return recipe.model_copy(update={stage: section.model_copy(update=short)})
+
+
+def _saved_by(section: Stage) -> tuple[str, ...]:
+    """The kinds of tensors that a checkpoint of the stage has."""
+    return (MODEL, OPTIMIZER, AVERAGE) if isinstance(section.average, EmaSection) else (MODEL, OPTIMIZER)
 
 
 @dataclass(frozen=True)
@@ -157,11 +166,11 @@ class _Trial:
         return lines[-1].removeprefix("skillnet: error: ") if lines else "it says nothing"
 
 
-def _compare(trial: _Trial, killed_after: int, resumed_from: int) -> Verdict:
+def _compare(trial: _Trial, killed_after: int, resumed_from: int, kinds: Sequence[str]) -> Verdict:
     one, other = trial.rows("straight"), trial.rows("killed")
     differences = list(_row_differences(one, other))
     tensors, values = {}, {}
-    for name in ("model", "optimizer"):
+    for name in kinds:
         tables = [_final(trial, run).tensors(name) for run in ("straight", "killed")]
         differences += _tensor_differences(name, *tables)
         tensors[name], values[name] = len(tables[0]), sum(each.numel() for each in tables[0].values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,13 @@ def _figures(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[str]]:
 def _measured(place: tuple[str, str], names: list[str], rows: list[dict[str, Any]]) -> str:
     name_of_set, kind = place
     styled = list(zip(names, itertools.cycle(STYLES)))
-    lines = [Line(_points(rows, name_of_set, name), style) for name, style in styled]
+    lines = [Line(points(rows, name_of_set, name), style) for name, style in styled]
     legend = ", ".join(f'<span class="{style}">{escape(name)}</span>' for name, style in styled)
     return f"<figcaption>{legend} on {escape(name_of_set)}</figcaption>{line_chart(lines, kind)}"
 
 
-def _points(rows: list[dict[str, Any]], name_of_set: str, metric: str) -> list[tuple[float, float]]:
+def points(rows: Sequence[Mapping[str, Any]], name_of_set: str, metric: str) -> list[tuple[float, float]]:
+    """(step, figure) of each time that a metric was measured on a set."""
     measured = (row for row in rows if row["kind"] == "eval" and row["set"] == name_of_set)
     values = ((row["step"], row["metrics"].get(metric)) for row in measured)
     return [(float(step), float(value)) for step, value in values if value is not None]

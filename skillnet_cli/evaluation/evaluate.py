@@ -31,15 +31,16 @@ def evaluate(
     split: Split,
     *,
     limit: int | None = None,
+    seed: int | None = None,
     registry: Registry | None = None,
 ) -> Result:
-    """Measure ``task`` on a split, or on ``limit`` items evenly spread over it.
+    """Measure ``task`` on a split, or on ``limit`` items evenly spread over it; with a ``seed``, drawn by it.
 
     Raises:
         FailedJob: none of the items could be read, or the model's answers are not finite.
         UserError: a metric of the task is not installed, or does not fit its objective.
     """
-    work = Work(model, readers, task, split, spread(len(split), limit), registry or load_registry())
+    work = Work(model, readers, task, split, spread(len(split), limit, seed), registry or load_registry())
     with inferring(model):
         findings = PROTOCOLS.get(task.objective, fill_in)(work)
     return Result(task=task.name, set=split.set_name, split=split.name, **findings.__dict__)

@@ -6,9 +6,11 @@ from html import escape
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --dim: #5d6777; --paper: #fbfbfd; --card: #ffffff; --line: #dde1e8;
-  --first: #2563c9; --second: #b4540a; --good: #14743c; --bad: #b3261e; }
+  --first: #2563c9; --second: #b4540a; --good: #14743c; --bad: #b3261e;
+  --fourth: #7a3fb8; --fifth: #5f6b00; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --dim: #9aa4b5; --paper: #12151b; --card: #1a1f28;
-  --line: #303846; --first: #7fb0ff; --second: #f0a35e; --good: #6fd39a; --bad: #ff8f85; } }
+  --line: #303846; --first: #7fb0ff; --second: #f0a35e; --good: #6fd39a; --bad: #ff8f85;
+  --fourth: #c79bff; --fifth: #c9d15a; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 72rem; padding: 1rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif; }
@@ -26,10 +28,13 @@ svg { display: block; width: 100%; height: auto; } svg text { fill: var(--dim); 
 svg text.y { text-anchor: end; } .grid { stroke: var(--line); }
 polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 polyline.first { stroke: var(--first); } polyline.second { stroke: var(--second); }
-polyline.third { stroke: var(--good); }
+polyline.third { stroke: var(--good); } polyline.fourth { stroke: var(--fourth); }
+polyline.fifth { stroke: var(--fifth); } polyline.sixth { stroke: var(--bad); }
 rect.first { fill: var(--first); }
 circle.first { fill: var(--first); } circle.second { fill: var(--second); } circle.third { fill: var(--good); }
+circle.fourth { fill: var(--fourth); } circle.fifth { fill: var(--fifth); } circle.sixth { fill: var(--bad); }
 span.first { color: var(--first); } span.second { color: var(--second); } span.third { color: var(--good); }
+span.fourth { color: var(--fourth); } span.fifth { color: var(--fifth); } span.sixth { color: var(--bad); }
 .case { margin: .8rem 0; display: grid; gap: .8rem; grid-template-columns: minmax(10rem, 1fr) 4fr; }
 .query { overflow-wrap: anywhere; } .query p { margin: 0; }
 .hits { display: grid; gap: .6rem; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); }

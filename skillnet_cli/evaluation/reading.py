@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,9 +75,11 @@ def texts(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def spread(size: int, limit: int | None) -> list[int]:
-    """Which items to measure: all, or ``limit`` of them evenly spread over the split."""
+def spread(size: int, limit: int | None, seed: int | None = None) -> list[int]:
+    """Which items to measure: all, or ``limit`` of them evenly spread over the split, or with a seed by chance."""
     count = size if limit is None else min(limit, size)
+    if seed is not None:
+        return sorted(random.Random(seed).sample(range(size), count))
     return [place * size // count for place in range(count)]
 
 

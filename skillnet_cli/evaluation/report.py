@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from skillnet_cli.data.files import write_whole
 from skillnet_cli.evaluation.curves import curves
 from skillnet_cli.evaluation.galleries import gallery
 from skillnet_cli.evaluation.page import page
@@ -18,8 +18,8 @@ REPORT = "report.html"
 DEV = "dev"
 
 
-def write_report(run: Path, registry: Registry, roots: Sequence[Path]) -> Path:
-    """Write ``report.html`` into a run's folder, whole or not at all, and return its path.
+def write_report(run: Path, registry: Registry, roots: Sequence[Path], out: Path | None = None) -> Path:
+    """Write the page of a run, whole or not at all, and return its path: ``out``, or ``report.html`` in its folder.
 
     Figures and cases come from ``results.json``, curves from the stages' ``metrics.jsonl``, pictures and texts from
     the prepared sets below ``roots``.
@@ -34,10 +34,10 @@ def write_report(run: Path, registry: Registry, roots: Sequence[Path]) -> Path:
         "Examples": "".join(gallery(row, registry, roots) for row in _shown(rows)),
         "Recipe": _recipe(run / "recipe.toml"),
     }
-    partial = run / f"{REPORT}.partial"
-    partial.write_text(page(f"skillnet: {run.resolve().name}", sections), encoding="utf-8")
-    os.replace(partial, run / REPORT)
-    return run / REPORT
+    out = out or run / REPORT
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, page(f"skillnet: {run.resolve().name}", sections).encode("utf-8"))
+    return out
 
 
 def _shown(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -22,12 +22,19 @@ from skillnet_cli.model.sequences import Segment, join
 from skillnet_cli.model.skillnet import SkillNet
 
 
+class Counted(NamedTuple):
+    """A tower's FLOPs by part, and the tokens that each segment's embedder made, ``[CLS]`` included."""
+
+    parts: Counter[str]
+    tokens: tuple[int, ...]
+
+
 class Flops:
     """Counts a model's FLOPs, every kind of tower once. The model may be built without storage."""
 
     def __init__(self, model: SkillNet) -> None:
         self.model = model
-        self._towers: dict[tuple[str, tuple[str, ...]], Counter[str]] = {}
+        self._towers: dict[tuple[str, tuple[str, ...]], Counted] = {}
 
     def of_task(self, task: str) -> Counter[str] | None:
         """FLOPs by part of a forward pass of one longest sequence in each tower of a task.
@@ -43,6 +50,14 @@ class Flops:
                 return None
             parts.update(counted)
         return parts
+
+    def tokens_of(self, task: str) -> list[tuple[int, ...]] | None:
+        """Towers × segments: the tokens of one longest item of a task, ``[CLS]`` included; None as above."""
+        if self.of_task(task) is None:
+            return None
+        separate = self.model.config.routing == "separate"
+        places = enumerate(self.model.task(task).towers)
+        return [self._towers[f"tasks.{task}.towers.{n}." if separate else "", skills].tokens for n, skills in places]
 
     def of_all(self) -> Counter[str] | None:
         """The same of one longest item of every skill; where tasks are separate, in each of their towers."""
@@ -61,11 +76,11 @@ class Flops:
         if (place, skills) not in self._towers:
             on_shapes = self.model.config.routing != "moe"
             self._towers[place, skills] = _count(tower, place, skills, on_shapes)
-        return self._towers[place, skills]
+        return self._towers[place, skills].parts
 
 
 @torch.no_grad()
-def _count(tower: Any, place: str, skills: tuple[str, ...], on_shapes: bool) -> Counter[str]:
+def _count(tower: Any, place: str, skills: tuple[str, ...], on_shapes: bool) -> Counted:
     parts: Counter[str] = Counter()
     segments = []
     for skill in skills:
@@ -80,7 +95,7 @@ def _count(tower: Any, place: str, skills: tuple[str, ...], on_shapes: bool) -> 
         encoder(joined.tokens.to("meta") if on_shapes else joined.tokens, joined.lengths, joined.routes)
     for module, flops in _own(counter).items():
         parts[part_of(f"{place}encoder.{module}")] += flops
-    return parts
+    return Counted(parts, tuple(int(segment.lengths.sum()) for segment in segments))
 
 
 def _on_memory(module: nn.Module) -> Any:

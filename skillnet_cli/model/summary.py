@@ -30,8 +30,14 @@ def summarise(config: SkillNetConfig, unknown: Mapping[str, str], task: str | No
         unknown: tasks whose heads cannot be counted, with the reason; they come back as ``unknown_heads``.
         task: only this one; ``activated_parameters`` and ``activated_flops`` are its totals then.
     """
-    model = _without_storage(config, unknown)
-    parameters, flops = parameters_by_part(model), Flops(model)
+    return summarise_model(without_storage(config, unknown), unknown, task)
+
+
+def summarise_model(
+    model: SkillNet, unknown: Mapping[str, str], task: str | None = None, flops: Flops | None = None
+) -> dict[str, Any]:
+    """As :func:`summarise`, of a model that may be without storage; ``flops`` may have counted some of it before."""
+    config, parameters, flops = model.config, parameters_by_part(model), flops or Flops(model)
     tasks = {name: _task(model, name, parameters, flops) for name in ([task] if task else config.tasks or {})}
     facts: dict[str, Any] = {
         "encoder": {key: getattr(config, key) for key in SIZES},
@@ -49,7 +55,8 @@ def summarise(config: SkillNetConfig, unknown: Mapping[str, str], task: str | No
     return facts
 
 
-def _without_storage(config: SkillNetConfig, unknown: Mapping[str, str]) -> SkillNet:
+def without_storage(config: SkillNetConfig, unknown: Mapping[str, str]) -> SkillNet:
+    """A model as shapes alone, without the heads of the ``unknown`` tasks."""
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch remarks on heads without outputs, which are left out below
         model = SkillNet(config)

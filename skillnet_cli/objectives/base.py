@@ -117,6 +117,15 @@ class Objective(ABC):
     def predict(self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads) -> Any:
         """What the task answers for a batch; each objective says what that is."""
 
+    def stand_ins(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor] | None:
+        """Targets of a batch that only its cost matters of, None where the objective does not say how they look.
+
+        Args:
+            items: how many, all alike.
+            lengths: towers × segments: the tokens that the embedder makes of one of them, ``[CLS]`` included.
+        """
+        return None
+
 
 class ComparingObjective(Objective):
     """A loss that compares the items of the whole global batch, by a vector of each item in each tower.

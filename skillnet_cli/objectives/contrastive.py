@@ -59,6 +59,9 @@ class Contrastive(ComparingObjective):
         start = START if self.similarity == "cosine" else hidden**-0.5
         return {self.task.name: lambda: Temperature(start)}
 
+    def stand_ins(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        return {}
+
     def predict(
         self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads
     ) -> tuple[Float[Tensor, "items hidden"], ...]:

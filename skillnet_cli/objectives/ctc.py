@@ -65,6 +65,14 @@ class Ctc(Objective):
         total = F.ctc_loss(*given, blank=BLANK, reduction="sum")
         return total.to(padded.device), lengths.sum()
 
+    def stand_ins(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """A character for every ten frames, which is five a second at 20 ms."""
+        characters = max(1, (lengths[0][0] - 1) // 10)
+        return {
+            "transcripts": torch.ones(items * characters, dtype=torch.int64),
+            "transcript_lengths": torch.full((items,), characters),
+        }
+
     def predict(
         self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads
     ) -> list[Float[Tensor, "frames outputs"]]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from skillnet_cli.engine import display
-from skillnet_cli.engine.display import Bar, Lines, open_display
+from skillnet_cli.engine.display import Bar, Lines, TaskTable, open_display
 
 
 def test_plain_lines_come_now_and_then_and_at_the_end(
@@ -41,3 +41,19 @@ def test_a_terminal_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display.sys.stderr, "isatty", lambda: True, raising=False)
     with ExitStack() as stack:
         assert isinstance(open_display("finetune", 0, 8, stack), Bar)
+
+
+def test_the_table_has_a_row_for_each_task() -> None:
+    table = TaskTable()
+    with Progress(disable=True) as progress:
+        bar = Bar(progress, progress.add_task("finetune", total=8, losses=""), table)
+        bar.trained("sort", {"samples_per_second": 1234.5, "of_peak": 0.41})
+        bar.trained("sort", {"samples_per_second": 1300.0, "of_peak": 0.42})
+        bar.trained("fill", {})
+        bar.measured("sort", "accuracy 0.750")
+        bar.step(3, {"sort": 0.25})
+    console = Console(file=io.StringIO(), width=100)
+    console.print(table)
+    rows = [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert ["sort", "2", "0.250", "1,300.0", "42%", "accuracy", "0.750"] in rows
+    assert ["fill", "1", "0.0", "0%"] in rows

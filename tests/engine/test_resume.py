@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from skillnet_cli.api import UserError
 from skillnet_cli.engine import checkpoints
+from skillnet_cli.engine.meter import MEASURED
 from skillnet_cli.engine.stopping import Stopped, StopSignals
 from tests.workbench import World, tasks
 
@@ -48,7 +49,7 @@ def steady(world: World, run: str) -> list[dict[str, Any]]:
     """The rows of training without what clocks say."""
     rows = world.rows(run=run)
     assert [row["step"] for row in rows] == list(range(1, 41))
-    return [{key: value for key, value in row.items() if key not in ("seconds", "data_wait")} for row in rows]
+    return [{key: value for key, value in row.items() if key not in MEASURED} for row in rows]
 
 
 def wait_for_step(world: World, run: str, step: int, process: Popen[str]) -> None:

@@ -79,6 +79,7 @@ class LetterEmbedder(nn.Module):
 
     def __init__(self, config: ToyConfig, hidden: int) -> None:
         super().__init__()
+        self.size = config.longest
         self.tokens = nn.Embedding(FIRST + config.letters, hidden)
         self.positions = nn.Embedding(config.longest, hidden)
         self.norm = nn.LayerNorm(hidden)
@@ -86,6 +87,9 @@ class LetterEmbedder(nn.Module):
     @property
     def token_table(self) -> nn.Parameter:
         return self.tokens.weight
+
+    def longest(self) -> dict[str, Tensor]:
+        return {"ids": torch.zeros(self.size, dtype=torch.int64), "lengths": torch.tensor([self.size])}
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         tokens = self.tokens(batch["ids"]) + self.positions(positions(batch["lengths"]))
@@ -97,11 +101,15 @@ class WaveEmbedder(nn.Module):
 
     def __init__(self, config: ToyConfig, hidden: int) -> None:
         super().__init__()
+        self.size = config.longest
         self.projection = nn.Linear(WIDTH, hidden)
         self.positions = nn.Embedding(config.longest, hidden)
         self.cls = nn.Parameter(torch.randn(hidden))
         self.hidden_frame = nn.Parameter(torch.randn(hidden))
         self.norm = nn.LayerNorm(hidden)
+
+    def longest(self) -> dict[str, Tensor]:
+        return {"frames": torch.zeros(self.size - 1, WIDTH), "lengths": torch.tensor([self.size - 1])}
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         lengths = batch["lengths"] + 1

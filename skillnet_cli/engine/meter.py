@@ -1,0 +1,96 @@
+"""How hard a run works: FLOPs of its updates against what the hardware has been seen to do, and its memory.
+
+Counted are the products of the encoder alone, for real tokens: two FLOPs for every weight that a token meets, and
+4 × hidden for every pair of tokens that attend to one another, in each layer; backward twice that. Embedders and heads
+are left out, and what is computed anew to save memory does not count: it is work, and brings the training no further.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skillnet_cli.engine.distribution import Ranks
+from skillnet_cli.model.config import SkillNetConfig
+from skillnet_cli.model.encoder import Encoder
+from skillnet_cli.model.variants.mixture import TOP
+
+MEASURED = ("seconds", "data_wait", "samples_per_second", "tflops", "of_peak", "memory")
+"""What a row of metrics.jsonl says of the machine; everything else is the same whenever an update is done again."""
+FORTH_AND_BACK = 3
+REPETITIONS = 5
+
+
+class Meter:
+    """Watches what goes through the encoders of a model that trains; costs an update some microseconds."""
+
+    def __init__(self, model: nn.Module, config: SkillNetConfig, ranks: Ranks, precision: str) -> None:
+        self.ranks = ranks
+        self.by_token = FORTH_AND_BACK * 2 * config.layers * weights_a_token(config)
+        self.by_pair = FORTH_AND_BACK * 4 * config.layers * config.hidden
+        self.peak = peak_flops(ranks.device, precision) if ranks.is_main else 0.0
+        self._lengths: list[Tensor] = []
+        for module in model.modules():
+            if isinstance(module, Encoder):
+                module.register_forward_pre_hook(self._see)
+
+    def _see(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Remember the lengths of sequences that will have a backward pass: each goes through one once."""
+        if torch.is_grad_enabled():
+            self._lengths.append(inputs[1])
+
+    def lap(self, seconds: float, items: int) -> dict[str, float]:
+        """What the update just done came to, over all ranks: this rank's tokens stand for those of the others."""
+        lengths, self._lengths = self._lengths, []
+        if not self.ranks.is_main or not lengths:
+            return {}
+        each = torch.cat(lengths).double()
+        flops = self.by_token * float(each.sum()) + self.by_pair * float(each.square().sum())
+        rate = flops * self.ranks.world / seconds
+        return {
+            "samples_per_second": items / seconds,
+            "tflops": rate / 1e12,
+            "of_peak": rate / self.ranks.world / self.peak,
+            "memory": float(memory_peak(self.ranks.device)),
+        }
+
+
+def weights_a_token(config: SkillNetConfig) -> int:
+    """The weights of a layer that one token is multiplied with."""
+    projections = 4 * config.hidden**2
+    if config.routing == "moe":
+        return projections + 2 * TOP * config.hidden * config.ffn + config.hidden * config.experts
+    return projections + 2 * config.hidden * config.ffn
+
+
+def peak_flops(device: torch.device, precision: str) -> float:
+    """FLOP/s of a large square product in bf16 or float32, as this process reaches it: the median of some."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    size = 8_192 if device.type == "cuda" else 1_024
+    one = torch.ones(size, size, dtype=dtype, device=device)
+    laps = [_seconds(one) for _ in range(1 + REPETITIONS)][1:]  # the first one also prepares the kernel
+    return 2 * size**3 / median(laps)
+
+
+def _seconds(one: Tensor) -> float:
+    if one.is_cuda:
+        torch.cuda.synchronize(one.device)
+    begin = time.perf_counter()
+    one @ one
+    if one.is_cuda:
+        torch.cuda.synchronize(one.device)
+    return time.perf_counter() - begin
+
+
+def memory_peak(device: torch.device) -> int:
+    """The most bytes that this process has taken: tensors on a GPU, everything on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

@@ -1,0 +1,114 @@
+"""Several runs in one picture: a chart for each task's metric over updates, a line for each run (paper, figure 5)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from skillnet_cli.data.files import write_whole
+from skillnet_cli.evaluation.charts import Line, line_chart, thinned
+from skillnet_cli.evaluation.curves import STAGES, points, rows_of
+from skillnet_cli.evaluation.page import page
+from skillnet_cli.evaluation.result import read_results
+
+STYLES = ("first", "second", "third", "fourth", "fifth", "sixth")
+
+Rows = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Of one stage: each run's rows of metrics.jsonl."""
+
+
+def write_comparison(runs: Sequence[Path], out: Path) -> Path:
+    """Write one self-contained page with the learning curves and last figures of several runs.
+
+    Raises:
+        UserError: a ``results.json`` is damaged.
+        FailedJob: the page cannot be written.
+    """
+    names = distinct(runs)
+    colours = dict(zip(names, itertools.cycle(STYLES)))
+    legend = ", ".join(f'<span class="{style}">{escape(name)}</span>' for name, style in colours.items())
+    sections = {"Runs": f"<p>{legend}</p>{_figures(names)}"}
+    for stage in STAGES:
+        rows = {name: list(rows_of(run / stage / "metrics.jsonl")) for name, run in names.items()}
+        sections[f"Learning curves: {stage}"] = _stage(rows, colours)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, page(f"skillnet: {', '.join(names)}", sections).encode("utf-8"))
+    return out
+
+
+def distinct(runs: Sequence[Path]) -> dict[str, Path]:
+    """The runs by the ends of their paths, as short as tells them apart."""
+    whole = list(dict.fromkeys(run.resolve() for run in runs))
+    for length in itertools.count(1):
+        names = ["/".join(run.parts[-length:]) for run in whole]
+        if len(set(names)) == len(names):
+            return dict(zip(names, whole, strict=True))
+    raise AssertionError("paths that differ differ somewhere")
+
+
+def _stage(rows: Rows, colours: Mapping[str, str]) -> str:
+    tasks = dict.fromkeys(row["task"] for each in rows.values() for row in each if row["kind"] in ("train", "eval"))
+    cards = "".join(_card(task, _of_task(rows, task), colours) for task in tasks)
+    return f'<div class="cards">{cards}</div>' if cards else ""
+
+
+def _of_task(rows: Rows, task: str) -> Rows:
+    return {name: [row for row in each if row.get("task") == task] for name, each in rows.items()}
+
+
+def _card(task: str, rows: Rows, colours: Mapping[str, str]) -> str:
+    measured = dict.fromkeys(
+        (row["set"], metric)
+        for each in rows.values()
+        for row in each
+        if row["kind"] == "eval"
+        for metric in row["metrics"]
+    )
+    charts = [
+        _chart(f"{metric} on {name}", {run: points(each, name, metric) for run, each in rows.items()}, colours)
+        for name, metric in measured
+    ]
+    charts.append(_chart("loss", {run: thinned(_losses(each)) for run, each in rows.items()}, colours))
+    return f"<figure><h4>{escape(task)}</h4>{''.join(charts)}</figure>"
+
+
+def _chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], colours: Mapping[str, str]) -> str:
+    drawn = [Line(each, colours[run]) for run, each in lines.items() if each]
+    return f"<figcaption>{escape(title)}</figcaption>{line_chart(drawn, title, 'update')}"
+
+
+def _losses(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    return [
+        (float(row["step"]), float(row["loss"])) for row in rows if row["kind"] == "train" and row["loss"] is not None
+    ]
+
+
+def _figures(runs: Mapping[str, Path]) -> str:
+    """The kept results of all runs side by side: a row for each task, set and metric that any of them has."""
+    tables = {name: _results(run) for name, run in runs.items()}
+    keys = sorted({key for table in tables.values() for key in table})
+    if not keys:
+        return '<p class="note">nothing has been measured yet: skillnet eval --task TASK</p>'
+    head = "".join(f"<th>{escape(title)}</th>" for title in ("task", "set", "metric", *runs))
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(part)}</td>' for part in key)}"
+        + "".join(f'<td class="number">{_figure(table.get(key))}</td>' for table in tables.values())
+        + "</tr>"
+        for key in keys
+    )
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _results(run: Path) -> dict[tuple[str, str, str], float]:
+    return {
+        (row["task"], f"{row['set']}:{row['split']}", metric): value
+        for row in read_results(run)
+        for metric, value in row["metrics"].items()
+    }
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
