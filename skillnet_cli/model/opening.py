@@ -18,7 +18,7 @@ from skillnet_cli.plugins import Registry
 
 Module = TypeVar("Module", bound=nn.Module)
 FILLS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_})
-"""What torch's initialisations are made of."""
+"""What torch.nn.init does to tensors inside those of its functions that cannot be overridden themselves."""
 
 
 class Unfilled(TorchFunctionMode):
@@ -28,7 +28,9 @@ class Unfilled(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if func in FILLS else func(*args, **(kwargs or {}))
+        if func in FILLS or getattr(func, "__module__", None) == nn.init.__name__:
+            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def open_weights(
