@@ -1,4 +1,8 @@
-"""How a model is opened, saved and pushed: transformers' three methods, by part."""
+"""How a model is opened, saved and pushed: transformers' three methods, by part.
+
+All three are written here, so nothing of transformers' own base class would be left to inherit but its import, which
+takes 177 MB and most of the time in which a command starts.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 from skillnet_cli.api import Reader
 from skillnet_cli.model import card, hub, opening, saving
@@ -28,8 +31,10 @@ FROM_AUTO = {"_from_auto", "trust_remote_code", "adapter_kwargs", "use_safetenso
 """What transformers' Auto classes hand on, and what asks for no more than is always done."""
 
 
-class SavedByPart(PreTrainedModel):
-    """A transformers model whose parts are files of their own, opened only when they are asked for.
+class SavedByPart(nn.Module):
+    """A model whose parts are files of their own, opened only when they are asked for.
+
+    It is opened and saved as transformers' models are, and its folder is one that Hugging Face's tools read.
 
     ``readers`` has the readers of a model that was opened from a folder or a repository; their assets are saved with
     it.
@@ -38,11 +43,22 @@ class SavedByPart(PreTrainedModel):
     config: SkillNetConfig
 
     def __init__(self, config: SkillNetConfig, registry: Registry | None = None) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.config = config
         self.readers: Mapping[str, Reader] = {}
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def _from_config(cls: type[ModelT], config: SkillNetConfig, **options: Any) -> ModelT:
+        """What ``AutoModel.from_config`` calls."""
+        return cls(config, **options)
+
+    @classmethod
+    def from_pretrained(
         cls: type[ModelT],
         pretrained_model_name_or_path: str | os.PathLike[str] | hub.Source,
         *,
@@ -91,7 +107,7 @@ class SavedByPart(PreTrainedModel):
             model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)  # type: ignore[arg-type]
         return model.eval()
 
-    def save_pretrained(  # type: ignore[override]
+    def save_pretrained(
         self,
         save_directory: str | os.PathLike[str],
         is_main_process: bool = True,
@@ -130,7 +146,7 @@ class SavedByPart(PreTrainedModel):
         saving.write_weights(self.state_dict() if state_dict is None else state_dict, folder)
         card.write_card(folder)
 
-    def push_to_hub(  # type: ignore[override]
+    def push_to_hub(
         self,
         repo_id: str,
         *,

@@ -1,4 +1,4 @@
-"""SkillNet: embedders, the routed encoder and the tasks' heads, as a transformers model."""
+"""SkillNet: embedders, the routed encoder and the tasks' heads."""
 
 from __future__ import annotations
 
@@ -48,10 +48,6 @@ class SkillNet(SavedByPart):
             self.embedders = build_embedders(config, registry)
             self.encoder = build_encoder(config)
             self.heads = build_heads(self.objectives, config.hidden)
-        self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Nothing: every part has initialised itself when it was built."""
 
     def task(self, name: str) -> TaskConfig:
         """A task of this model. Raises UserError where it has none of that name."""

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import load_torch_model, save_torch_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel
 
 from skillnet_cli.api import Modality, Reader, UserError
 from skillnet_cli.model import SkillNet
@@ -54,6 +55,13 @@ def index_of(folder: Path) -> dict[str, Any]:
     return document
 
 
+def save_plain(model: SkillNet, folder: Path) -> None:
+    """As any tool that knows no parts would: all tensors in one file."""
+    folder.mkdir()
+    model.config.save_pretrained(folder)
+    save_torch_model(model, folder)
+
+
 def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
@@ -78,16 +86,22 @@ def test_every_tensor_is_saved_once_in_the_file_of_its_part(model: SkillNet, fol
     assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in model.state_dict().values())
 
 
-def test_plain_transformers_reads_it(model: SkillNet, folder: Path) -> None:
-    plain = PreTrainedModel.from_pretrained.__func__(SkillNet, folder, registry=toy_registry())
+def test_the_hubs_own_library_reads_it(model: SkillNet, folder: Path) -> None:
+    plain = SkillNet(model.config, toy_registry())
+    load_torch_model(plain, folder)
     assert all(torch.equal(tensor, plain.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_auto_classes_open_and_build_it(model: SkillNet, folder: Path) -> None:
     assert AutoConfig.from_pretrained(folder).skills == model.config.skills
     auto = AutoModel.from_pretrained(folder, registry=toy_registry(), tasks=["classify"])
     assert isinstance(auto, SkillNet) and set(auto.config.skills) == {"alpha"}
+    built = AutoModel.from_config(model.config, registry=toy_registry())
+    assert isinstance(built, SkillNet) and built.state_dict().keys() == model.state_dict().keys()
 
 
-def test_what_plain_transformers_saves_is_read(model: SkillNet, tmp_path: Path) -> None:
-    PreTrainedModel.save_pretrained(model, tmp_path / "plain")
+def test_what_the_hubs_own_library_saves_is_read(model: SkillNet, tmp_path: Path) -> None:
+    save_plain(model, tmp_path / "plain")
     assert (tmp_path / "plain" / SINGLE).exists()
     opened = SkillNet.from_pretrained(tmp_path / "plain", skills=["beta"], registry=toy_registry())
     batch = toy_batch(LENGTHS)
@@ -179,7 +193,7 @@ def test_tensors_are_mapped_and_training_changes_no_file(model: SkillNet, folder
 
 
 def test_saving_again_replaces_the_model_and_leaves_the_rest(model: SkillNet, folder: Path, tmp_path: Path) -> None:
-    PreTrainedModel.save_pretrained(model, tmp_path / "twice")
+    save_plain(model, tmp_path / "twice")
     (tmp_path / "twice" / "model-00001-of-00002.safetensors").touch()
     (tmp_path / "twice" / "pytorch_model.bin").touch()
     (tmp_path / "twice" / "notes.txt").write_text("mine")
