@@ -4,8 +4,8 @@
 
 Writes a random checkpoint of the paper's sizes with the five plugins into a temporary folder. Then fresh processes in
 turn open one skill or all of it; each imports the plugins' code first, so that only the loading is timed. Memory is the
-peak over what the process held with torch alone imported, every parameter having been read. Then a small model with 5 skills and one with
-50 are updated in turn in one process of one thread; what counts is the median of the pairs' ratios.
+peak over what the process held with torch alone imported, every parameter having been read. Then a small model with 5
+skills and one with 50 are updated in turn in one process of one thread; what counts is the median of the pairs' ratios.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def training_flops(device: torch.device, items: int, sizes: Mapping[str, Any] = 
     model, readers = model_of(sizes)
     flops = Flops(model).of_task(TASK)
     assert flops is not None, "both embedders say what their longest item is"
-    model.to(device).train()  # type: ignore[arg-type]
+    model.to(device).train()
     task = StageTask(datasets={"none": None}, batch=items)
     stage = Stage(steps=1_000_000, lr=1e-5, tasks={TASK: task})
     optimizer = build_optimizer(model, OptimizerSection())

@@ -67,7 +67,7 @@ class Saved:
         from skillnet_cli.model.skillnet import SkillNet
 
         model = SkillNet.from_pretrained(self.source, skills=skills, tasks=tasks, registry=load_registry())
-        model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]  # transformers hides the types
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
         return model, model.readers
 
 

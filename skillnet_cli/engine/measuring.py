@@ -48,6 +48,6 @@ def gathered(model: SkillNet, plan: StagePlan, ranks: Ranks) -> SkillNet | None:
     if not ranks.is_main:
         return None
     copy = SkillNet(plan.config)
-    copy.to(ranks.device)  # type: ignore[arg-type]
+    copy.to(ranks.device)
     load_model_tensors(copy, tensors, "the trained model")
     return copy

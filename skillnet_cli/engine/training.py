@@ -92,7 +92,7 @@ def strategy_of(plan: StagePlan, model: SkillNet, ranks: Ranks, checkpoint: Chec
 
 def begin(plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str, strategy: str = "replicate") -> Updater:
     """Lay the model out over the ranks and give it an optimizer."""
-    model.to(ranks.device).train()  # type: ignore[arg-type]
+    model.to(ranks.device).train()
     distribute(model, ranks, strategy)
     optimizer, wanted = build_optimizer(model, plan.stage.optimizer), plan.stage.average
     average = MovingAverage(model, wanted.decay) if isinstance(wanted, EmaSection) else None

@@ -104,7 +104,7 @@ class SavedByPart(nn.Module):
         embedders = {skill: facts["embedder"] for skill, facts in (chosen.skills or {}).items()}
         model.readers = build_readers(embedders, registry, source.folder / saving.ASSETS)
         if dtype not in (None, "auto"):
-            model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)  # type: ignore[arg-type]
+            model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
         return model.eval()
 
     def save_pretrained(
