@@ -140,6 +140,8 @@ def fitting_strategy(wanted: str, parameters: int, memory: float) -> str:
 def settle_strategy(wanted: str, parameters: int, ranks: Ranks) -> str:
     """The strategy that fits on every rank, whose processes share a machine's memory. Together on all ranks."""
     own = fitting_strategy(wanted, parameters, memory_of(ranks.device))
+    if wanted != "auto":
+        return own
     divided = ranks.sum(torch.tensor(float(own == "fsdp"), device=ranks.device))
     return "fsdp" if float(divided) else "replicate"
 

@@ -91,7 +91,7 @@ class Watch:
         if step < self._step and waiting > self.patience:
             self._end(f"{self._names[other]} did not reach step {self._step} within {self.patience:g} s")
         if silent > self.patience:
-            self._end(f"{self._names[other]} has given no sign of life for {self.patience:g} s, in step {step}")
+            self._end(f"{self._names[other]} has given no sign of life for {self.patience:g} s, last in step {step}")
 
     def _end(self, message: str) -> NoReturn:
         """The main thread waits in a collective that nothing ends but the end of the process."""

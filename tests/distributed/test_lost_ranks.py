@@ -39,9 +39,8 @@ def test_a_rank_that_hangs_is_named(world: World, monkeypatch: pytest.MonkeyPatc
         processes[1].send_signal(signal.SIGKILL)
         processes[1].communicate()
     assert code == 1, message
-    hangs = (
-        r"(?:has given no sign of life for 3 s, in step 3|did not reach step 3 within 3 s)"  # stopped between two signs
-    )
+    # Signs are given a few times a second, so the last one may be of the step before.
+    hangs = r"(?:has given no sign of life for 3 s, last in step [23]|did not reach step 3 within 3 s)"
     found = re.search(f"skillnet: error: {NAME} {hangs}; run it again to go on", message)
     assert found and int(found[1]) == processes[1].pid and "Traceback" not in message
 

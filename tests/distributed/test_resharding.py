@@ -46,7 +46,7 @@ def save_again(plan: StagePlan, saved: Checkpoint, folder: Path) -> None:
     """Go on from a checkpoint, see that every part is right, and save it as this layout does."""
     with process_group() as ranks:
         model, _ = build_model(plan, None, load_registry())
-        updater = begin(plan, model, ranks, "fp32")
+        updater = begin(plan, model, ranks, "fp32", plan.stage.strategy)
         go_on(updater, saved)
         held = saved_tensors(updater)
         for kind, tensors in held.items():

@@ -19,7 +19,7 @@ from skillnet_cli.plugins import load_registry
 from tests.engine.test_train import ALONE
 from tests.workbench import World
 
-GIB = 2**30
+GIB = 2.0**30
 
 
 @pytest.mark.parametrize(
