@@ -16,7 +16,7 @@ from skillnet_cli.objectives.base import ComparingObjective, Encoded, Heads, Los
 SIMILARITIES = ("cosine", "dot")
 START = 1 / 0.07
 LARGEST = 100.0
-SCORES = 1 << 22
+SCORES = 1 << 20
 """Similarities in memory at once: the loss of a larger batch is computed some rows at a time."""
 
 

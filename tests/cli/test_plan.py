@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from skillnet_cli.cli.app import run
+from skillnet_cli.engine import dry
 
 NARROW = [
     word
@@ -17,8 +18,11 @@ NARROW = [
 
 
 @pytest.fixture(autouse=True)
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """No prepared set is near; dry batches are small but where the paper's plan is asked for in full."""
     monkeypatch.chdir(tmp_path)
+    if request.node.get_closest_marker("soak") is None:
+        monkeypatch.setattr(dry, "WORK", 1e6)
 
 
 def test_the_papers_plan_without_any_data(capsys: pytest.CaptureFixture[str]) -> None:
