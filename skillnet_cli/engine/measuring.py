@@ -14,14 +14,15 @@ from skillnet_cli.evaluation.result import Result
 from skillnet_cli.model.skillnet import SkillNet
 
 
-def measure(model: SkillNet, plan: StagePlan, limit: int | None) -> list[Result]:
+def measure(model: SkillNet, plan: StagePlan, limit: int | None, precision: str) -> list[Result]:
     """Every task of the stage on every dev split that its sets have, on at most ``limit`` items of each.
 
     Those are drawn by the recipe's seed, the same each time. No random number that training uses is drawn: every step
-    seeds its own.
+    seeds its own. ``precision`` is the one that the stage trains in, so that figures of one run can be compared
+    wherever it goes on.
     """
     return [
-        evaluate(model, plan.readers, task.config, split, limit=limit, seed=plan.recipe.seed)
+        evaluate(model, plan.readers, task.config, split, limit=limit, seed=plan.recipe.seed, precision=precision)
         for task in plan.tasks.values()
         for split in task.dev_splits()
     ]

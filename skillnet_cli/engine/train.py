@@ -173,7 +173,7 @@ def _measure(
         return []
     best = Best(folder.stage(plan.name), stage.checkpoints.best, plan.readers, registry)
     with shown(updater, plan) as model:
-        results = measure(model, plan, stage.eval.items) if model is not None else []
+        results = measure(model, plan, stage.eval.items, updater.precision) if model is not None else []
         for result in results:
             telemetry.measured(step, result.task, result.set, result.metrics, result.items)
         for line in best.consider(step, results, model) if model is not None else ():

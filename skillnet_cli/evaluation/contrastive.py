@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -68,7 +69,8 @@ def _k(metric: str, work: Work) -> int:
 
 def _encode(work: Work) -> Asked:
     query_skill, item_skill = _skills(work)
-    items = encode_sources(work.model, work.readers, item_skill, _media(work, item_skill), work.task.name)
+    encode = partial(encode_sources, work.model, work.readers, task=work.task.name, precision=work.precision)
+    items = encode(item_skill, _media(work, item_skill))
     pool_indices = [work.indices[place] for place in items.kept]
     if not pool_indices:
         raise FailedJob(
@@ -76,7 +78,7 @@ def _encode(work: Work) -> Asked:
         )
     callers: list[Caller] = []
     queries = _queries(work, query_skill, pool_indices, callers)
-    asked = encode_sources(work.model, work.readers, query_skill, queries, work.task.name)
+    asked = encode(query_skill, queries)
     kept = [callers[place] for place in asked.kept]
     places = {index: place for place, index in enumerate(pool_indices)}
     own = torch.tensor([places[caller.index] for caller in kept], dtype=torch.int64)

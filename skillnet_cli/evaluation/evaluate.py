@@ -33,14 +33,17 @@ def evaluate(
     limit: int | None = None,
     seed: int | None = None,
     registry: Registry | None = None,
+    precision: str = "auto",
 ) -> Result:
     """Measure ``task`` on a split, or on ``limit`` items evenly spread over it; with a ``seed``, drawn by it.
+
+    ``precision`` is what the model computes in: the hardware's own, ``"bf16"`` or ``"fp32"``.
 
     Raises:
         FailedJob: none of the items could be read, or the model's answers are not finite.
         UserError: a metric of the task is not installed, or does not fit its objective.
     """
-    work = Work(model, readers, task, split, spread(len(split), limit, seed), registry or load_registry())
-    with inferring(model):
+    work = Work(model, readers, task, split, spread(len(split), limit, seed), registry or load_registry(), precision)
+    with inferring(model, precision):
         findings = PROTOCOLS.get(task.objective, fill_in)(work)
     return Result(task=task.name, set=split.set_name, split=split.name, **findings.__dict__)

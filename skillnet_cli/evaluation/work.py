@@ -15,7 +15,10 @@ from skillnet_cli.plugins import Registry
 
 @dataclass(frozen=True)
 class Work:
-    """A model, its readers, one of its tasks, the items at ``indices`` of a split, and where metrics come from."""
+    """A model, its readers, one of its tasks, the items at ``indices`` of a split, and where metrics come from.
+
+    ``precision`` is what the model computes in: ``"auto"``, ``"bf16"`` or ``"fp32"``.
+    """
 
     model: SkillNet
     readers: Mapping[str, Reader]
@@ -23,6 +26,7 @@ class Work:
     split: Split
     indices: list[int]
     registry: Registry
+    precision: str = "auto"
 
 
 @dataclass(frozen=True)

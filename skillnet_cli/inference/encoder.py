@@ -30,12 +30,12 @@ class Encoded:
 
 
 @contextmanager
-def inferring(model: SkillNet) -> Iterator[None]:
-    """Evaluation mode, no gradients, the hardware's own precision; training mode is put back afterwards."""
+def inferring(model: SkillNet, precision: str = "auto") -> Iterator[None]:
+    """Evaluation mode, no gradients, the hardware's own precision or the given one; training mode is put back after."""
     training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), autocast("auto", model.device):
+        with torch.inference_mode(), autocast(precision, model.device):
             yield
     finally:
         model.train(training)
@@ -47,12 +47,17 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def encode_sources(
-    model: SkillNet, readers: Mapping[str, Reader], skill: str, sources: Iterable[Source], task: str | None = None
+    model: SkillNet,
+    readers: Mapping[str, Reader],
+    skill: str,
+    sources: Iterable[Source],
+    task: str | None = None,
+    precision: str = "auto",
 ) -> Encoded:
     """The vector (:meth:`SkillNet.encode`) of every source of one skill, in the order of the sources.
 
     A source that cannot be read is reported in ``damaged``; the others do not depend on it. ``task`` says whose
-    vectors are wanted where tasks are separate.
+    vectors are wanted where tasks are separate, ``precision`` in what they are computed.
 
     Raises:
         UserError: the model's tasks are separate, several have vectors, and none is named.
@@ -60,7 +65,7 @@ def encode_sources(
     reader, task = readers[skill], task or vector_task(model.config)
     damaged: list[tuple[int, str]] = []
     vectors: dict[int, Tensor] = {}
-    with inferring(model):
+    with inferring(model, precision):
         for batch in by_length(_read(reader, sources, damaged), lambda item: reader.length(item[1])):
             collated = to_device(reader.collate([features for _, features in batch]), model.device)
             encoded = model.encode(skill, collated, task)
