@@ -25,9 +25,9 @@ import torch
 from torch.optim import AdamW
 
 from skillnet_cli.data.pipeline import TaskBatch
-from skillnet_cli.engine.distribution import Ranks
 from skillnet_cli.engine.metrics import read_metrics
 from skillnet_cli.engine.plan import plan_stage
+from skillnet_cli.engine.ranks.distribution import Ranks
 from skillnet_cli.engine.reading import step_dataset
 from skillnet_cli.engine.train import run_stage
 from skillnet_cli.engine.training import begin, build_model, precision_of

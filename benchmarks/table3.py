@@ -28,7 +28,7 @@ from transformers import (
 from transformers.models.bert.modeling_bert import BertEncoder
 from transformers.utils import logging
 
-from skillnet_cli.engine.sketch import sketch_model
+from skillnet_cli.engine.forecasting.sketch import sketch_model
 from skillnet_cli.model.count import parameters_by_part
 from skillnet_cli.model.parts import activated_parts
 from skillnet_cli.model.skillnet import SkillNet

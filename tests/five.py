@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from skillnet_cli.data.writer import SetWriter
-from skillnet_cli.engine import checkpoints
 from skillnet_cli.engine.metrics import read_metrics
+from skillnet_cli.engine.saving import checkpoints
 from skillnet_code.learn import learn_vocabulary as learn_code
 from skillnet_text.learn import learn_vocabulary as learn_text
 from tests.plugins.video.films import film

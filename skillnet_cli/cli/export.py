@@ -50,7 +50,7 @@ def export(
         raise UserError("say what to keep, with --skills, --tasks or both")
     model = choose_checkpoint(checkpoint)
 
-    from skillnet_cli.engine.exporting import export_training
+    from skillnet_cli.engine.saving.exporting import export_training
     from skillnet_cli.model.surgery import export as export_model
 
     hush_transformers()

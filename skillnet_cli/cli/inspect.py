@@ -61,7 +61,7 @@ def inspect(
 def sketch(path: Path, changes: list[str], data: list[Path]) -> tuple[Any, dict[str, str]]:
     """The configuration of the model that a recipe trains, and the tasks whose labels are not known yet."""
     from skillnet_cli.data.prepared import data_roots
-    from skillnet_cli.engine.sketch import sketch_model
+    from skillnet_cli.engine.forecasting.sketch import sketch_model
     from skillnet_cli.recipe import load_recipe
 
     registry = load_registry()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skillnet_cli.engine.prospects import Forecast, TaskForecast
+    from skillnet_cli.engine.forecasting.prospects import Forecast, TaskForecast
 
 WIDTH = 100
 

@@ -142,9 +142,9 @@ def look_ahead(
     from skillnet_cli.cli.output import print_json
     from skillnet_cli.cli.plan import print_forecast
     from skillnet_cli.data.prepared import data_roots
-    from skillnet_cli.engine.forecast import forecast
-    from skillnet_cli.engine.hardware import parse_fleet
-    from skillnet_cli.engine.prospects import Crew
+    from skillnet_cli.engine.forecasting.forecast import forecast
+    from skillnet_cli.engine.forecasting.hardware import parse_fleet
+    from skillnet_cli.engine.forecasting.prospects import Crew
     from skillnet_cli.plugins import load_registry
 
     hush_transformers()

@@ -9,7 +9,7 @@ import torch
 from torch import distributed
 
 from skillnet_cli.api import FailedJob
-from skillnet_cli.engine.distribution import Ranks
+from skillnet_cli.engine.ranks.distribution import Ranks
 from skillnet_cli.engine.update import Updater
 
 EVERY = 10

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from skillnet_cli.engine.checkpoints import MODEL, Checkpoint
-from skillnet_cli.engine.slices import box_of, local
+from skillnet_cli.engine.saving.checkpoints import MODEL, Checkpoint
+from skillnet_cli.engine.saving.slices import box_of, local
 
 
 class MovingAverage:

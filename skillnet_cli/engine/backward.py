@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skillnet_cli.api import Batch
 from skillnet_cli.data.pipeline import TaskBatch
-from skillnet_cli.engine.distribution import sync_gradients
+from skillnet_cli.engine.ranks.distribution import sync_gradients
 from skillnet_cli.engine.seeding import seed_torch
 from skillnet_cli.inference.encoder import to_device
 from skillnet_cli.model.precision import autocast

@@ -14,9 +14,9 @@ from skillnet_cli.data.files import sha256_of
 from skillnet_cli.data.manifest import ShardFacts
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.data.shards import tables_of
-from skillnet_cli.engine.checkpoints import Checkpoint
 from skillnet_cli.engine.checks import check_plan
 from skillnet_cli.engine.plan import TRAIN, StagePlan, plan_stage
+from skillnet_cli.engine.saving.checkpoints import Checkpoint
 from skillnet_cli.plugins import Registry
 from skillnet_cli.recipe import Recipe
 

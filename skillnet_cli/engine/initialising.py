@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from skillnet_cli.data.files import write_whole
-from skillnet_cli.engine.distribution import Ranks
 from skillnet_cli.engine.folders import StageFolder
 from skillnet_cli.engine.plan import StagePlan
+from skillnet_cli.engine.ranks.distribution import Ranks
 from skillnet_cli.model.initial import initialise
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry

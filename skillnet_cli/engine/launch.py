@@ -17,9 +17,9 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, r
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.engine import checkpoints
 from skillnet_cli.engine.data_changes import checked_plan
 from skillnet_cli.engine.folders import RunFolder
+from skillnet_cli.engine.saving import checkpoints
 from skillnet_cli.engine.stopping import STOP, RelayedSignals, Stopped
 from skillnet_cli.engine.train import run_stage
 from skillnet_cli.plugins import load_registry

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from skillnet_cli.engine.distribution import Ranks
 from skillnet_cli.engine.plan import StagePlan
-from skillnet_cli.engine.state import load_model_tensors, whole_tensors
+from skillnet_cli.engine.ranks.distribution import Ranks
+from skillnet_cli.engine.saving.state import load_model_tensors, whole_tensors
 from skillnet_cli.engine.update import Updater
 from skillnet_cli.evaluation.evaluate import evaluate
 from skillnet_cli.evaluation.result import Result

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skillnet_cli.engine.distribution import Ranks
+from skillnet_cli.engine.ranks.distribution import Ranks
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.encoder import Encoder
 from skillnet_cli.model.variants.mixture import TOP

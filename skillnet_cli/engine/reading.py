@@ -13,8 +13,8 @@ from skillnet_cli.data.pipeline import TaskBatch, TaskPipeline
 from skillnet_cli.data.sampler import Stream
 from skillnet_cli.data.schedule import TaskOrder
 from skillnet_cli.data.steps import StepDataset
-from skillnet_cli.engine.distribution import Ranks
 from skillnet_cli.engine.plan import StagePlan, TaskPlan
+from skillnet_cli.engine.ranks.distribution import Ranks
 from skillnet_cli.engine.stopping import leave_group
 from skillnet_cli.objectives import ComparingObjective, load
 from skillnet_cli.plugins import Registry, resolve

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from skillnet_cli import objectives
-from skillnet_cli.engine.budget import checkpoint_bytes, kept_beside
-from skillnet_cli.engine.distribution import Ranks
+from skillnet_cli.engine.forecasting.budget import checkpoint_bytes, kept_beside
 from skillnet_cli.engine.lineage import ancestors
 from skillnet_cli.engine.plan import StagePlan, TaskPlan
+from skillnet_cli.engine.ranks.distribution import Ranks
 from skillnet_cli.model.count import activated_parameters
 from skillnet_cli.model.flops import Flops
 from skillnet_cli.model.skillnet import SkillNet

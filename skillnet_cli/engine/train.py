@@ -12,13 +12,10 @@ from transformers.utils import logging
 
 from skillnet_cli.api import FailedJob
 from skillnet_cli.data.pipeline import TaskBatch
-from skillnet_cli.engine import checkpoints
 from skillnet_cli.engine.agreement import agree, audit
 from skillnet_cli.engine.averaging import averaged_checkpoints, take_mean
-from skillnet_cli.engine.best import Best
 from skillnet_cli.engine.data_changes import checked_plan, shard_digests
 from skillnet_cli.engine.determinism import deterministic
-from skillnet_cli.engine.distribution import Ranks, process_group
 from skillnet_cli.engine.folders import RunFolder, disk_told
 from skillnet_cli.engine.freezing import freeze
 from skillnet_cli.engine.initialising import start_from_pretrained
@@ -27,9 +24,12 @@ from skillnet_cli.engine.meter import Meter
 from skillnet_cli.engine.metrics import read_metrics
 from skillnet_cli.engine.mix import mix_lines, realised_mix
 from skillnet_cli.engine.plan import StagePlan
+from skillnet_cli.engine.ranks.distribution import Ranks, process_group
 from skillnet_cli.engine.reading import deaths_told, step_dataset, steps
 from skillnet_cli.engine.resuming import check_same
-from skillnet_cli.engine.saver import Saved
+from skillnet_cli.engine.saving import checkpoints
+from skillnet_cli.engine.saving.best import Best
+from skillnet_cli.engine.saving.saver import Saved
 from skillnet_cli.engine.startline import say, start_lines
 from skillnet_cli.engine.stopping import Stopped, StopSignals
 from skillnet_cli.engine.telemetry import Silence, Telemetry

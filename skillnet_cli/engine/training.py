@@ -12,16 +12,16 @@ from torch import Tensor
 
 from skillnet_cli.api import UserError
 from skillnet_cli.engine.averaging import MovingAverage
-from skillnet_cli.engine.checkpoints import AVERAGE, MODEL, OPTIMIZER, Checkpoint
-from skillnet_cli.engine.distribution import Ranks, distribute, settle_strategy
 from skillnet_cli.engine.folders import RunFolder, StageFolder
 from skillnet_cli.engine.lineage import ancestors, inherit
 from skillnet_cli.engine.optimizer import build_optimizer
 from skillnet_cli.engine.plan import StagePlan
+from skillnet_cli.engine.ranks.distribution import Ranks, distribute, settle_strategy
 from skillnet_cli.engine.resuming import trained_by
-from skillnet_cli.engine.saver import Saved, Saver
-from skillnet_cli.engine.slices import is_divided
-from skillnet_cli.engine.state import (
+from skillnet_cli.engine.saving.checkpoints import AVERAGE, MODEL, OPTIMIZER, Checkpoint
+from skillnet_cli.engine.saving.saver import Saved, Saver
+from skillnet_cli.engine.saving.slices import is_divided
+from skillnet_cli.engine.saving.state import (
     load_model_tensors,
     model_tensors,
     optimizer_tensors,

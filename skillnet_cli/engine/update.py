@@ -14,8 +14,8 @@ from torch.optim import AdamW
 from skillnet_cli.data.pipeline import TaskBatch
 from skillnet_cli.engine.averaging import MovingAverage
 from skillnet_cli.engine.backward import Computation, backward, duplicates
-from skillnet_cli.engine.distribution import Ranks, whole
 from skillnet_cli.engine.optimizer import set_learning_rate
+from skillnet_cli.engine.ranks.distribution import Ranks, whole
 from skillnet_cli.engine.schedules import learning_rate
 from skillnet_cli.engine.stopping import SIGNALS
 from skillnet_cli.model.skillnet import SkillNet

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.engine import checkpoints
-from skillnet_cli.engine.checkpoints import AVERAGE, MODEL, OPTIMIZER
 from skillnet_cli.engine.folders import RunFolder
 from skillnet_cli.engine.metrics import read_metrics
-from skillnet_cli.engine.processes import kill_all
+from skillnet_cli.engine.ranks.processes import kill_all
+from skillnet_cli.engine.saving import checkpoints
+from skillnet_cli.engine.saving.checkpoints import AVERAGE, MODEL, OPTIMIZER
 from skillnet_cli.recipe import Recipe, dump_toml
 from skillnet_cli.recipe.schema import EmaSection, LastSection, Stage
 

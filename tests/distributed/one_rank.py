@@ -38,7 +38,7 @@ def other_parameters() -> None:
 
 def no_run_folder() -> None:
     """This rank does not see the folder of runs."""
-    from skillnet_cli.engine import checkpoints
+    from skillnet_cli.engine.saving import checkpoints
 
     checkpoints.latest = lambda root: None
 

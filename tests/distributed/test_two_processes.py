@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from skillnet_cli.engine import checkpoints
+from skillnet_cli.engine.saving import checkpoints
 from skillnet_cli.model.count import activated_parts, part_of
 from skillnet_cli.model.folder import load_model
 from skillnet_cli.plugins import load_registry

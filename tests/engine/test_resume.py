@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from skillnet_cli.api import UserError
-from skillnet_cli.engine import checkpoints
 from skillnet_cli.engine.meter import MEASURED
+from skillnet_cli.engine.saving import checkpoints
 from skillnet_cli.engine.stopping import Stopped, StopSignals
 from tests.workbench import World, tasks
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.steps import StepDataset
 from skillnet_cli.engine.checks import check_plan
-from skillnet_cli.engine.distribution import Ranks
 from skillnet_cli.engine.plan import StagePlan, plan_stage
+from skillnet_cli.engine.ranks.distribution import Ranks
 from skillnet_cli.engine.reading import step_dataset
 from skillnet_cli.engine.training import begin, build_model
 from skillnet_cli.engine.update import Updater

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import torch
 
-from skillnet_cli.engine import checkpoints, drafts
-from skillnet_cli.engine.checkpoints import Checkpoint
-from skillnet_cli.engine.saver import Saver
+from skillnet_cli.engine.saving import checkpoints, drafts
+from skillnet_cli.engine.saving.checkpoints import Checkpoint
+from skillnet_cli.engine.saving.saver import Saver
 from skillnet_cli.engine.train import run_stage
 from skillnet_cli.recipe import Recipe
 from tests.ranks import run_ranks, start_ranks

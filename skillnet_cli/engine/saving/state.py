@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.engine.distribution import whole
-from skillnet_cli.engine.slices import Slices, box_of, laid_out_like, local
+from skillnet_cli.engine.ranks.distribution import whole
+from skillnet_cli.engine.saving.slices import Slices, box_of, laid_out_like, local
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:

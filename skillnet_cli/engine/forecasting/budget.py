@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from skillnet_cli.engine.dry import Cost
-from skillnet_cli.engine.hardware import UTILISATION, Fleet
+from skillnet_cli.engine.forecasting.dry import Cost
+from skillnet_cli.engine.forecasting.hardware import UTILISATION, Fleet
 from skillnet_cli.objectives.contrastive import SCORES
 from skillnet_cli.recipe.schema import EmaSection, Stage
 

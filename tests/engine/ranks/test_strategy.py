@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from skillnet_cli.api import UserError
-from skillnet_cli.engine import distribution
-from skillnet_cli.engine.checkpoints import Checkpoint
-from skillnet_cli.engine.distribution import Ranks, memory_of, settle_strategy
 from skillnet_cli.engine.launch import Processes, launch
 from skillnet_cli.engine.plan import plan_stage
+from skillnet_cli.engine.ranks import distribution
+from skillnet_cli.engine.ranks.distribution import Ranks, memory_of, settle_strategy
+from skillnet_cli.engine.saving.checkpoints import Checkpoint
 from skillnet_cli.engine.training import build_model, strategy_of
 from skillnet_cli.plugins import load_registry
 from tests.engine.test_train import ALONE

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from skillnet_cli.api import Metric, UserError
-from skillnet_cli.engine import best
-from skillnet_cli.engine.best import Best
-from skillnet_cli.engine.checkpoints import MODEL, Checkpoint
 from skillnet_cli.engine.folders import StageFolder
+from skillnet_cli.engine.saving import best
+from skillnet_cli.engine.saving.best import Best
+from skillnet_cli.engine.saving.checkpoints import MODEL, Checkpoint
 from skillnet_cli.evaluation.metrics import higher_is_better
 from skillnet_cli.evaluation.result import Result
 from skillnet_cli.model.folder import load_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from skillnet_cli.engine.hardware import Fleet
+from skillnet_cli.engine.forecasting.hardware import Fleet
 
 
 @dataclass(frozen=True)

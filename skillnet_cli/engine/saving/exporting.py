@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skillnet_cli.api import FailedJob
-from skillnet_cli.engine.checkpoints import AVERAGE, MODEL, Checkpoint, lack_of
-from skillnet_cli.engine.drafts import DESCRIPTION
 from skillnet_cli.engine.folders import disk_told
-from skillnet_cli.engine.state import restore_tensors
+from skillnet_cli.engine.saving.checkpoints import AVERAGE, MODEL, Checkpoint, lack_of
+from skillnet_cli.engine.saving.drafts import DESCRIPTION
+from skillnet_cli.engine.saving.state import restore_tensors
 from skillnet_cli.model.build import build_readers
 from skillnet_cli.model.choosing import read_config
 from skillnet_cli.model.folder import save_model

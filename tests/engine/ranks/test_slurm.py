@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skillnet_cli.engine.slurm import first_host, torchrun_words
+from skillnet_cli.engine.ranks.slurm import first_host, torchrun_words
 
 STEP = {
     "SLURM_JOB_ID": "4711",

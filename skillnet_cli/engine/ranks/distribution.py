@@ -15,8 +15,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.engine.slurm import torchrun_words
-from skillnet_cli.engine.watch import Watch
+from skillnet_cli.engine.ranks.slurm import torchrun_words
+from skillnet_cli.engine.ranks.watch import Watch
 from skillnet_cli.model.encoder import Encoder
 from skillnet_cli.model.parts import members
 from skillnet_cli.model.skillnet import SkillNet

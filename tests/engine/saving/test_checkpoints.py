@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from skillnet_cli.api import FailedJob
-from skillnet_cli.engine import checkpoints, drafts
-from skillnet_cli.engine.drafts import Draft
-from skillnet_cli.engine.slices import Box
+from skillnet_cli.engine.saving import checkpoints, drafts
+from skillnet_cli.engine.saving.drafts import Draft
+from skillnet_cli.engine.saving.slices import Box
 
 TENSORS = {"model": {"a": torch.arange(6.0).reshape(2, 3)}, "optimizer": {"a/step": torch.tensor(3.0)}}
 

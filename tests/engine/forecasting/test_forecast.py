@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from skillnet_cli.engine.forecast import forecast
-from skillnet_cli.engine.hardware import parse_fleet
-from skillnet_cli.engine.prospects import Crew
+from skillnet_cli.engine.forecasting.forecast import forecast
+from skillnet_cli.engine.forecasting.hardware import parse_fleet
+from skillnet_cli.engine.forecasting.prospects import Crew
 from skillnet_cli.plugins import load_registry
 from tests.workbench import World, make_set, tasks
 

@@ -14,16 +14,16 @@ import torch
 from skillnet_cli import objectives
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.data.prepared import PreparedSet, find_set
-from skillnet_cli.engine import budget
-from skillnet_cli.engine.budget import Load, Sizes
 from skillnet_cli.engine.checks import problems_of, problems_of_saving
-from skillnet_cli.engine.distribution import fitting_strategy
-from skillnet_cli.engine.dry import Where, measure
-from skillnet_cli.engine.hardware import UTILISATION
+from skillnet_cli.engine.forecasting import budget
+from skillnet_cli.engine.forecasting.budget import Load, Sizes
+from skillnet_cli.engine.forecasting.dry import Where, measure
+from skillnet_cli.engine.forecasting.hardware import UTILISATION
+from skillnet_cli.engine.forecasting.prospects import Crew, Forecast, TaskForecast
+from skillnet_cli.engine.forecasting.sketch import sketch_model
 from skillnet_cli.engine.plan import TRAIN, StagePlan, TaskPlan, plan_stage, task_config
-from skillnet_cli.engine.prospects import Crew, Forecast, TaskForecast
+from skillnet_cli.engine.ranks.distribution import fitting_strategy
 from skillnet_cli.engine.reading import task_pipeline
-from skillnet_cli.engine.sketch import sketch_model
 from skillnet_cli.evaluation.reading import spread
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.flops import Flops

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from skillnet_cli.engine import dry
-from skillnet_cli.engine.dry import PeakMemory, Where, measure
+from skillnet_cli.engine.forecasting import dry
+from skillnet_cli.engine.forecasting.dry import PeakMemory, Where, measure
 from skillnet_cli.model.build import config_of, embedder_config
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.flops import Flops

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from skillnet_cli.api import FailedJob
 from skillnet_cli.data.files import sync_folder, write_whole
-from skillnet_cli.engine.checkpoints import MARKER, STATE, Checkpoint, complete, crc32_of_file
-from skillnet_cli.engine.slices import Box, write_slices
+from skillnet_cli.engine.saving.checkpoints import MARKER, STATE, Checkpoint, complete, crc32_of_file
+from skillnet_cli.engine.saving.slices import Box, write_slices
 
 DESCRIPTION = "description"
 """The folder of what is the same in all checkpoints: the model's configuration and its readers' assets."""

@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from torch import Tensor, distributed
 
 from skillnet_cli.api import FailedJob
-from skillnet_cli.engine import drafts
-from skillnet_cli.engine.distribution import Ranks
-from skillnet_cli.engine.drafts import Draft, Parts
-from skillnet_cli.engine.slices import box_of, is_ours, local
+from skillnet_cli.engine.ranks.distribution import Ranks
+from skillnet_cli.engine.saving import drafts
+from skillnet_cli.engine.saving.drafts import Draft, Parts
+from skillnet_cli.engine.saving.slices import box_of, is_ours, local
 from skillnet_cli.recipe.schema import CheckpointSection
 
 LONGEST = 2_000

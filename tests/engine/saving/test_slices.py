@@ -13,7 +13,7 @@ from hypothesis import given
 from safetensors.torch import save_file
 
 from skillnet_cli.api import FailedJob
-from skillnet_cli.engine.slices import SLICES, Box, Slices, box_of, is_divided, is_ours, write_slices
+from skillnet_cli.engine.saving.slices import SLICES, Box, Slices, box_of, is_divided, is_ours, write_slices
 
 SHAPES = {"table": (7, 3), "bias": (5,), "one": (1,), "deep": (2, 3, 4), "count": ()}
 

@@ -10,8 +10,8 @@ import torch
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.cli.export import export
-from skillnet_cli.engine.checkpoints import AVERAGE, MODEL, Checkpoint
-from skillnet_cli.engine.exporting import export_training
+from skillnet_cli.engine.saving.checkpoints import AVERAGE, MODEL, Checkpoint
+from skillnet_cli.engine.saving.exporting import export_training
 from skillnet_cli.model.choosing import read_config
 from skillnet_cli.model.folder import load_model
 from skillnet_cli.plugins import load_registry

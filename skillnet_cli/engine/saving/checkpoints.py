@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from skillnet_cli.api import FailedJob
-from skillnet_cli.engine.slices import Slices
+from skillnet_cli.engine.saving.slices import Slices
 from skillnet_cli.model.weights import PICKLED
 
 MARKER = "complete.json"

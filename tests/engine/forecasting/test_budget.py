@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skillnet_cli.api import UserError
-from skillnet_cli.engine.budget import (
+from skillnet_cli.engine.forecasting.budget import (
     Load,
     Sizes,
     checkpoint_bytes,
@@ -15,8 +15,8 @@ from skillnet_cli.engine.budget import (
     similarity_bytes,
     state_bytes,
 )
-from skillnet_cli.engine.dry import Cost
-from skillnet_cli.engine.hardware import KNOWN, Fleet, parse_fleet
+from skillnet_cli.engine.forecasting.dry import Cost
+from skillnet_cli.engine.forecasting.hardware import KNOWN, Fleet, parse_fleet
 
 SIZES = Sizes(total=200, trained=150, activated=100, unit=10)
 COST = Cost(fixed_bytes=1_000.0, item_bytes=50.0, fixed_seconds=0.5, item_seconds=0.01, step_seconds=1e-3)

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from skillnet_cli.api import FailedJob
-from skillnet_cli.engine import checkpoints, drafts
-from skillnet_cli.engine.distribution import Ranks, process_group
-from skillnet_cli.engine.saver import Saver, told_to_all
+from skillnet_cli.engine.ranks.distribution import Ranks, process_group
+from skillnet_cli.engine.saving import checkpoints, drafts
+from skillnet_cli.engine.saving.saver import Saver, told_to_all
 from skillnet_cli.recipe.schema import CheckpointSection
 from tests.ranks import run_ranks
 
