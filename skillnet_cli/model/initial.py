@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from skillnet_cli.api import Donor, Fill, UserError
 from skillnet_cli.model.build import embedder_config
 from skillnet_cli.model.parts import SHARED, part_of
-from skillnet_cli.model.pretrained import Weights, fetch_pretrained
+from skillnet_cli.model.pretrained import Pretrained, fetch_pretrained
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry, resolve
 from skillnet_cli.recipe.donors import both_start_shared, misfits, read_donor, starts_shared
@@ -101,7 +101,7 @@ def _fitting_donor(model: SkillNet, folder: Path, skill: str, section: InitSecti
 
 
 def _start(model: SkillNet, donor: Donor, folder: Path, skill: str, section: InitSection) -> SkillReport:
-    weights = Weights(folder)
+    weights = Pretrained(folder)
     prefix = _prefix(donor, weights, folder)
     places = _places(model, skill)
     loaded, skipped = [], dict.fromkeys(weights, f"the skill {skill} has no place for it")
@@ -120,7 +120,7 @@ def _start(model: SkillNet, donor: Donor, folder: Path, skill: str, section: Ini
     return SkillReport(section.source, str(folder), section.shared, tuple(loaded), skipped)
 
 
-def _prefix(donor: Donor, weights: Weights, folder: Path) -> str:
+def _prefix(donor: Donor, weights: Pretrained, folder: Path) -> str:
     """What stands before the names in this file: its writer saved the model alone or inside a larger one."""
     first = donor.fills[0].sources[0]
     for prefix in donor.prefixes:
@@ -161,7 +161,7 @@ def _place(model: SkillNet, name: str, skill: str) -> str | None:
 
 
 def _read(
-    weights: Weights, sources: tuple[str, ...], fill: Fill, parameter: nn.Parameter, folder: Path
+    weights: Pretrained, sources: tuple[str, ...], fill: Fill, parameter: nn.Parameter, folder: Path
 ) -> tuple[Tensor, bool]:
     """The tensor for a parameter, and whether it had to be fitted to its shape."""
     for source in sources:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from skillnet_cli.api import UserError
+from skillnet_cli.model.weights import INDEX, Weights
 from skillnet_cli.recipe.donors import CONFIG, local_folder
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 OLD_NAMES = {"gamma": "weight", "beta": "bias"}
 """The oldest published checkpoints name the two halves of a layer norm so."""
 
@@ -38,59 +35,23 @@ def fetch_pretrained(source: str) -> Path:
         raise UserError(f"'{source}' is no folder here and cannot be fetched: {str(error).splitlines()[0]}") from error
 
 
-class Weights(Mapping[str, Tensor]):
-    """The tensors of a pretrained model by name, each read when it is asked for. Only safetensors are opened."""
+class Pretrained(Mapping[str, Tensor]):
+    """The tensors of a pretrained model by the names that today's checkpoints have, each read when it is asked for."""
 
     def __init__(self, folder: Path) -> None:
         """Raises UserError where there are no safetensors, or an index that is wrong."""
-        self._files = {
-            _modern(name): (folder / file, name) for file in _files(folder) for name in _names(folder / file)
-        }
+        self._weights = Weights.open(folder)
+        self._written = {_modern(name): name for name in self._weights.files}
 
     def __getitem__(self, name: str) -> Tensor:
-        path, written = self._files[name]
-        with _open(path) as file:
-            tensor: Tensor = file.get_tensor(written)
-        return tensor
+        written = self._written[name]
+        return self._weights.read([written])[written]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
+        return iter(self._written)
 
     def __len__(self) -> int:
-        return len(self._files)
-
-
-def _files(folder: Path) -> list[str]:
-    if (folder / WEIGHTS).is_file():
-        return [WEIGHTS]
-    if (folder / INDEX).is_file():
-        return _indexed(folder / INDEX)
-    pickled = [path.name for path in sorted(folder.glob("*.bin"))]
-    there = f"; {pickled[0]} is a pickle and is not read" if pickled else ""
-    raise UserError(f"{folder} has no {WEIGHTS}{there}: save the model with transformers' save_pretrained")
-
-
-def _indexed(index: Path) -> list[str]:
-    try:
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{index}: not an index of safetensors") from error
-    for file in files:
-        if not isinstance(file, str) or Path(file).name != file or not (index.parent / file).is_file():
-            raise UserError(f"{index}: names {file!r}, which is no file beside it")
-    return files
-
-
-def _names(path: Path) -> list[str]:
-    with _open(path) as file:
-        return list(file.keys())
-
-
-def _open(path: Path) -> safe_open:
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: damaged ({str(error).splitlines()[0]})") from error
+        return len(self._written)
 
 
 def _modern(name: str) -> str:

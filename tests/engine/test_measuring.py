@@ -6,6 +6,7 @@ import pytest
 
 from skillnet_cli.data.writer import SetWriter
 from skillnet_cli.engine.plan import plan_stage
+from skillnet_cli.model import precision
 from skillnet_cli.plugins import load_registry
 from tests.workbench import TARGETS, World, forms, tasks
 
@@ -35,3 +36,14 @@ def test_the_part_that_is_measured_is_the_same_each_time_and_the_seeds(world: Wo
     )
     other = [row["metrics"]["loss"] for row in world.rows("eval", run="other")]
     assert other == pytest.approx([other[0]] * 3, rel=1e-4)
+
+
+def test_it_is_measured_in_the_precision_that_trains(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for own in ("fp32", "bf16"):
+        monkeypatch.setattr(precision, "default_precision", lambda device, own=own: own)
+        world.train(
+            own, finetune__eval={"every": 6}, finetune__tasks=tasks("fill", "match", "spell"), train__precision="fp32"
+        )
+        found.append([(row["task"], row["metrics"]) for row in world.rows("eval", run=own)])
+    assert found[0] == found[1] and {task for task, _ in found[0]} == {"fill", "match", "spell"}

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import save_file
 
 from skillnet_cli.api import UserError
-from skillnet_cli.model.pretrained import Weights, fetch_pretrained
+from skillnet_cli.model.pretrained import Pretrained, fetch_pretrained
 from tests.donors import save_toy, toy_tensors
 
 
 def test_names_of_the_oldest_checkpoints_are_todays(tmp_path: Path) -> None:
     tensors = {"x.LayerNorm.gamma": torch.ones(2), "x.LayerNorm.beta": torch.zeros(2)}
-    weights = Weights(save_toy(tmp_path / "toy", tensors))
+    weights = Pretrained(save_toy(tmp_path / "toy", tensors))
     assert set(weights) == {"x.LayerNorm.weight", "x.LayerNorm.bias"}
     assert torch.equal(weights["x.LayerNorm.weight"], torch.ones(2))
 
@@ -37,7 +37,7 @@ def shard(folder: Path) -> None:
 def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
     folder = save_toy(tmp_path / "toy")
     shard(folder)
-    weights = Weights(folder)
+    weights = Pretrained(folder)
     assert set(weights) == set(toy_tensors()) and len(weights) == 6
     assert all(torch.equal(weights[name], tensor) for name, tensor in toy_tensors().items())
 
@@ -75,18 +75,18 @@ def no_index(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (pickled, "has no model.safetensors; pytorch_model.bin is a pickle and is not read: save the model with"),
-        (disguised, r"model.safetensors: damaged \("),
-        (truncated, r"model.safetensors: damaged \("),
-        (leading_out, "names '../outside.safetensors', which is no file beside it"),
-        (no_index, "not an index of safetensors"),
+        (pickled, r"pytorch_model.bin: pickled weights are never read: convert them to safetensors first"),
+        (disguised, "model.safetensors: damaged: "),
+        (truncated, "model.safetensors: damaged: it ends inside tensor"),
+        (leading_out, "tensor 'table' is said to be in '../outside.safetensors', which lies outside the folder"),
+        (no_index, "model.safetensors.index.json: damaged: this is no index of weights"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(change: Callable[[Path], None], message: str, tmp_path: Path) -> None:
     folder = save_toy(tmp_path / "toy")
     change(folder)
     with pytest.raises(UserError, match=message) as caught:
-        Weights(folder)
+        Pretrained(folder)
     assert "\n" not in str(caught.value)
 
 
