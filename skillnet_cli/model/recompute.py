@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-from torch.distributed.fsdp import FSDPModule
+from torch import distributed, nn
 from torch.utils.checkpoint import checkpoint
 
 
@@ -15,4 +14,4 @@ def recomputed(block: nn.Module, *inputs: Any) -> Any:
     Alone it stops as soon as it has what it needs. Over several ranks it runs to its end: stopped within a part that
     is a unit of communication, it would leave that unit waiting for the end.
     """
-    return checkpoint(block, *inputs, use_reentrant=False, early_stop=not isinstance(block, FSDPModule))
+    return checkpoint(block, *inputs, use_reentrant=False, early_stop=not distributed.is_initialized())

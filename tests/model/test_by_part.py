@@ -7,6 +7,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,19 @@ def test_a_task_opens_only_its_parts_and_answers_the_same(model: SkillNet, folde
     towers, targets = INPUTS[task]
     whole, part = model.eval()(task, towers, targets), opened(task, towers, targets)
     assert torch.equal(whole[0], part[0])
+
+
+def test_opening_imports_nothing_that_it_has_no_use_for(folder: Path) -> None:
+    """Each of these takes as much memory as a skill of the paper's size, or a large part of it."""
+    heavy = ("torch._dynamo", "torch.distributed.fsdp", "sympy", "transformers.modeling_utils")
+    script = (
+        "import sys; from skillnet_cli.model import SkillNet; from tests.integers import toy_registry; "
+        "SkillNet.from_pretrained(sys.argv[1], skills=['alpha'], registry=toy_registry()); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", script, str(folder)]
+    assert subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
 @pytest.mark.parametrize("name", VARIANTS)
