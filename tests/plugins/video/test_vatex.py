@@ -232,6 +232,7 @@ def test_only_what_is_missing_is_fetched(server: Server, tmp_path: Path, short_c
         ("Sign in to confirm you’re not a bot", "it wants a sign-in: --cookies"),
         ("Join this channel to get access to members-only content", "it is for members only"),
         ("HTTP Error 429: Too Many Requests", "the server wants fewer requests"),
+        ("Unsupported URL: http://127.0.0.1:42917/private?status=404", "there is no video at its address"),
         ("something new", "it cannot be fetched"),
     ],
 )

@@ -23,7 +23,7 @@ _REASONS = (
     (r"country|geo.?restrict|copyright|blocked", "it is blocked here"),
     (r"members|purchase|premium|paid", "it is for members only"),
     (r"sign in|log ?in|cookies|confirm your age|age.restricted|not a bot", "it wants a sign-in: --cookies"),
-    (r"429|too many requests", "the server wants fewer requests"),
+    (r"\b429\b|too many requests", "the server wants fewer requests"),
     (r"http error 5\d\d", "the server fails"),
     (r"removed|deleted|terminated|unavailable|not available|no longer|does ?n.t exist|\b404\b|\b410\b", "it is gone"),
     (r"\b403\b|forbidden", "the server refuses it"),
@@ -138,6 +138,7 @@ def reason_of(error: Exception) -> str:
     """Why yt-dlp could not fetch a video, in words that can be counted; the exception within says more than its own."""
     within = (getattr(error, "exc_info", None) or (None, None))[1]
     said = f"{within or error} {getattr(within, 'cause', None) or ''}".lower()
+    said = re.sub(r"\bhttps?:\S*", "", said)  # the words and numbers of an address mean nothing
     return next((reason for words, reason in _REASONS if re.search(words, said)), "it cannot be fetched")
 
 
