@@ -17,7 +17,10 @@ from skillnet_cli.plugins import load_registry
 def inspect(
     checkpoint: Checkpoint = None,
     recipe: Annotated[
-        Path | None, typer.Option(help="Inspect the model that a recipe would train.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Inspect the model that a recipe would train: a file, or a shipped one's name.", show_default=False
+        ),
     ] = None,
     set_: Overrides = None,
     task: Annotated[str | None, typer.Option(help="Only what this task activates.", show_default=False)] = None,
@@ -63,9 +66,10 @@ def sketch(path: Path, changes: list[str], data: list[Path]) -> tuple[Any, dict[
     from skillnet_cli.data.prepared import data_roots
     from skillnet_cli.engine.forecasting.sketch import sketch_model
     from skillnet_cli.recipe import load_recipe
+    from skillnet_cli.recipe.shipped import find_recipe
 
     registry = load_registry()
-    return sketch_model(load_recipe(path, changes, registry=registry), registry, data_roots(data))
+    return sketch_model(load_recipe(find_recipe(path), changes, registry), registry, data_roots(data))
 
 
 def print_facts(facts: dict[str, Any]) -> None:

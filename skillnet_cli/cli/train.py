@@ -108,7 +108,7 @@ def train(
     """Check the recipe, then train a stage of it in ``runs/NAME``."""
     # A rank that is lost gets one line from us; torch's sockets would add a page of C++ frames for each of the others.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    loaded = _load(recipe, overrides)
+    loaded = open_recipe(recipe, overrides)
 
     from skillnet_cli.data.prepared import data_roots
     from skillnet_cli.engine.launch import Processes, launch
@@ -135,7 +135,7 @@ def look_ahead(
     """Print what a stage will do and take; nothing is trained or written. Exit code 2 where it could not work."""
     if not plan:
         raise UserError(f"{'--on' if on else '--json'} says how to look ahead: add --plan")
-    loaded = _load(recipe, overrides)
+    loaded = open_recipe(recipe, overrides)
     if stage not in loaded.stages():
         raise UserError(f"the recipe '{loaded.name}' has no [{stage}]; it has {' and '.join(loaded.stages())}")
 
@@ -158,7 +158,8 @@ def look_ahead(
         raise typer.Exit(2)
 
 
-def _load(recipe: Path, overrides: list[str] | None) -> Recipe:
+def open_recipe(recipe: Path, overrides: list[str] | None) -> Recipe:
+    """A recipe by its file or by the name of a shipped one, with --set applied. Raises UserError as load_recipe."""
     from skillnet_cli.plugins import load_registry
     from skillnet_cli.recipe import load_recipe
     from skillnet_cli.recipe.shipped import find_recipe

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.cli.options import AsJson, Data, Overrides
+from skillnet_cli.cli.options import AsJson, Data, Overrides, RecipeFile
 from skillnet_cli.cli.output import print_json, remark
-from skillnet_cli.cli.train import Nproc, RecipeFile
+from skillnet_cli.cli.train import Nproc, open_recipe
 
 if TYPE_CHECKING:
     from skillnet_cli.engine.verifying import Verdict
@@ -39,13 +39,10 @@ def verify_resume(
 
     \b
     Examples:
-      skillnet verify resume recipes/demo.toml
+      skillnet verify resume demo
       skillnet verify resume recipes/demo.toml --stage finetune --steps 26 --nproc 2 --set model.dropout=0.1
     """
-    from skillnet_cli.plugins import load_registry
-    from skillnet_cli.recipe import load_recipe
-
-    loaded = load_recipe(recipe, set_ or (), load_registry())
+    loaded = open_recipe(recipe, set_)
     chosen = stage or next(iter(loaded.stages()))
     if chosen not in loaded.stages():
         raise UserError(f"--stage {chosen}: the recipe has {' and '.join(loaded.stages())}")

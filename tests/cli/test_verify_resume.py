@@ -61,3 +61,8 @@ def test_a_training_that_does_not_is_told_with_the_first_difference(small: World
 def test_what_cannot_be_verified_is_one_line(small: World, words: list[str], said: str) -> None:
     answer = terminal(small).type("verify", "resume", small.write_recipe(**SETTINGS), *words)
     assert answer.code in (1, 2) and said in answer.err.splitlines()[-1] and "Traceback" not in answer.err
+
+
+def test_a_recipe_may_be_a_shipped_ones_name(small: World) -> None:
+    answer = terminal(small).type("verify", "resume", "dmo")
+    assert (answer.code, "did you mean 'demo'?" in answer.err) == (2, True)
