@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from skillnet_cli.api import UserError
 from skillnet_cli.model.choosing import check_config, check_installed
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.hub import Source
+from skillnet_cli.model.on_meta import on_meta
 from skillnet_cli.model.weights import Weights
 from skillnet_cli.plugins import Registry
 
 Module = TypeVar("Module", bound=nn.Module)
-FILLS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_})
-"""What torch.nn.init does to tensors inside those of its functions that cannot be overridden themselves."""
-
-
-class Unfilled(TorchFunctionMode):
-    """While entered, parameters get no first values.
-
-    Without storage they could not keep them, and torch would import its compiler (100 MB, half a second) to find out.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in FILLS or getattr(func, "__module__", None) == nn.init.__name__:
-            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
-        return func(*args, **(kwargs or {}))
 
 
 def open_weights(
@@ -50,7 +35,7 @@ def open_weights(
     check_config(config, source.folder / "config.json")
     check_installed(config, registry)
     try:
-        with torch.device("meta"), Unfilled():
+        with on_meta():
             module = build()
     except UserError as error:
         raise UserError(f"{source.folder / 'config.json'}: {error}") from error

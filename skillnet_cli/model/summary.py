@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.count import parameters_by_part
 from skillnet_cli.model.flops import Flops
+from skillnet_cli.model.on_meta import on_meta
 from skillnet_cli.model.parts import activated_parts
 from skillnet_cli.model.skillnet import SkillNet
 
@@ -57,8 +55,7 @@ def summarise_model(
 
 def without_storage(config: SkillNetConfig, unknown: Mapping[str, str]) -> SkillNet:
     """A model as shapes alone, without the heads of the ``unknown`` tasks."""
-    with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch remarks on heads without outputs, which are left out below
+    with on_meta():
         model = SkillNet(config)
     for task in unknown:
         for head in model.objectives[task].heads(config.hidden):

@@ -21,6 +21,7 @@ from skillnet_cli.model.card import parameters_of, results_of, write_card
 from skillnet_cli.model.choosing import read_config, require
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.folder import save_model
+from skillnet_cli.model.on_meta import on_meta
 from skillnet_cli.model.parts import SHARED, activated_parts, part_of
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.model.weights import Weights
@@ -114,7 +115,7 @@ def graft_from(
     _must_agree(base, given, parts, os.fspath(model), os.fspath(other))
     skills = {skill: (given.config.skills or {})[skill]}
     config = _with(base.config, skills, {task: (given.config.tasks or {})[task] for task in taken})
-    with torch.device("meta"):
+    with on_meta():
         grown = SkillNet(config, registry)
     _fill(grown, {**given.state_dict(), **base.state_dict()}, os.fspath(model))
     grown.readers = {**base.readers, skill: given.readers[skill]}

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from skillnet_cli.api import UserError
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.engine.plan import encoder_keys, open_sets, task_config
 from skillnet_cli.model.build import build_readers, config_of, embedder_config
 from skillnet_cli.model.config import SkillNetConfig
+from skillnet_cli.model.on_meta import on_meta
 from skillnet_cli.plugins import Registry, resolve
 from skillnet_cli.recipe.schema import Recipe
 
@@ -47,7 +46,7 @@ def _embedder(skill: str, keys: Mapping[str, Any], hidden: int, registry: Regist
     except UserError as error:
         config = embedder_config(skill, keys, registry)
         try:
-            with torch.device("meta"):
+            with on_meta():
                 resolve(registry.modality(skill).embedder)(config, hidden)
         except ValueError:
             raise error from None
