@@ -89,7 +89,7 @@ def updater_and_batch(data: Path) -> tuple[Updater, TaskBatch]:
     (batch,) = next(found for found in map(dataset.__getitem__, range(100)) if found[0].task == TASK)
     assert len(batch.ids) == CHUNK, "the recipe's batch"
     model, _ = build_model(plan, None, registry)
-    return begin(plan, model, ranks, precision_of(plan, ranks, None)), batch
+    return begin(plan, model, ranks, precision_of(plan, ranks, None), "replicate"), batch
 
 
 def chunks(batch: TaskBatch, items: int) -> list[TaskBatch]:

@@ -51,29 +51,18 @@ class StopSignals:
             signal.signal(number, handler)
 
 
-class RelayedSignals:
+class RelayedSignals(StopSignals):
     """While entered, SIGTERM and SIGINT go on to the processes that this one has started with multiprocessing.
 
     The first asks them to stop, and this process waits however long they take to save. A second one ends them and this
     process at once. ``received`` is the first one's number, 0 before it came.
     """
 
-    def __init__(self) -> None:
-        self.received = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> RelayedSignals:
-        self._before = {number: signal.signal(number, self._relay) for number in SIGNALS}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def _restore(self) -> None:
+        super()._restore()
         os.environ.pop(STOP, None)
 
-    def _relay(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
         again = bool(self.received)
         self.received = self.received or number
         os.environ[STOP] = str(self.received)

@@ -90,7 +90,7 @@ def strategy_of(plan: StagePlan, model: SkillNet, ranks: Ranks, checkpoint: Chec
     return settle_strategy(plan.stage.strategy, sum(each.numel() for each in model.parameters()), ranks)
 
 
-def begin(plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str, strategy: str = "replicate") -> Updater:
+def begin(plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str, strategy: str) -> Updater:
     """Lay the model out over the ranks and give it an optimizer."""
     model.to(ranks.device).train()
     distribute(model, ranks, strategy)

@@ -21,6 +21,18 @@ SETTINGS: dict[str, Any] = {
 NAME = r"rank 1 \(host \S+, pid (\d+)\)"
 
 
+def left_alone(world: World) -> tuple[str, int]:
+    """What rank 0 says as it ends, after three seconds of waiting for rank 1, and that one's process."""
+    first, second = start_ranks(world, world.recipe(**SETTINGS, train__timeout=3), "toy")
+    try:
+        ((code, message),) = ends([first], timeout=60)
+    finally:
+        second.send_signal(signal.SIGKILL)
+        second.communicate()
+    assert code == 1, message
+    return message, second.pid
+
+
 def test_a_bug_in_one_rank_shows_its_traceback(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_FAULT", "bug 1 3")
     process = world.start(world.recipe(**SETTINGS), nproc=2)
@@ -32,28 +44,16 @@ def test_a_bug_in_one_rank_shows_its_traceback(world: World, monkeypatch: pytest
 
 def test_a_rank_that_hangs_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_FAULT", "hang 1 3")
-    processes = start_ranks(world, world.recipe(**SETTINGS, train__timeout=3), "toy")
-    try:
-        ((code, message),) = ends(processes[:1], timeout=60)
-    finally:
-        processes[1].send_signal(signal.SIGKILL)
-        processes[1].communicate()
-    assert code == 1, message
+    message, pid = left_alone(world)
     # Signs are given a few times a second, so the last one may be of the step before.
     hangs = r"(?:has given no sign of life for 3 s, last in step [23]|did not reach step 3 within 3 s)"
     found = re.search(f"skillnet: error: {NAME} {hangs}; run it again to go on", message)
-    assert found and int(found[1]) == processes[1].pid and "Traceback" not in message
+    assert found and int(found[1]) == pid and "Traceback" not in message
 
 
 def test_a_rank_that_reads_for_ever_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK_FAULT", "no_third_step")
-    processes = start_ranks(world, world.recipe(**SETTINGS, train__timeout=3), "toy")
-    try:
-        ((code, message),) = ends(processes[:1], timeout=60)
-    finally:
-        processes[1].send_signal(signal.SIGKILL)
-        processes[1].communicate()
-    assert code == 1, message
+    message, _ = left_alone(world)
     assert re.search(f"skillnet: error: {NAME} did not reach step 3 within 3 s; run it again to go on", message)
 
 

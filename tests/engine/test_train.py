@@ -35,7 +35,7 @@ def start(world: World, **changes: Any) -> tuple[StagePlan, Updater]:
     check_plan(plan, 1)
     model, fresh = build_model(plan, None, load_registry())
     assert fresh == []
-    return plan, begin(plan, model, ALONE, "fp32")
+    return plan, begin(plan, model, ALONE, "fp32", "replicate")
 
 
 def test_losses_fall(world: World) -> None:
