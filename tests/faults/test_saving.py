@@ -107,12 +107,14 @@ def _wait_for_save(world: World, after: int, processes: Sequence[BaseProcess]) -
 
 
 def _train_with_little_room(recipe: Recipe, run: Path, roots: Sequence[Path]) -> None:
-    """No file may become longer than the largest of the first checkpoint: an error of the system, as a full disk."""
-    original = Saver.save
+    """No file may become longer than the longest of the first checkpoint found: an error as of a full disk."""
+    original, limited = Saver.save, False
 
     def save(self: Saver, step: int, *arguments: Any) -> Any:
+        nonlocal limited
         found = checkpoints.latest(self.root)
-        if found is not None:
+        if found is not None and not limited:  # once: a save that had begun by then may be longer
+            limited = True
             resource.setrlimit(resource.RLIMIT_FSIZE, (max(f["bytes"] for f in found.files.values()),) * 2)
         return original(self, step, *arguments)
 
