@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from typing import Any
 
 STAGES = ("pretrain", "finetune")
 LARGE = 4_096
+MAPPED = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+"""Has glibc give every large tensor's memory back at once, so that what is counted are tensors and not holes."""
 TARGETS = {"memory": 1.3, "time": 1.45, "overhead": 0.03, "throughput": 0.9, "utilisation": 0.5}
 
 
@@ -27,11 +30,13 @@ def measure_two_passes(data: Path) -> None:
     """Memory of a large batch against a small plain one, each in a process of its own; time against a plain one."""
     from demo_runs import BOTH, CHUNK, TASK
 
-    peaks = [(found(data, "peak", CHUNK), found(data, "peak", LARGE)) for _ in range(3)]
-    small, large = (statistics.median(column) for column in zip(*peaks, strict=True))
-    plain, cached = found(data, "seconds")
     print(f"{TASK} compared in two passes, in chunks of {CHUNK}, on the demo's sizes")
-    tell("memory", large / small, f"{LARGE:,} items: {large / 1e6:.0f} MB; {CHUNK} plain: {small / 1e6:.0f} MB")
+    for without, environment in (("", {}), (", no holes in it", MAPPED)):
+        peaks = [[found(data, "peak", items, **environment) for items in (CHUNK, LARGE)] for _ in range(5)]
+        small, large = (statistics.median(column) / 1e6 for column in zip(*peaks, strict=True))
+        text = f"{LARGE:,} items: {large:.0f} MB; {CHUNK} plain: {small:.0f} MB{without}"
+        tell("memory", large / small, text)
+    plain, cached = found(data, "seconds")
     tell("time", cached / plain, f"{BOTH:,} items: {cached:.2f} s; plain: {plain:.2f} s")
 
 
@@ -49,16 +54,22 @@ def measure_overhead(data: Path) -> None:
 
 def measure_ranks(data: Path) -> None:
     """Throughput of two processes of one thread against one of two threads, runs taking turns."""
-    from demo_runs import run_of
+    from demo_runs import recipe_of, run_of
 
-    for stage in STAGES:
+    whole = [0.0, 0.0]
+    for stage, settings in recipe_of(data).stages().items():
         runs = [(nproc, list(run_of(data, stage, nproc))) for nproc in (1, 2, 2, 1)]
         one, two = (by_task(step for nproc, steps in runs if nproc == n for step in steps) for n in (1, 2))
         print(f"{stage}: items a second of two processes over those of one with as many threads")
         for task in one:
             alone, both = statistics.median(one[task]), statistics.median(two[task])
             print(f"  {task:24} {alone / both:6.3f}   {1e3 * both:.0f} ms; alone {1e3 * alone:.0f} ms")
-        tell("throughput", in_mix(one, one) / in_mix(two, one), "the tasks in their mix", at_least=True)
+        mixed = [in_mix(one, one), in_mix(two, one)]
+        tell("throughput", mixed[0] / mixed[1], "the tasks in their mix", at_least=True)
+        steps = settings.steps / sum(map(len, one.values()))
+        whole = [sum_ + each * steps for sum_, each in zip(whole, mixed, strict=True)]
+    print("both stages, as long as the demo trains each")
+    tell("throughput", whole[0] / whole[1], f"{whole[1]:.0f} s; alone {whole[0]:.0f} s", at_least=True)
 
 
 def measure_gpu(data: Path) -> None:
@@ -99,10 +110,12 @@ def tell(name: str, ratio: float, text: str, at_least: bool = False) -> None:
     print(f"  {name:24} {ratio:6.3f}   target at {bound} {TARGETS[name]:.2f}   {text}", flush=True)
 
 
-def found(data: Path, *words: object) -> Any:
-    """What ``demo_runs.py`` finds in a new process."""
+def found(data: Path, *words: object, **environment: str) -> Any:
+    """What ``demo_runs.py`` finds in a new process, with more in its environment."""
     command = [sys.executable, str(Path(__file__).with_name("demo_runs.py")), str(data), *map(str, words)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    if done.returncode:
+        sys.exit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -96,18 +97,13 @@ def accumulate_in_two_passes(computation: Computation, chunks: Sequence[TaskBatc
     with respect to each; a second pass encodes every chunk again and carries that gradient on to the parameters.
     Activations of one chunk at a time are in memory; the gradient is that of the whole batch at once.
     """
-    with torch.no_grad():
-        outlines = [computation.outline(chunk, number) for number, chunk in enumerate(chunks)]
-    whole = _joined(outlines)
+    whole = _outlined(computation, chunks)
     sync_gradients(computation.model, True)  # the parameters of the comparison itself see no other backward pass
     loss, count = computation.compare(whole, chunks)
     loss.backward()
-    for number, (chunk, gradients) in enumerate(zip(chunks, _gradients(whole, outlines), strict=True)):
+    for number, (chunk, gradients) in enumerate(zip(chunks, _gradients(whole, chunks), strict=True)):
         sync_gradients(computation.model, number == len(chunks) - 1)
-        vectors, usages = computation.outline(chunk, number)
-        trained = [pair for pair in zip((*vectors, *usages), gradients, strict=True) if pair[0].requires_grad]
-        if trained:
-            torch.autograd.backward([tensor for tensor, _ in trained], [gradient for _, gradient in trained])
+        _carry_on(computation.outline(chunk, number), gradients)
     return loss.detach().double(), count
 
 
@@ -117,19 +113,47 @@ def duplicates(computation: Computation, batches: Sequence[TaskBatch]) -> Tensor
     return None if comparing is None else comparing.duplicates(computation.targets(batches))
 
 
-def _joined(outlines: Sequence[Outline]) -> Outline:
-    """The outline of the whole batch, its tensors leaves that are given gradients."""
-    vectors = [torch.cat(parts) for parts in zip(*(vectors for vectors, _ in outlines), strict=True)]
-    usages = [torch.stack(parts).sum(0) for parts in zip(*(usages for _, usages in outlines), strict=True)]
-    for tensor in (*vectors, *usages):
-        tensor.requires_grad_()
-    return tuple(vectors), tuple(usages)
+def _outlined(computation: Computation, chunks: Sequence[TaskBatch]) -> Outline:
+    """The outline of the whole batch, its tensors leaves that are given gradients.
+
+    Each chunk's rows go to their place at once. Kept until the last, they would lie scattered between the memory of
+    activations, which the next chunk's then no longer fit into.
+    """
+    vectors: list[Tensor] = []
+    usages: list[Tensor] = []
+    with torch.no_grad():
+        for number, rows in enumerate(_rows(chunks)):
+            own, used = computation.outline(chunks[number], number)
+            if number == 0:
+                vectors = [each.new_empty(_items(chunks), *each.shape[1:]) for each in own]
+                usages = [torch.zeros_like(each) for each in used]
+            for whole, part in zip(vectors, own, strict=True):
+                whole[rows] = part
+            for total, part in zip(usages, used, strict=True):
+                total += part
+    return tuple(each.requires_grad_() for each in vectors), tuple(each.requires_grad_() for each in usages)
 
 
-def _gradients(whole: Outline, outlines: Sequence[Outline]) -> Iterator[list[Tensor | None]]:
+def _gradients(whole: Outline, chunks: Sequence[TaskBatch]) -> Iterator[list[Tensor | None]]:
     """For every chunk the gradients of its vectors and usages: its rows of the former, all of the latter."""
     vectors, usages = whole
-    sizes = [len(own[0]) for own, _ in outlines]
-    rows = [[None] * len(sizes) if each.grad is None else each.grad.split(sizes) for each in vectors]
-    for number in range(len(outlines)):
-        yield [*(each[number] for each in rows), *(each.grad for each in usages)]
+    for rows in _rows(chunks):
+        yield [None if each.grad is None else each.grad[rows] for each in vectors] + [each.grad for each in usages]
+
+
+def _carry_on(outline: Outline, gradients: Sequence[Tensor | None]) -> None:
+    """Go on backward from a chunk's outline, of whose gradients some may be missing."""
+    vectors, usages = outline
+    trained = [pair for pair in zip((*vectors, *usages), gradients, strict=True) if pair[0].requires_grad]
+    if trained:
+        torch.autograd.backward([tensor for tensor, _ in trained], [gradient for _, gradient in trained])
+
+
+def _rows(chunks: Sequence[TaskBatch]) -> Iterator[slice]:
+    """Which rows of the whole batch each chunk has."""
+    ends = list(itertools.accumulate(len(chunk.ids) for chunk in chunks))
+    return map(slice, [0, *ends[:-1]], ends)
+
+
+def _items(chunks: Sequence[TaskBatch]) -> int:
+    return sum(len(chunk.ids) for chunk in chunks)

@@ -34,7 +34,7 @@ class Meter:
         self.ranks = ranks
         self.by_token = FORTH_AND_BACK * 2 * config.layers * weights_a_token(config)
         self.by_pair = FORTH_AND_BACK * 4 * config.layers * config.hidden
-        self.peak = peak_flops(ranks.device, precision) if ranks.is_main else 0.0
+        self.peak = peak_of_a_rank(ranks, precision)
         self._lengths: list[Tensor] = []
         for module in model.modules():
             if isinstance(module, Encoder):
@@ -67,6 +67,13 @@ def weights_a_token(config: SkillNetConfig) -> int:
     if config.routing == "moe":
         return projections + 2 * TOP * config.hidden * config.ffn + config.hidden * config.experts
     return projections + 2 * config.hidden * config.ffn
+
+
+def peak_of_a_rank(ranks: Ranks, precision: str) -> float:
+    """The peak of a rank on average, all measured at once, as they will work. Together on all ranks."""
+    ranks.wait()  # else one measures while another, on cores that they share, still does something else
+    own = torch.tensor(peak_flops(ranks.device, precision), dtype=torch.float64, device=ranks.device)
+    return float(ranks.sum(own)) / ranks.world
 
 
 def peak_flops(device: torch.device, precision: str) -> float:

@@ -7,6 +7,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from skillnet_cli.engine import meter
 from skillnet_cli.engine.meter import Meter, memory_peak, peak_flops
 from skillnet_cli.engine.ranks.distribution import Ranks
 from skillnet_cli.model.encoder import Routes
@@ -20,32 +21,50 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 def test_flops_are_those_of_the_encoders_products(routing: str) -> None:
     sizes = {"layers": 2, "hidden": 32, "heads": 4, "ffn": 48, "dropout": 0.0, "routing": routing}
     model = skillnet(sizes | CLIP_LIKE, text={"vocab_size": 20}, image={"resolution": 32, "patch": 8})
-    meter = Meter(model, model.config, ALONE, "fp32")
+    watching = Meter(model, model.config, ALONE, "fp32")
     lengths = torch.tensor([3, 7, 7])
     tokens = torch.randn(17, 32, requires_grad=True)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         passed = model.encoder(tokens, lengths, Routes(("text",)))
         (passed[0] if isinstance(passed, tuple) else passed).sum().backward()
-    facts = meter.lap(2.0, 3)
+    facts = watching.lap(2.0, 3)
     assert facts["tflops"] * 1e12 * 2.0 == pytest.approx(counter.get_total_flops(), rel=0.02)
     assert facts["samples_per_second"] == 1.5
-    assert facts["of_peak"] == pytest.approx(facts["tflops"] * 1e12 / meter.peak)
+    assert facts["of_peak"] == pytest.approx(facts["tflops"] * 1e12 / watching.peak)
 
 
 def test_what_has_no_backward_pass_does_not_count() -> None:
     model = skillnet(
         {"layers": 1, "hidden": 16, "heads": 2, "ffn": 16, "dropout": 0.0} | CLIP_LIKE, text={"vocab_size": 9}
     )
-    meter = Meter(model, model.config, ALONE, "fp32")
+    watching = Meter(model, model.config, ALONE, "fp32")
     with torch.no_grad():
         model.encoder(torch.randn(4, 16), torch.tensor([4]), Routes(("text",)))
-    assert meter.lap(1.0, 1) == {}
+    assert watching.lap(1.0, 1) == {}
 
 
 def test_the_peak_is_that_of_a_product_and_memory_that_of_the_process() -> None:
     assert 1e9 < peak_flops(torch.device("cpu"), "fp32") < 1e14
     held = torch.ones(50_000_000)
     assert memory_peak(torch.device("cpu")) > held.nbytes
+
+
+def test_the_peak_is_the_mean_of_those_that_ranks_measure_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+
+    class Two(Ranks):
+        def wait(self) -> None:
+            called.append("wait")
+
+        def sum(self, values: torch.Tensor) -> torch.Tensor:
+            return values + 2e9
+
+    def measure(device: torch.device, precision: str) -> float:
+        called.append(precision)
+        return 4e9
+
+    monkeypatch.setattr(meter, "peak_flops", measure)
+    assert meter.peak_of_a_rank(Two(1, 2, ALONE.device), "bf16") == 3e9 and called == ["wait", "bf16"]
 
 
 def test_every_update_says_how_hard_it_worked(world: World) -> None:
