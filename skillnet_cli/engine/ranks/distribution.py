@@ -15,6 +15,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor
 
 from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.engine.ranks.reduction import reduce_in_the_background
 from skillnet_cli.engine.ranks.slurm import torchrun_words
 from skillnet_cli.engine.ranks.watch import Watch
 from skillnet_cli.model.encoder import Encoder
@@ -115,6 +116,8 @@ def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
     replicate = strategy == "replicate"
     shape, names = ((ranks.world, 1), ("copies", "parts")) if replicate else ((ranks.world,), ("parts",))
     mesh = init_device_mesh(ranks.device.type, shape, mesh_dim_names=names)
+    overlapped = replicate and ranks.device.type == "cpu"
+    group, mesh = (mesh["copies"].get_group(), mesh["parts"]) if overlapped else (None, mesh)
     encoders = [module for module in model.modules() if isinstance(module, Encoder)]
     blocks = [block for encoder in encoders for block in encoder.blocks]
     for unit in [*members(model, "skills"), *blocks, *members(model, "heads"), *encoders]:
@@ -124,6 +127,8 @@ def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
     fully_shard(model, mesh=mesh)
     for entry in ("outline", "compare"):  # as forward is one by itself
         register_fsdp_forward_method(model, entry)
+    if group is not None:
+        reduce_in_the_background(model, group)
 
 
 def fitting_strategy(wanted: str, parameters: int, memory: float) -> str:
