@@ -116,8 +116,9 @@ def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
     replicate = strategy == "replicate"
     shape, names = ((ranks.world, 1), ("copies", "parts")) if replicate else ((ranks.world,), ("parts",))
     mesh = init_device_mesh(ranks.device.type, shape, mesh_dim_names=names)
-    overlapped = replicate and ranks.device.type == "cpu"
-    group, mesh = (mesh["copies"].get_group(), mesh["parts"]) if overlapped else (None, mesh)
+    group = None
+    if replicate and ranks.device.type == "cpu":  # gloo has no stream in which the mesh would reduce
+        group, mesh = mesh["copies"].get_group(), mesh["parts"]
     encoders = [module for module in model.modules() if isinstance(module, Encoder)]
     blocks = [block for encoder in encoders for block in encoder.blocks]
     for unit in [*members(model, "skills"), *blocks, *members(model, "heads"), *encoders]:
