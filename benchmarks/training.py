@@ -19,7 +19,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-STAGES = ("pretrain", "finetune")
 LARGE = 4_096
 MAPPED = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 """Has glibc give every large tensor's memory back at once, so that what is counted are tensors and not holes."""
@@ -31,18 +30,19 @@ def measure_two_passes(data: Path) -> None:
     from demo_runs import BOTH, CHUNK, TASK
 
     print(f"{TASK} compared in two passes, in chunks of {CHUNK}, on the demo's sizes")
-    for without, environment in (("", {}), (", no holes in it", MAPPED)):
+    for how, environment in (("as it is", {}), ("freed memory given back at once", MAPPED)):
         peaks = [[found(data, "peak", items, **environment) for items in (CHUNK, LARGE)] for _ in range(5)]
         small, large = (statistics.median(column) / 1e6 for column in zip(*peaks, strict=True))
-        text = f"{LARGE:,} items: {large:.0f} MB; {CHUNK} plain: {small:.0f} MB{without}"
-        tell("memory", large / small, text)
+        tell("memory", large / small, f"{LARGE:,} items: {large:.0f} MB; {CHUNK} plain: {small:.0f} MB; {how}")
     plain, cached = found(data, "seconds")
     tell("time", cached / plain, f"{BOTH:,} items: {cached:.2f} s; plain: {plain:.2f} s")
 
 
 def measure_overhead(data: Path) -> None:
     """The share of a step that is neither forward, backward nor optimizer, by task."""
-    for stage in STAGES:
+    from demo_runs import recipe_of
+
+    for stage in recipe_of(data).stages():
         steps = found(data, "outside", stage)
         print(f"{stage}: the share of a step outside forward, backward and optimizer, {len(steps)} steps")
         whole, outside = (by_task((step[0], step[column]) for step in steps) for column in (1, 2))
@@ -56,7 +56,7 @@ def measure_ranks(data: Path) -> None:
     """Throughput of two processes of one thread against one of two threads, runs taking turns."""
     from demo_runs import recipe_of, run_of
 
-    whole = [0.0, 0.0]
+    demo = [0.0, 0.0]  # seconds of one process, of two
     for stage, settings in recipe_of(data).stages().items():
         runs = [(nproc, list(run_of(data, stage, nproc))) for nproc in (1, 2, 2, 1)]
         one, two = (by_task(step for nproc, steps in runs if nproc == n for step in steps) for n in (1, 2))
@@ -66,10 +66,10 @@ def measure_ranks(data: Path) -> None:
             print(f"  {task:24} {alone / both:6.3f}   {1e3 * both:.0f} ms; alone {1e3 * alone:.0f} ms")
         mixed = [in_mix(one, one), in_mix(two, one)]
         tell("throughput", mixed[0] / mixed[1], "the tasks in their mix", at_least=True)
-        steps = settings.steps / sum(map(len, one.values()))
-        whole = [sum_ + each * steps for sum_, each in zip(whole, mixed, strict=True)]
+        longer = settings.steps / sum(map(len, one.values()))
+        demo = [before + longer * seconds for before, seconds in zip(demo, mixed, strict=True)]
     print("both stages, as long as the demo trains each")
-    tell("throughput", whole[0] / whole[1], f"{whole[1]:.0f} s; alone {whole[0]:.0f} s", at_least=True)
+    tell("throughput", demo[0] / demo[1], f"{demo[1]:.0f} s; alone {demo[0]:.0f} s", at_least=True)
 
 
 def measure_gpu(data: Path) -> None:

@@ -125,7 +125,8 @@ def _outlined(computation: Computation, chunks: Sequence[TaskBatch]) -> Outline:
         for number, rows in enumerate(_rows(chunks)):
             own, used = computation.outline(chunks[number], number)
             if number == 0:
-                vectors = [each.new_empty(_items(chunks), *each.shape[1:]) for each in own]
+                items = sum(len(chunk.ids) for chunk in chunks)
+                vectors = [each.new_empty(items, *each.shape[1:]) for each in own]
                 usages = [torch.zeros_like(each) for each in used]
             for whole, part in zip(vectors, own, strict=True):
                 whole[rows] = part
@@ -153,7 +154,3 @@ def _rows(chunks: Sequence[TaskBatch]) -> Iterator[slice]:
     """Which rows of the whole batch each chunk has."""
     ends = list(itertools.accumulate(len(chunk.ids) for chunk in chunks))
     return map(slice, [0, *ends[:-1]], ends)
-
-
-def _items(chunks: Sequence[TaskBatch]) -> int:
-    return sum(len(chunk.ids) for chunk in chunks)

@@ -109,7 +109,8 @@ def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
     """Make every skill's modules, block, embedder, head and encoder a unit of communication of its own.
 
     A unit's gradients are reduced only if its task activated it and it is not frozen. ``"replicate"`` keeps all
-    parameters on every rank (a mesh of N × 1), ``"fsdp"`` a part of each (a mesh of N). Alone, nothing is changed.
+    parameters on every rank (a mesh of N × 1; on CPUs see :mod:`.reduction`), ``"fsdp"`` a part of each (a mesh of N).
+    Alone, nothing is changed.
     """
     if ranks.world == 1:
         return
