@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import pluggy
 
@@ -91,6 +91,20 @@ class Registry:
         """A translator by name. Raises UserError where no installed plugin brings it."""
         return self._find("translator", self.translators, name)
 
+    def check_brought(self, kind: Literal["objective", "metric"], reference: str) -> None:
+        """Raises UserError where no plugin brings this ``"module:attribute"`` as an objective or a metric.
+
+        The string may stand in a model's configuration, which is data: it must not choose what is imported.
+        """
+        tasks = [owned.value for owned in self.tasks.values()]
+        if kind == "objective":
+            known = {task.objective for task in tasks}
+        else:
+            known = {metric for task in tasks for metric in task.metrics}
+            known |= {owned.value.compute for owned in self.metrics.values()}
+        if reference not in known:
+            raise UserError(f"no installed plugin brings the {kind} {reference!r}: install the plugin that does")
+
     def missing_skills(self, task: Task) -> tuple[str, ...]:
         """The skills that a task needs and no installed plugin brings."""
         return tuple(skill for skill in task.skills if skill not in self.modalities)
@@ -125,7 +139,11 @@ class Registry:
 
 
 def resolve(reference: str) -> Any:
-    """Import what ``"module:attribute"`` names. Raises UserError where it is not there."""
+    """Import what ``"module:attribute"`` names. Raises UserError where it is not there.
+
+    ``reference`` is a plugin's or the core's own string; one that data may hold is checked first
+    (:meth:`Registry.check_brought`).
+    """
     module, _, attribute = reference.partition(":")
     try:
         return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))

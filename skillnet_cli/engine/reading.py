@@ -43,7 +43,7 @@ def task_pipeline(plan: StagePlan, task: TaskPlan, registry: Registry) -> TaskPi
     modalities = [registry.modality(skill) for skill in task.config.skills]
     augments = {each.skill: resolve(each.augment) for each in modalities if each.augment}
     readers = {each.skill: plan.readers[each.skill] for each in modalities}
-    objective = load(task.config.objective)
+    objective = load(task.config.objective, registry)
     targets, identify = objective.targets(task.config, readers), issubclass(objective, ComparingObjective)
     return TaskPipeline(task.config, readers, targets, augments, plan.recipe.seed, identify)
 

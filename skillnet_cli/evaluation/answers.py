@@ -65,7 +65,7 @@ def _cases(found: Sequence[tuple[Item, str]]) -> tuple[dict[str, Any], ...]:
 def fill_in(work: Work) -> Findings:
     """Loss a hidden place, and the task's metrics over hidden places; what is hidden depends on the item's id alone."""
     reader = ItemReader(work.task, work.readers)
-    hider = objectives.load(work.task.objective).targets(work.task, work.readers)
+    hider = objectives.load(work.task.objective, work.registry).targets(work.task, work.readers)
     total, items = 0.0, 0
     predicted: list[Any] = []
     wanted: list[Any] = []

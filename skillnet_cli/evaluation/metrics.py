@@ -25,9 +25,11 @@ def accuracy(predictions: Sequence[Any], references: Sequence[Any]) -> float:
 
 
 def scorer(name: str, registry: Registry) -> Scorer:
-    """The metric of that name, or of that ``"module:attribute"``. Raises UserError where nobody computes it."""
+    """The metric of that name, or of that ``"module:attribute"``. Raises UserError where no plugin brings it."""
     if name == "accuracy":
         return accuracy
+    if ":" in name:
+        registry.check_brought("metric", name)
     found: Scorer = resolve(name if ":" in name else registry.metric(name).compute)
     return found
 

@@ -208,10 +208,10 @@ def _embedder(skill: str, config: SkillNetConfig, registry: Registry) -> nn.Modu
     return embedder
 
 
-def build_objectives(config: SkillNetConfig) -> dict[str, Objective]:
-    """The objective of every task."""
+def build_objectives(config: SkillNetConfig, registry: Registry) -> dict[str, Objective]:
+    """The objective of every task. Raises UserError where no plugin brings one."""
     tasks = [config.task(name) for name in config.tasks or {}]
-    return {task.name: objectives.load(task.objective)(task, config.similarity) for task in tasks}
+    return {task.name: objectives.load(task.objective, registry)(task, config.similarity) for task in tasks}
 
 
 def build_heads(objectives_: Mapping[str, Objective], hidden: int) -> nn.ModuleDict:

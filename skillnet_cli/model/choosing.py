@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, PositiveInt, TypeAdapter, ValidationError
 
+from skillnet_cli import objectives
 from skillnet_cli.api import UserError
 from skillnet_cli.model.config import SkillNetConfig
-from skillnet_cli.plugins import Registry
+from skillnet_cli.plugins import Registry, load_registry
 
 
 class _SkillFacts(BaseModel):
@@ -44,8 +45,12 @@ class _Facts(BaseModel):
 _FACTS = TypeAdapter(_Facts)
 
 
-def read_config(folder: Path) -> SkillNetConfig:
-    """The configuration of a saved model. Raises UserError where there is none, or not one of a SkillNet."""
+def read_config(folder: Path, registry: Registry | None = None) -> SkillNetConfig:
+    """The configuration of a saved model, checked against ``registry``, by default the installed plugins.
+
+    Raises:
+        UserError: there is none, it is not one of a SkillNet, or it names code that no plugin brings.
+    """
     path = folder / "config.json"
     if not path.is_file():
         if (folder / "description" / "config.json").is_file():
@@ -61,12 +66,12 @@ def read_config(folder: Path) -> SkillNetConfig:
     if not config.skills or stated != SkillNetConfig.model_type:
         lack = f"its model_type is {stated!r}" if config.skills else "it has no skills"
         raise UserError(f"{path}: this is not a SkillNet's configuration ({lack})")
-    check_config(config, path)
+    check_config(config, path, registry or load_registry())
     return config
 
 
-def check_config(config: SkillNetConfig, path: Path) -> None:
-    """Raises UserError, naming the file and the key, where a value is of no use."""
+def check_config(config: SkillNetConfig, path: Path, registry: Registry) -> None:
+    """Raises UserError, naming file and key, where a value is of no use, or names code that no plugin brings."""
     facts = {key: getattr(config, key) for key in _Facts.model_fields}
     try:
         checked = _FACTS.validate_python(facts)
@@ -77,6 +82,21 @@ def check_config(config: SkillNetConfig, path: Path) -> None:
         for skill in dict.fromkeys(skill for tower in task.towers for skill in tower):
             if skill not in checked.skills:
                 raise UserError(f"{path}: tasks.{name}: it needs the skill '{skill}', which the model does not have")
+        _check_code(name, task, path, registry)
+
+
+def _check_code(name: str, task: _TaskFacts, path: Path, registry: Registry) -> None:
+    """A task that lacks a skill's plugin may lack its objective's too, and is not refused before it is asked for."""
+    if not all(skill in registry.modalities for tower in task.towers for skill in tower):
+        return
+    key = "objective"
+    try:
+        objectives.check(task.objective, registry)
+        key = "metrics"
+        for metric in filter(lambda metric: ":" in metric, task.metrics):
+            registry.check_brought("metric", metric)
+    except UserError as error:
+        raise UserError(f"{path}: tasks.{name}.{key}: {error}") from error
 
 
 def cut_down(

@@ -32,7 +32,7 @@ def open_weights(
         UserError: a plugin is missing; the configuration asks for something unknown; a file is missing, damaged or of
             another model. The line names file and tensor.
     """
-    check_config(config, source.folder / "config.json")
+    check_config(config, source.folder / "config.json", registry)
     check_installed(config, registry)
     try:
         with on_meta():

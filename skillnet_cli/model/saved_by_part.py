@@ -90,13 +90,13 @@ class SavedByPart(nn.Module):
             TypeError: an option is none of these.
         """
         source = hub.find(pretrained_model_name_or_path, **_hub_options(options))
-        saved = read_config(source.folder)
+        registry = registry or load_registry()
+        saved = read_config(source.folder, registry)
         if config is not None:
             config = copy.deepcopy(config)
             skills, tasks = _asked(config, "skills", saved, skills), _asked(config, "tasks", saved, tasks)
         chosen = cut_down(config or saved, skills, tasks, source.name)
         chosen.name_or_path = source.name
-        registry = registry or load_registry()
         everything = skills is None and tasks is None
         model = opening.open_weights(
             source, chosen, registry, lambda: cls(chosen, registry), verify=verify, all_=everything

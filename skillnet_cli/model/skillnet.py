@@ -41,7 +41,7 @@ class SkillNet(SavedByPart):
         """``registry``: the plugins to build from; the installed ones by default."""
         super().__init__(config)
         registry = registry or load_registry()
-        self.objectives = build_objectives(config)
+        self.objectives = build_objectives(config, registry)
         if config.routing == "separate":
             self.tasks = nn.ModuleDict(build_networks(config, self.objectives, registry))
         else:

@@ -418,7 +418,14 @@ def test_a_pickle_is_never_read(folder: Path, tmp_path: Path, place: str) -> Non
         ({"skills": {"alpha": {"plugin": "p", "version": "1"}}}, "skills.alpha.embedder: Field required"),
         ({"tasks": {"t": task_of(towers=[["omega"]])}}, "needs the skill 'omega'"),
         ({"tasks": {"t": {"name": "t"}}}, "tasks.t.towers: Field required"),
-        ({"tasks": {"t": task_of(objective="no.such:thing")}}, "cannot load"),
+        (
+            {"tasks": {"t": task_of(objective="no.such:thing")}},
+            r"tasks\.t\.objective: no installed plugin brings",
+        ),
+        (
+            {"tasks": {"t": task_of(metrics=["no.such:thing"])}},
+            r"tasks\.t\.metrics: no installed plugin brings",
+        ),
         ({"model_type": "bert"}, "its model_type is 'bert'"),
     ],
 )

@@ -121,7 +121,7 @@ class _Look:
 
     def _task(self, name: str, settings: StageTask) -> TaskForecast:
         task, own, tokens = self.registry.task(name), self.facts["tasks"][name], self.flops.tokens_of(name)
-        contrastive = issubclass(objectives.load(task.objective), ComparingObjective)
+        contrastive = issubclass(objectives.load(task.objective, self.registry), ComparingObjective)
         updates = self.stage.steps * settings.ratio / sum(each.ratio for each in self.stage.tasks.values())
         longest, mean = None if tokens is None else sum(map(sum, tokens)), self._mean_tokens(name)
         share = min(1.0, mean / longest) if mean and longest else 1.0
