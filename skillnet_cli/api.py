@@ -55,7 +55,7 @@ class Modality:
     * ``embedder``: an ``nn.Module`` class ``(config, hidden) -> module``; the module maps a batch to
       ``(tokens (sum of lengths, hidden), lengths (items,))`` with the item's ``[CLS]`` first;
     * ``augment``: ``(features, rng) -> features``, in training only;
-    * ``preview``: ``(source) -> str``, an HTML fragment for galleries;
+    * ``preview``: ``(source) -> str``, an HTML fragment for galleries, all that comes from the item in it escaped;
     * ``init``: ``(config, embedder) -> Donor``: how the ``config.json`` of a pretrained model, as a mapping, and the
       skill's own configuration say which of that model's tensors start which of ours (``[init]`` of a recipe);
       raises :class:`UserError` for a model that it cannot read. Must not import torch;

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from skillnet_cli.data.prepared import PreparedSet, Split
 from skillnet_cli.data.survey import Spread, Survey
 from skillnet_cli.evaluation.charts import bar_chart
 from skillnet_cli.evaluation.galleries import Album
+from skillnet_cli.evaluation.markup import Markup, element, facts, joined, note
 from skillnet_cli.evaluation.page import page
 from skillnet_cli.plugins import Registry
 
@@ -41,15 +41,14 @@ def write_page(
     """
     sections = {"Account": _account(prepared)}
     for name, found in surveys.items():
-        sections[f"{name} ({found.items:,} items)"] = _numbers(found) + _items(
-            prepared.split(name), chosen.get(name, ()), registry
-        )
-    write_whole(out, page(f"{prepared.manifest.name}", sections).encode("utf-8", errors="replace"))
+        items = _items(prepared.split(name), chosen.get(name, ()), registry)
+        sections[f"{name} ({found.items:,} items)"] = joined((_numbers(found), items))
+    write_whole(out, page(prepared.manifest.name, sections))
 
 
-def _account(prepared: PreparedSet) -> str:
+def _account(prepared: PreparedSet) -> Markup:
     manifest = prepared.manifest
-    facts = {
+    stated = {
         "version": manifest.version,
         "licence": manifest.licence,
         "source": ", ".join(manifest.source),
@@ -59,46 +58,48 @@ def _account(prepared: PreparedSet) -> str:
         "seed": str(manifest.seed),
         **{name: _said(value) for name, value in manifest.choices.items()},
     }
-    return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(value)}</dd>' for name, value in facts.items())}</dl>"
+    return facts(stated.items())
 
 
-def _numbers(found: Survey) -> str:
-    note = f'<p class="note">of {found.looked_at:,} items, evenly spread</p>' if found.looked_at < found.items else ""
-    spreads = "".join(_spread(what, each) for what, each in found.spreads.items())
-    labels = "".join(_labels(name, counts) for name, counts in found.labels.items())
-    return f'{note}<div class="cards">{spreads}{labels}</div>'
+def _numbers(found: Survey) -> Markup:
+    spreads = [_spread(what, each) for what, each in found.spreads.items()]
+    labels = [_labels(name, counts) for name, counts in found.labels.items()]
+    cards = element("div", *spreads, *labels, class_="cards")
+    if found.looked_at == found.items:
+        return cards
+    return joined((note(f"of {found.looked_at:,} items, evenly spread"), cards))
 
 
-def _spread(what: str, spread: Spread) -> str:
+def _spread(what: str, spread: Spread) -> Markup:
     width = (spread.largest - spread.smallest) / len(spread.bins)
     bars = [(f"{spread.smallest + place * width:,.4g}", count) for place, count in enumerate(spread.bins)]
     said = f"{spread.smallest:,.4g} to {spread.largest:,.4g}, median {spread.median:,.4g}, mean {spread.mean:,.4g}"
-    return f"<figure><h4>{escape(what)}</h4>{bar_chart(bars, what)}<figcaption>{said}</figcaption></figure>"
+    return element("figure", element("h4", what), bar_chart(bars, what), element("figcaption", said))
 
 
-def _labels(name: str, counts: Mapping[str, int]) -> str:
-    rows = "".join(
-        f'<tr><td>{escape(value)}</td><td class="number">{count:,}</td></tr>' for value, count in counts.items()
+def _labels(name: str, counts: Mapping[str, int]) -> Markup:
+    rows = (
+        element("tr", element("td", value), element("td", f"{count:,}", class_="number"))
+        for value, count in counts.items()
     )
-    return f"<figure><h4>{escape(name)}</h4><table>{rows}</table></figure>"
+    return element("figure", element("h4", name), element("table", *rows))
 
 
-def _items(split: Split, places: Sequence[int], registry: Registry) -> str:
+def _items(split: Split, places: Sequence[int], registry: Registry) -> Markup:
     album = Album(split, registry)
-    return "".join(_item(split[place], place, album, registry) for place in places)
+    return joined(_item(split[place], place, album, registry) for place in places)
 
 
-def _item(sample: Mapping[str, Any], place: int, album: Album, registry: Registry) -> str:
+def _item(sample: Mapping[str, Any], place: int, album: Album, registry: Registry) -> Markup:
     media = [name for name, value in sample.items() if isinstance(value, bytes)]
-    shown = "".join(f"<small>{escape(name)}</small>{album.show(place, name)}" for name in sorted(media))
+    shown = [part for name in sorted(media) for part in (element("small", name), album.show(place, name))]
     skills = {name: value for name, value in sample.items() if name in registry.modalities and name not in media}
     for name, value in skills.items():
         count = len(value) if isinstance(value, list) else 1
-        shown += f"<small>{escape(name)}</small>{''.join(album.show(place, name, which) for which in range(count))}"
+        shown += [element("small", name), *(album.show(place, name, which) for which in range(count))]
     rest = [name for name in sample if name not in media and name not in skills and name != "id"]
-    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(_said(sample[name]))}</dd>" for name in rest)
-    title = f"<dt>id</dt><dd>{escape(str(sample['id']))}</dd>"
-    return f'<section class="case"><dl>{title}{facts}</dl><div class="query">{shown}</div></section>'
+    said = facts([("id", sample["id"]), *((name, _said(sample[name])) for name in rest)])
+    return element("section", said, element("div", *shown, class_="query"), class_="case")
 
 
 def _said(value: Any) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from skillnet_cli.evaluation.markup import Markup, element, note
 
 WIDTH, HEIGHT = 340.0, 190.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 10.0, 10.0, 34.0
@@ -36,42 +37,38 @@ class Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
-def line_chart(lines: Sequence[Line], label: str, x_label: str = "step") -> str:
+def line_chart(lines: Sequence[Line], label: str, x_label: str = "step") -> Markup:
     """An SVG of lines over common axes, as wide as its place allows. ``label`` says what the vertical axis shows."""
     points = [point for line in lines for point in line.points]
     if not points:
-        return f'<p class="note">no {escape(label)} was written down</p>'
+        return note(f"no {label} was written down")
     x = Scale(*_range([x for x, _ in points]), LEFT, WIDTH - RIGHT)
     y = Scale(*_range([y for _, y in points]), HEIGHT - BOTTOM, TOP)
     parts = [*_grid(x, y), *(_polyline(line, x, y) for line in lines if line.points)]
-    parts.append(
-        f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 4:.0f}">{escape(x_label)}</text>'
-    )
-    return (
-        f'<svg viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="{escape(label)} by {escape(x_label)}">'
-        f"<title>{escape(label)} by {escape(x_label)}</title>{''.join(parts)}</svg>"
-    )
+    parts.append(_text(x_label, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "axis"))
+    return _drawing(f"{label} by {x_label}", parts)
 
 
-def bar_chart(bars: Sequence[tuple[str, int]], label: str) -> str:
+def bar_chart(bars: Sequence[tuple[str, int]], label: str) -> Markup:
     """An SVG of counts side by side, the first and the last one named below; ``label`` says what is counted."""
     most = max((count for _, count in bars), default=0) or 1
     wide = (WIDTH - LEFT - RIGHT) / max(len(bars), 1)
     y = Scale(0.0, float(most), HEIGHT - BOTTOM, TOP)
     drawn = [
-        f'<rect class="first" x="{LEFT + place * wide:.1f}" y="{y(float(count)):.1f}" width="{wide * 0.9:.1f}" '
-        f'height="{HEIGHT - BOTTOM - y(float(count)):.1f}"><title>{escape(name)}: {count}</title></rect>'
+        element(
+            "rect",
+            element("title", f"{name}: {count}"),
+            class_="first",
+            x=f"{LEFT + place * wide:.1f}",
+            y=f"{y(float(count)):.1f}",
+            width=f"{wide * 0.9:.1f}",
+            height=f"{HEIGHT - BOTTOM - y(float(count)):.1f}",
+        )
         for place, (name, count) in enumerate(bars)
     ]
     ends = {LEFT + wide / 2: bars[0][0], WIDTH - RIGHT - wide / 2: bars[-1][0]} if bars else {}
-    names = [
-        f'<text class="tick" x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}">{escape(name)}</text>' for x, name in ends.items()
-    ]
-    top = f'<text class="tick y" x="{LEFT - 5}" y="{TOP + 4:.1f}">{most}</text>'
-    return (
-        f'<svg viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="{escape(label)}">'
-        f"<title>{escape(label)}</title>{''.join(drawn)}{''.join(names)}{top}</svg>"
-    )
+    names = [_text(name, x, HEIGHT - BOTTOM + 15) for x, name in ends.items()]
+    return _drawing(label, [*drawn, *names, _text(most, LEFT - 5, TOP + 4, "tick y")])
 
 
 def ticks(low: float, high: float, count: int = TICKS) -> list[float]:
@@ -100,17 +97,20 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return (low, high) if high > low else (low - margin, high + margin)
 
 
-def _grid(x: Scale, y: Scale) -> list[str]:
-    across = [
-        f'<path class="grid" d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}"/>'
-        f'<text class="tick y" x="{LEFT - 5}" y="{y(value) + 4:.1f}">{written}</text>'
-        for value, written in _labelled(y)
-    ]
-    along = [
-        f'<text class="tick" x="{x(value):.1f}" y="{HEIGHT - BOTTOM + 15}">{written}</text>'
-        for value, written in _labelled(x)
-    ]
-    return across + along
+def _drawing(label: str, parts: Sequence[Markup]) -> Markup:
+    frame = f"0 0 {WIDTH:.0f} {HEIGHT:.0f}"
+    return element("svg", element("title", label), *parts, viewBox=frame, role="img", aria_label=label)
+
+
+def _text(text: object, x: float, y: float, style: str = "tick") -> Markup:
+    return element("text", text, class_=style, x=f"{x:.1f}", y=f"{y:.1f}")
+
+
+def _grid(x: Scale, y: Scale) -> list[Markup]:
+    lines = [element("path", class_="grid", d=f"M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}") for value, _ in _labelled(y)]
+    across = [_text(written, LEFT - 5, y(value) + 4, "tick y") for value, written in _labelled(y)]
+    along = [_text(written, x(value), HEIGHT - BOTTOM + 15) for value, written in _labelled(x)]
+    return lines + across + along
 
 
 def _labelled(scale: Scale) -> list[tuple[float, str]]:
@@ -121,9 +121,9 @@ def _labelled(scale: Scale) -> list[tuple[float, str]]:
     return [(value, f"{value:.{decimals}f}" if decimals < 7 else f"{value:.2e}") for value in values]
 
 
-def _polyline(line: Line, x: Scale, y: Scale) -> str:
+def _polyline(line: Line, x: Scale, y: Scale) -> Markup:
     places = [(x(a), y(b)) for a, b in line.points]
     if len(places) == 1:
-        return f'<circle class="{line.style}" cx="{places[0][0]:.1f}" cy="{places[0][1]:.1f}" r="3"/>'
+        return element("circle", class_=line.style, cx=f"{places[0][0]:.1f}", cy=f"{places[0][1]:.1f}", r=3)
     drawn = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
-    return f'<polyline class="{line.style}" points="{drawn}"/>'
+    return element("polyline", class_=line.style, points=drawn)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from skillnet_cli.data.files import write_whole
 from skillnet_cli.evaluation.charts import Line, line_chart, thinned
 from skillnet_cli.evaluation.curves import STAGES, points, rows_of
+from skillnet_cli.evaluation.markup import Markup, element, joined, note
 from skillnet_cli.evaluation.page import page
 from skillnet_cli.evaluation.result import read_results
 
@@ -24,18 +24,18 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
     """Write one self-contained page with the learning curves and last figures of several runs.
 
     Raises:
-        UserError: a ``results.json`` is damaged.
+        UserError: a ``results.json`` or ``metrics.jsonl`` is damaged.
         FailedJob: the page cannot be written.
     """
     names = distinct(runs)
     colours = dict(zip(names, itertools.cycle(STYLES)))
-    legend = ", ".join(f'<span class="{style}">{escape(name)}</span>' for name, style in colours.items())
-    sections = {"Runs": f"<p>{legend}</p>{_figures(names)}"}
+    legend = joined((element("span", name, class_=style) for name, style in colours.items()), ", ")
+    sections = {"Runs": joined((element("p", legend), _figures(names)))}
     for stage in STAGES:
         rows = {name: list(rows_of(run / stage / "metrics.jsonl")) for name, run in names.items()}
         sections[f"Learning curves: {stage}"] = _stage(rows, colours)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, page(f"skillnet: {', '.join(names)}", sections).encode("utf-8"))
+    write_whole(out, page(f"skillnet: {', '.join(names)}", sections))
     return out
 
 
@@ -49,17 +49,17 @@ def distinct(runs: Sequence[Path]) -> dict[str, Path]:
     raise AssertionError("paths that differ differ somewhere")
 
 
-def _stage(rows: Rows, colours: Mapping[str, str]) -> str:
+def _stage(rows: Rows, colours: Mapping[str, str]) -> Markup:
     tasks = dict.fromkeys(row["task"] for each in rows.values() for row in each if row["kind"] in ("train", "eval"))
-    cards = "".join(_card(task, _of_task(rows, task), colours) for task in tasks)
-    return f'<div class="cards">{cards}</div>' if cards else ""
+    cards = [_card(task, _of_task(rows, task), colours) for task in tasks]
+    return element("div", *cards, class_="cards") if cards else Markup()
 
 
 def _of_task(rows: Rows, task: str) -> Rows:
     return {name: [row for row in each if row.get("task") == task] for name, each in rows.items()}
 
 
-def _card(task: str, rows: Rows, colours: Mapping[str, str]) -> str:
+def _card(task: str, rows: Rows, colours: Mapping[str, str]) -> Markup:
     measured = dict.fromkeys(
         (row["set"], metric)
         for each in rows.values()
@@ -72,12 +72,12 @@ def _card(task: str, rows: Rows, colours: Mapping[str, str]) -> str:
         for name, metric in measured
     ]
     charts.append(_chart("loss", {run: thinned(_losses(each)) for run, each in rows.items()}, colours))
-    return f"<figure><h4>{escape(task)}</h4>{''.join(charts)}</figure>"
+    return element("figure", element("h4", task), *charts)
 
 
-def _chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], colours: Mapping[str, str]) -> str:
+def _chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], colours: Mapping[str, str]) -> Markup:
     drawn = [Line(each, colours[run]) for run, each in lines.items() if each]
-    return f"<figcaption>{escape(title)}</figcaption>{line_chart(drawn, title, 'update')}"
+    return joined((element("figcaption", title), line_chart(drawn, title, "update")))
 
 
 def _losses(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
@@ -86,25 +86,27 @@ def _losses(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
     ]
 
 
-def _figures(runs: Mapping[str, Path]) -> str:
+def _figures(runs: Mapping[str, Path]) -> Markup:
     """The kept results of all runs side by side: a row for each task, set and metric that any of them has."""
     tables = {name: _results(run) for name, run in runs.items()}
     keys = sorted({key for table in tables.values() for key in table})
     if not keys:
-        return '<p class="note">nothing has been measured yet: skillnet eval --task TASK</p>'
-    head = "".join(f"<th>{escape(title)}</th>" for title in ("task", "set", "metric", *runs))
-    body = "".join(
-        f"<tr>{''.join(f'<td>{escape(part)}</td>' for part in key)}"
-        + "".join(f'<td class="number">{_figure(table.get(key))}</td>' for table in tables.values())
-        + "</tr>"
+        return note("nothing has been measured yet: skillnet eval --task TASK")
+    head = element("tr", *(element("th", title) for title in ("task", "set", "metric", *runs)))
+    body = (
+        element(
+            "tr",
+            *(element("td", part) for part in key),
+            *(element("td", _figure(table.get(key)), class_="number") for table in tables.values()),
+        )
         for key in keys
     )
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    return element("div", element("table", head, *body), class_="wide")
 
 
 def _results(run: Path) -> dict[tuple[str, str, str], float]:
     return {
-        (row["task"], f"{row['set']}:{row['split']}", metric): value
+        (row["task"], f"{row['set']}:{row['split']}", metric): float(value)
         for row in read_results(run)
         for metric, value in row["metrics"].items()
     }

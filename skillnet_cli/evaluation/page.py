@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from html import escape
+from collections.abc import Mapping
+
+from skillnet_cli.evaluation.markup import Markup, element, joined
+
+POLICY = (
+    "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+)
+"""Pages have no scripts, and load nothing but what lies in them."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --dim: #5d6777; --paper: #fbfbfd; --card: #ffffff; --line: #dde1e8;
@@ -49,14 +56,17 @@ dd { margin: 0; } dd.right { color: var(--good); } dd.wrong { color: var(--bad);
 """
 
 
-def page(title: str, sections: dict[str, str]) -> str:
+def page(title: str, sections: Mapping[str, Markup]) -> bytes:
     """A whole page: its title, then each section that has something in it under its heading."""
-    body = "".join(
-        f"<section><h2>{escape(name)}</h2>{content}</section>" for name, content in sections.items() if content
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", title),
+        element("style", Markup(STYLE)),
     )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
-        f"<body><h1>{escape(title)}</h1>{body}</body></html>\n"
-    )
+    shown = [element("section", element("h2", name), content) for name, content in sections.items() if content]
+    body = element("body", element("h1", title), *shown)
+    text = joined((Markup("<!doctype html>"), element("html", head, body, lang="en"), "\n"))
+    return text.encode("utf-8", errors="replace")

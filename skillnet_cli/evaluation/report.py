@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from skillnet_cli.data.files import write_whole
 from skillnet_cli.evaluation.curves import curves
 from skillnet_cli.evaluation.galleries import gallery
+from skillnet_cli.evaluation.markup import Markup, element, facts, joined, note
 from skillnet_cli.evaluation.page import page
 from skillnet_cli.evaluation.result import read_results
 from skillnet_cli.plugins import Registry
@@ -25,18 +25,18 @@ def write_report(run: Path, registry: Registry, roots: Sequence[Path], out: Path
     the prepared sets below ``roots``.
 
     Raises:
-        UserError: ``results.json`` is damaged.
+        UserError: ``results.json`` or a ``metrics.jsonl`` is damaged.
     """
     rows = read_results(run)
     sections = {
         "Results": _results(rows),
         "Learning curves": curves(run),
-        "Examples": "".join(gallery(row, registry, roots) for row in _shown(rows)),
+        "Examples": joined(gallery(row, registry, roots) for row in _shown(rows)),
         "Recipe": _recipe(run / "recipe.toml"),
     }
     out = out or run / REPORT
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, page(f"skillnet: {run.resolve().name}", sections).encode("utf-8"))
+    write_whole(out, page(f"skillnet: {run.resolve().name}", sections))
     return out
 
 
@@ -46,21 +46,26 @@ def _shown(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [row for row in rows if row["split"] != DEV or row["task"] not in tested]
 
 
-def _results(rows: Sequence[Mapping[str, Any]]) -> str:
+def _results(rows: Sequence[Mapping[str, Any]]) -> Markup:
     if not rows:
-        return '<p class="note">nothing has been measured yet: skillnet eval --task TASK</p>'
-    head = "<tr><th>task</th><th>set</th><th>figures</th><th>items</th><th>how</th></tr>"
-    return f'<div class="wide"><table>{head}{"".join(map(_row, rows))}</table></div>'
+        return note("nothing has been measured yet: skillnet eval --task TASK")
+    head = element("tr", *(element("th", title) for title in ("task", "set", "figures", "items", "how")))
+    return element("div", element("table", head, *map(_row, rows)), class_="wide")
 
 
-def _row(row: Mapping[str, Any]) -> str:
-    figures = "<br>".join(f"{escape(name)} <b>{value:.4f}</b>" for name, value in row["metrics"].items())
-    items = f"{row['items']:,}" + (f"<br><small>{row['damaged']:,} unreadable</small>" if row["damaged"] else "")
-    how = "".join(f"<dt>{escape(name)}</dt><dd>{escape(_said(fact))}</dd>" for name, fact in row["protocol"].items())
-    return (
-        f"<tr><td>{escape(row['task'])}</td><td>{escape(row['set'])}:{escape(row['split'])}</td>"
-        f'<td class="number">{figures}</td><td class="number">{items}</td>'
-        f"<td><details><summary>protocol</summary><dl>{how}</dl></details></td></tr>"
+def _row(row: Mapping[str, Any]) -> Markup:
+    figures = [joined((f"{name} ", element("b", f"{value:.4f}"))) for name, value in row["metrics"].items()]
+    items = [f"{row['items']:,}"]
+    if row["damaged"]:
+        items += [element("br"), element("small", f"{row['damaged']:,} unreadable")]
+    how = facts((name, _said(fact)) for name, fact in row["protocol"].items())
+    return element(
+        "tr",
+        element("td", row["task"]),
+        element("td", f"{row['set']}:{row['split']}"),
+        element("td", joined(figures, element("br")), class_="number"),
+        element("td", *items, class_="number"),
+        element("td", element("details", element("summary", "protocol"), how)),
     )
 
 
@@ -71,6 +76,6 @@ def _said(fact: Any) -> str:
     return str(fact)
 
 
-def _recipe(path: Path) -> str:
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return f"<details><summary>{path.name}</summary><pre>{escape(text)}</pre></details>" if text else ""
+def _recipe(path: Path) -> Markup:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    return element("details", element("summary", path.name), element("pre", text)) if text else Markup()

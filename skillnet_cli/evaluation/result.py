@@ -7,11 +7,19 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from skillnet_cli.api import UserError
 
 RESULTS = "results.json"
+
+Figure = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e300, le=1e300)]
+"""A number that can be drawn: finite, as are differences and sums of such."""
+
+Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+"""A number of things, or the place of one; a float holds it."""
 
 
 @dataclass(frozen=True)
@@ -42,20 +50,73 @@ class Result:
         return asdict(self)
 
 
+class _Checked(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Hit(_Checked):
+    index: Count
+    score: Figure
+
+
+class _Search(_Checked):
+    index: Count
+    caption: Count
+    rank: Count
+    best: list[_Hit]
+
+
+class _Answer(_Checked):
+    index: Count
+    predicted: Any
+    reference: Any
+
+
+def _kind(case: Any) -> str:
+    return "search" if isinstance(case, Mapping) and "best" in case else "answer"
+
+
+class _Row(_Checked):
+    """What a row of a results.json must have, whoever wrote it."""
+
+    task: str
+    set: str
+    split: str
+    metrics: dict[str, Figure]
+    items: Count
+    queries: Count
+    damaged: Count
+    protocol: dict[str, Any]
+    cases: list[Annotated[Annotated[_Search, Tag("search")] | Annotated[_Answer, Tag("answer")], Discriminator(_kind)]]
+
+
+class _Results(_Checked):
+    results: list[_Row]
+
+
 def read_results(run: Path) -> list[dict[str, Any]]:
     """The rows of a run's results.json; none where the file is not there yet.
 
     Raises:
-        UserError: the file is no results.json.
+        UserError: the file is no results.json, or a figure in it is no finite number.
     """
     path = run / RESULTS
     if not path.exists():
         return []
     try:
-        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["results"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not readable as results ({error}): delete it and evaluate again") from error
+        document = json.loads(path.read_text(encoding="utf-8"))
+        _Results.model_validate(document)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not readable as results ({_why(error)}): delete it and evaluate again") from error
+    rows: list[dict[str, Any]] = document["results"]
     return rows
+
+
+def _why(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
 
 
 def record_results(run: Path, results: Iterable[Result], model: str) -> list[dict[str, Any]]:

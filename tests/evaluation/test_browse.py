@@ -16,6 +16,7 @@ from PIL import Image
 
 from skillnet_cli.cli.app import run
 from skillnet_cli.data.writer import SetWriter
+from skillnet_cli.evaluation.page import POLICY
 from tests.plugins.video.films import film, numbered
 
 NASTY = '<script>alert("x")</script> & 中文'
@@ -75,6 +76,7 @@ def test_the_page_is_one_file_that_shows_everything(folder: Path, capsys: pytest
     text = out.read_text(encoding="utf-8")
     page = Page(text)
     assert page.tags.count("img") == 30 + 1 and page.tags.count("audio") == 1 and "script" not in page.tags
+    assert f'content="{POLICY}"' in text.replace("&#x27;", "'")
     assert all(source.startswith("data:") for source in page.loads) and "url(" not in text and "@import" not in text
     assert sum(NASTY in word for word in page.words) == 30 + 1, "thirty captions, and the rule"
     assert sum("cannot be shown" in word for word in page.words) == 2

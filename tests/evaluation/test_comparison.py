@@ -10,6 +10,7 @@ import pytest
 
 from skillnet_cli.cli.app import run
 from skillnet_cli.evaluation.comparison import distinct, write_comparison
+from skillnet_cli.evaluation.result import Result
 from tests.evaluation.test_report import Page
 
 
@@ -24,7 +25,7 @@ def make_run(folder: Path, figures: dict[int, float], **more: Any) -> Path:
     ]
     (folder / "finetune" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if figures:
-        last = {"task": "tc", "set": "news", "split": "dev", "metrics": {"accuracy": max(figures.values())}, **more}
+        last = Result("tc", "news", "dev", {"accuracy": max(figures.values())}, 4, 4).as_json() | more
         (folder / "results.json").write_text(json.dumps({"results": [last]}))
     return folder
 
