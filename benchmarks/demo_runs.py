@@ -25,16 +25,16 @@ import torch
 from torch.optim import AdamW
 
 from skillnet_cli.data.pipeline import TaskBatch
-from skillnet_cli.engine.metrics import read_metrics
+from skillnet_cli.engine.distributed.mesh import Ranks
+from skillnet_cli.engine.loader import step_dataset
 from skillnet_cli.engine.plan import plan_stage
-from skillnet_cli.engine.ranks.distribution import Ranks
-from skillnet_cli.engine.reading import step_dataset
-from skillnet_cli.engine.train import run_stage
-from skillnet_cli.engine.training import begin, build_model, precision_of
-from skillnet_cli.engine.update import Updater
+from skillnet_cli.engine.setup import begin, build_model, precision_of
+from skillnet_cli.engine.step import Updater
+from skillnet_cli.engine.trainer import run_stage
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.recipe import Recipe, load_recipe
+from skillnet_cli.runs import read_metrics
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "demo.toml"
 TASK = "t2i"

@@ -20,8 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from skillnet_cli.api import Dataset
-from skillnet_cli.data.archives import members
-from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.sources.archives import members
 from skillnet_code.datasets.pytorrent import PyTorrent
 
 PACKAGES = ("transformers.models", "pydantic", "rich", "torch.nn")

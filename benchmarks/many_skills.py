@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from skillnet_cli.api import Batch, Modality, Task
 from skillnet_cli.data.pipeline import TaskBatch
-from skillnet_cli.engine.optimizer import build_optimizer
-from skillnet_cli.engine.ranks.distribution import Ranks
-from skillnet_cli.engine.update import Updater
+from skillnet_cli.engine.distributed.mesh import Ranks
+from skillnet_cli.engine.step import Updater, build_optimizer
 from skillnet_cli.model.build import build_config, build_readers
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig

@@ -55,7 +55,7 @@ def reading(folder: Path, rounds: int) -> None:
     from torchvision.io import ImageReadMode, decode_image
 
     from skillnet_cli.data.prepared import PreparedSet
-    from skillnet_cli.data.writer import SetWriter
+    from skillnet_cli.prepare.writer import SetWriter
     from skillnet_image.pixels import decode
 
     torch.set_num_threads(1)
@@ -129,11 +129,9 @@ def loading(folder: Path, rounds: int) -> None:
     from skillnet_cli.api import Task
     from skillnet_cli.data.pipeline import TaskPipeline
     from skillnet_cli.data.prepared import PreparedSet
-    from skillnet_cli.data.sampler import Stream
-    from skillnet_cli.data.schedule import TaskOrder
-    from skillnet_cli.data.steps import StepDataset
-    from skillnet_cli.data.writer import SetWriter
-    from skillnet_cli.engine.reading import steps
+    from skillnet_cli.data.sampler import Stream, TaskOrder
+    from skillnet_cli.engine.loader import StepDataset, steps
+    from skillnet_cli.prepare.writer import SetWriter
 
     with SetWriter(folder / "samples", name="samples", licence="none") as writer:
         for number in range(SAMPLES):
@@ -161,7 +159,7 @@ def loading(folder: Path, rounds: int) -> None:
 
 def generated(rows: int) -> Any:
     """A preparer of so many rows, a hundredth of them copies, as many damaged."""
-    from skillnet_cli.data.preparer import Kept, Preparer, Range, Rejected, Verdict
+    from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected, Verdict
 
     class Rows(Preparer):
         def ranges(self) -> Sequence[Range]:
@@ -184,8 +182,8 @@ def stage(name: str, folder: Path, rows: int) -> None:
     begin = time.process_time()
     if name == "prepare":
         from skillnet_cli.api import Dataset
-        from skillnet_cli.data.parts.run import run
-        from skillnet_cli.data.prepare import Preparation
+        from skillnet_cli.prepare.job import Preparation
+        from skillnet_cli.prepare.run import run
 
         run(generated(rows), Preparation(Dataset("rows", "", (), "none", "any"), (str(folder),), folder / "rows"))
     elif name == "verify":

@@ -43,8 +43,8 @@ def measure(folder: Path, parameters: int) -> dict[str, float]:
     """All figures, by what they are."""
     import torch
 
-    from skillnet_cli.engine.ranks.distribution import Ranks
-    from skillnet_cli.engine.saving.saver import Saver
+    from skillnet_cli.engine.checkpoint.writer import Saver
+    from skillnet_cli.engine.distributed.mesh import Ranks
     from skillnet_cli.recipe.schema import CheckpointSection
 
     state = state_of(parameters)

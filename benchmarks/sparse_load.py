@@ -34,7 +34,7 @@ LABELS = {"tc": 15, "asr": 4_000}
 def write_checkpoint(folder: Path) -> None:
     """A model of the paper's sizes with all five skills and tasks, its parameters random."""
     from skillnet_cli.model.build import build_config, build_readers
-    from skillnet_cli.model.folder import save_model
+    from skillnet_cli.model.persistence import save_model
     from skillnet_cli.model.skillnet import SkillNet
     from skillnet_cli.objectives import TaskConfig
     from skillnet_cli.plugins import load_registry
@@ -59,7 +59,7 @@ def load_in_process(folder: Path, skills: list[str] | None) -> dict[str, float]:
 
     bare = memory("VmRSS")
     from skillnet_cli.model import SkillNet
-    from skillnet_cli.model.choosing import read_config
+    from skillnet_cli.model.config import read_config
     from skillnet_cli.plugins import load_registry, resolve
 
     for skill in skills or read_config(folder).skills or {}:

@@ -28,9 +28,8 @@ from transformers import (
 from transformers.models.bert.modeling_bert import BertEncoder
 from transformers.utils import logging
 
-from skillnet_cli.engine.forecasting.sketch import sketch_model
-from skillnet_cli.model.count import parameters_by_part
-from skillnet_cli.model.parts import activated_parts
+from skillnet_cli.engine.estimate.forecast import sketch_model
+from skillnet_cli.model.parts import activated_parts, parameters_by_part
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.recipe import load_recipe

@@ -12,11 +12,10 @@ from typing import Any
 import torch
 
 from skillnet_cli.data.pipeline import TaskBatch
-from skillnet_cli.engine.optimizer import build_optimizer
-from skillnet_cli.engine.ranks.distribution import Ranks
-from skillnet_cli.engine.update import Updater
+from skillnet_cli.engine.distributed.mesh import Ranks
+from skillnet_cli.engine.step import Updater, build_optimizer
+from skillnet_cli.model.analysis import Flops
 from skillnet_cli.model.build import build_config, build_readers
-from skillnet_cli.model.flops import Flops
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.plugins import load_registry

@@ -162,8 +162,8 @@ class DatasetOption:
 class Dataset:
     """A data set that ``skillnet prepare NAME`` knows.
 
-    ``prepare`` names a :class:`skillnet_cli.data.preparer.Preparer`, or, for a small set that is made at one go, a
-    function that takes one :class:`skillnet_cli.data.prepare.Preparation`. Sets that share ``part_of`` are prepared
+    ``prepare`` names a :class:`skillnet_cli.prepare.preparer.Preparer`, or, for a small set that is made at one go, a
+    function that takes one :class:`skillnet_cli.prepare.job.Preparation`. Sets that share ``part_of`` are prepared
     together by that name.
 
     Without ``--source`` the ``published`` files are fetched; where there are none, ``obtain`` says in a line what to
@@ -189,7 +189,22 @@ TRANSLATOR = DatasetOption(
     default="none",
     metavar="NAME[=MODEL]",
 )
-"""The option of every data set that calls :func:`skillnet_cli.data.translation.translation_of`."""
+"""The option of every data set that calls :func:`skillnet_cli.prepare.translation.translation_of`."""
+
+FETCH_OPTIONS = (
+    DatasetOption("connections", "Files fetched at a time, in each process.", int, 64, recorded=False),
+    DatasetOption("per-host", "Files fetched at a time from one server, in each process.", int, 8, recorded=False),
+    DatasetOption("timeout", "Seconds for a file, all tries together.", float, 30.0, recorded=False),
+    DatasetOption("retries", "Further tries where a server fails for the moment.", int, 2, recorded=False),
+    DatasetOption(
+        "private-host",
+        "A host of a private network that may be asked all the same, a mirror of your own; may be repeated.",
+        repeatable=True,
+        metavar="HOST",
+        recorded=False,
+    ),
+)
+"""The options of every data set that fetches many files by their addresses."""
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import soundfile
 import torch
 from PIL import Image
 
-from skillnet_cli.data.writer import SetWriter
-from skillnet_cli.engine.metrics import read_metrics
-from skillnet_cli.engine.saving import checkpoints
+from skillnet_cli.engine.checkpoint import format as checkpoints
+from skillnet_cli.prepare.writer import SetWriter
+from skillnet_cli.runs import read_metrics
 from skillnet_code.learn import learn_vocabulary as learn_code
 from skillnet_text.learn import learn_vocabulary as learn_text
 from tests.plugins.video.films import film

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from skillnet_cli.data.manifest import WORK
-from skillnet_cli.data.parts.work import PLAN
+from skillnet_cli.data.format import WORK
+from skillnet_cli.prepare.workdir import PLAN
 
 PATIENCE = 60.0
 SHORTEST = 0.001

@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.engine.stopping import Stopped
+from skillnet_cli.engine.signals import Stopped
 
 FORK = multiprocessing.get_context("fork")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skillnet_cli.model.build import config_of, embedder_config
-from skillnet_cli.model.initial import InitReport, initialise
+from skillnet_cli.model.init import InitReport, initialise
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.recipe.schema import InitSection

@@ -9,7 +9,7 @@ from pathlib import Path
 if __name__ == "__main__":
     from skillnet_cli.api import FailedJob, UserError
     from skillnet_cli.engine.launch import Processes, launch
-    from skillnet_cli.engine.stopping import Stopped
+    from skillnet_cli.engine.signals import Stopped
     from skillnet_cli.recipe import Recipe
 
     given = json.loads(sys.argv[1])

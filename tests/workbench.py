@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skillnet_cli.data.writer import SetWriter
-from skillnet_cli.engine.metrics import read_metrics
-from skillnet_cli.engine.train import run_stage
+from skillnet_cli.engine.trainer import run_stage
 from skillnet_cli.plugins import load_registry
+from skillnet_cli.prepare.writer import SetWriter
 from skillnet_cli.recipe import Recipe, dump_toml, load_recipe
+from skillnet_cli.runs import read_metrics
 
 TOY = Path(__file__).parent / "toy"
 ALPHABET = "abcdefgh"

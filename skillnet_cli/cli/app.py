@@ -11,33 +11,14 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
-from skillnet_cli.cli import (
-    data_overlap,
-    data_show,
-    data_verify,
-    embed,
-    evaluate,
-    export,
-    inspect,
-    plugins,
-    prepare,
-    prepare_merge,
-    prepare_table,
-    prepare_vocab,
-    recipes_check,
-    recipes_copy,
-    recipes_list,
-    recipes_show,
-    report,
-    search,
-    skills_diff,
-    skills_graft,
-    skills_list,
-    train,
-    transcribe,
-    verify_resume,
-)
-from skillnet_cli.cli.dataset_options import DatasetCommand
+from skillnet_cli.cli import plugins
+from skillnet_cli.cli.data import data_overlap, data_show, data_verify
+from skillnet_cli.cli.evaluate import evaluate, report
+from skillnet_cli.cli.models import export, inspect, skills_diff, skills_graft, skills_list
+from skillnet_cli.cli.prepare import DatasetCommand, prepare, prepare_merge, prepare_table, prepare_vocab
+from skillnet_cli.cli.recipes import recipes_check, recipes_copy, recipes_list, recipes_show
+from skillnet_cli.cli.search import embed, search, transcribe
+from skillnet_cli.cli.train import finetune, pretrain, verify_resume
 
 USER_MISTAKE = 2
 FAILED = 1
@@ -62,30 +43,30 @@ app = typer.Typer(
     help="One sparsely activated Transformer for text, sound, image, video and code: train it, measure it, use it.",
     epilog="Each verb has an example: skillnet VERB --help",
 )
-app.command("prepare", cls=DatasetCommand)(prepare.prepare)
-app.command("prepare merge")(prepare_merge.prepare_merge)
-app.command("prepare table")(prepare_table.prepare_table)
-app.command("prepare vocab")(prepare_vocab.prepare_vocab)
-app.command("data show")(data_show.data_show)
-app.command("data verify")(data_verify.data_verify)
-app.command("data overlap")(data_overlap.data_overlap)
-app.command("pretrain")(train.pretrain)
-app.command("finetune")(train.finetune)
-app.command("eval")(evaluate.evaluate)
-app.command("report")(report.report)
-app.command("embed")(embed.embed)
-app.command("search")(search.search)
-app.command("transcribe")(transcribe.transcribe)
-app.command("inspect")(inspect.inspect)
-app.command("export")(export.export)
-app.command("recipes list")(recipes_list.recipes_list)
-app.command("recipes show")(recipes_show.recipes_show)
-app.command("recipes check")(recipes_check.recipes_check)
-app.command("recipes copy")(recipes_copy.recipes_copy)
-app.command("skills list")(skills_list.skills_list)
-app.command("skills graft")(skills_graft.skills_graft)
-app.command("skills diff")(skills_diff.skills_diff)
-app.command("verify resume")(verify_resume.verify_resume)
+app.command("prepare", cls=DatasetCommand)(prepare)
+app.command("prepare merge")(prepare_merge)
+app.command("prepare table")(prepare_table)
+app.command("prepare vocab")(prepare_vocab)
+app.command("data show")(data_show)
+app.command("data verify")(data_verify)
+app.command("data overlap")(data_overlap)
+app.command("pretrain")(pretrain)
+app.command("finetune")(finetune)
+app.command("eval")(evaluate)
+app.command("report")(report)
+app.command("embed")(embed)
+app.command("search")(search)
+app.command("transcribe")(transcribe)
+app.command("inspect")(inspect)
+app.command("export")(export)
+app.command("recipes list")(recipes_list)
+app.command("recipes show")(recipes_show)
+app.command("recipes check")(recipes_check)
+app.command("recipes copy")(recipes_copy)
+app.command("skills list")(skills_list)
+app.command("skills graft")(skills_graft)
+app.command("skills diff")(skills_diff)
+app.command("verify resume")(verify_resume)
 app.command("plugins")(plugins.plugins)
 
 

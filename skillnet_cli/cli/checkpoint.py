@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skillnet_cli.api import Reader, UserError
-from skillnet_cli.cli.output import remark
+from skillnet_cli.cli.common import remark
 from skillnet_cli.plugins import load_registry
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Saved:
     @cached_property
     def fingerprint(self) -> str:
         """The name of its exact weights, configuration and assets."""
-        from skillnet_cli.model.folder import fingerprint
+        from skillnet_cli.model.persistence import fingerprint
 
         return fingerprint(self.folder)
 
@@ -91,7 +91,7 @@ def find_checkpoint(given: Path | None) -> Saved:
     """The chosen model, not opened yet. Raises UserError where there is none, or its configuration is damaged."""
     chosen = choose_checkpoint(given)
 
-    from skillnet_cli.model.choosing import read_config
+    from skillnet_cli.model.config import read_config
     from skillnet_cli.model.hub import find
 
     hush_transformers()

@@ -1,4 +1,4 @@
-"""``skillnet eval``: the figures of a model's tasks."""
+"""``skillnet eval`` and ``skillnet report``: the figures of a model's tasks, and the page of a run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skillnet_cli.api import UserError
-from skillnet_cli.cli.checkpoint import Saved, find_checkpoint
-from skillnet_cli.cli.completion import task_names
-from skillnet_cli.cli.options import AsJson, Checkpoint, Data
-from skillnet_cli.cli.output import print_json, print_table, remark
+from skillnet_cli.cli.checkpoint import Saved, choose_checkpoint, find_checkpoint
+from skillnet_cli.cli.common import AsJson, Checkpoint, Data, print_json, print_table, remark, task_names
+from skillnet_cli.plugins import load_registry
 
 if TYPE_CHECKING:
     from skillnet_cli.data.prepared import Split
-    from skillnet_cli.evaluation.result import Result
+    from skillnet_cli.runs import Result
+
 
 PART = "test"
 
@@ -52,8 +52,8 @@ def evaluate(
     saved = find_checkpoint(checkpoint)
     results = measured(saved, task, split or [], data or [], limit)
     if saved.run is not None and limit is None:
-        from skillnet_cli.evaluation.result import record_results
         from skillnet_cli.model.card import write_card
+        from skillnet_cli.runs import record_results
 
         write_card(saved.folder, record_results(saved.run, results, saved.fingerprint))
     if as_json:
@@ -102,3 +102,40 @@ def print_results(results: list[Result]) -> None:
     for result in results:
         figures = [(name, f"{value:.4f}") for name, value in result.metrics.items()]
         print_table([(f"{result.task} {result.set}:{result.split}", f"{result.items} items"), *figures])
+
+
+def report(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN...", help="Runs' folders.", show_default="that of the newest model"),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="The page to write.", show_default="report.html in the run, or beside the first of several"),
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Write the page of a run, or the learning curves of several runs in one picture.
+
+    The page of one run shows figures, learning curves, and what the model finds, hears and says. That of several has a
+    chart for each task's metric over updates, with a line for each run. The figures are those that training and
+    skillnet eval have kept in the runs' results.json.
+
+    \b
+    Examples:
+      skillnet report runs/demo
+      skillnet report runs/demo runs/demo-fresh --to figure5.html
+    """
+    from skillnet_cli.data.prepared import data_roots
+    from skillnet_cli.evaluation.report.compare import write_comparison
+    from skillnet_cli.evaluation.report.report import REPORT, write_report
+
+    folders = runs or [choose_checkpoint(None).parent]
+    for folder in folders:
+        if not (folder / "recipe.toml").is_file():
+            raise UserError(f"{folder} is not a run (recipe.toml is missing)")
+    if len(folders) == 1:
+        written = write_report(folders[0], load_registry(), data_roots(data or ()), to)
+    else:
+        written = write_comparison(folders, to or folders[0].resolve().parent / REPORT)
+    remark(f"wrote {written}")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from skillnet_cli.api import Task, UserError
-from skillnet_cli.cli.options import AsJson
-from skillnet_cli.cli.output import print_json, print_table
+from skillnet_cli.cli.common import AsJson, print_json, print_table
 from skillnet_cli.plugins import Plugin, Registry, load_registry
 
 

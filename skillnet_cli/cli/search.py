@@ -1,22 +1,69 @@
-"""``skillnet search``: the items of a collection nearest to a sentence or a file."""
+"""``skillnet embed``, ``skillnet search`` and ``skillnet transcribe``: a trained model in use."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skillnet_cli.api import DamagedItem, UserError
+from skillnet_cli.api import DamagedItem, FailedJob, UserError
 from skillnet_cli.cli.checkpoint import Saved, collection_of, find_checkpoint
-from skillnet_cli.cli.completion import skill_names
-from skillnet_cli.cli.options import AsJson, Checkpoint
-from skillnet_cli.cli.output import print_json, print_table, remark
+from skillnet_cli.cli.common import AsJson, Checkpoint, Data, print_json, print_table, remark, skill_names, task_names
 from skillnet_cli.plugins import load_registry
 
 if TYPE_CHECKING:
-    from skillnet_cli.inference.stores import Hit
+    from skillnet_cli.inference.collection import Hit, Tally
+    from skillnet_cli.inference.transcriber import Transcriber, Transcript
+
+
+def embed(
+    what: Annotated[list[str], typer.Argument(metavar="PATH|SET[:PART]...", help="Files, folders or prepared sets.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="COLLECTION", help="The collection's folder.", show_default="that of the model's run"),
+    ] = None,
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put items into a collection to search.
+
+    What is in it already, unchanged, is not embedded again. Recordings enter by the text vector of their transcript,
+    and are marked so. Of a prepared set the part test is taken where none is said.
+
+    \b
+    Examples:
+      skillnet embed pictures/ clips/ --to my-collection
+      skillnet embed demo-emoji:test --to runs/demo/collection --json
+    """
+    saved = find_checkpoint(checkpoint)
+
+    from skillnet_cli.data.prepared import data_roots
+    from skillnet_cli.inference.capabilities import needed_for
+    from skillnet_cli.inference.collection import Collection, Embedding
+    from skillnet_cli.inference.inputs import gather
+
+    found = gather(what, saved.config, load_registry(), data_roots(data or ()))
+    model, readers = saved.open(*needed_for(saved.config, sorted(found.skills)))
+    folder = collection_of(saved, to)
+    collection = Collection.create(folder, saved.fingerprint, saved.config.hidden)
+    tally = Embedding(model, readers, saved.config, collection).add(found.candidates)
+    tell(tally, folder, len(collection))
+    if as_json:
+        print_json({"collection": str(folder), "model": saved.fingerprint, "items": len(collection), **vars(tally)})
+
+
+def tell(tally: Tally, folder: Path, size: int) -> None:
+    """Say on standard error what became of the items."""
+    for path, reason in tally.damaged.items():
+        remark(f"{path}: {reason}")
+    for skill, count in tally.refused.items():
+        remark(f"{count} of skill {skill} left out: no contrastive task of the model trained it")
+    added, reused = sum(tally.added.values()), sum(tally.reused.values())
+    remark(f"{folder}: {size} items ({added} embedded now, {reused} unchanged, {len(tally.damaged)} could not be read)")
 
 
 def search(
@@ -45,8 +92,8 @@ def search(
     """
     saved = find_checkpoint(checkpoint)
 
-    from skillnet_cli.inference.skills import strangers
-    from skillnet_cli.inference.stores import Collection
+    from skillnet_cli.inference.capabilities import strangers
+    from skillnet_cli.inference.collection import Collection
 
     collection = Collection.open(collection_of(saved, in_), saved.fingerprint)
     asking, vector = asked(saved, query)
@@ -67,8 +114,8 @@ def asked(saved: Saved, query: str) -> tuple[str, Any]:
     Raises:
         UserError: it is a file that cannot be read, or of a kind that the model does not embed; or an empty text.
     """
-    from skillnet_cli.inference.asking import asking_skill, embed_query
-    from skillnet_cli.inference.skills import needed_for
+    from skillnet_cli.inference.capabilities import needed_for
+    from skillnet_cli.inference.search import asking_skill, embed_query
 
     registry = load_registry()
     model, readers = saved.open(*needed_for(saved.config, [asking_skill(saved.config, registry, query)]))
@@ -87,3 +134,98 @@ def row_of(hit: Hit) -> dict[str, Any]:
     """A hit for programs."""
     facts = {key: value for key, value in asdict(hit.entry).items() if key != "stamp"}
     return {"score": round(hit.score, 6), **facts}
+
+
+class Format(str, Enum):
+    """How transcripts are written."""
+
+    text = "text"
+    srt = "srt"
+    vtt = "vtt"
+    json = "json"
+
+
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings of any length.")],
+    format_: Annotated[Format, typer.Option("--format", help="How to write the transcripts.")] = Format.text,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="The task that transcribes, where the model has several.",
+            autocompletion=task_names,
+            show_default=False,
+        ),
+    ] = None,
+    checkpoint: Checkpoint = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write down what is said in recordings.
+
+    Long ones are cut into windows at quiet points; subtitles have one passage a window.
+
+    \b
+    Examples:
+      skillnet transcribe clip.wav
+      skillnet transcribe talk.mp3 --format srt > talk.srt
+      skillnet transcribe *.wav --json
+    """
+    wanted = Format.json if as_json else format_
+    check(files, wanted)
+    saved = find_checkpoint(checkpoint)
+
+    from skillnet_cli.inference.capabilities import ctc_task
+    from skillnet_cli.inference.transcriber import Transcriber
+
+    chosen = ctc_task(saved.config, task)
+    transcriber = Transcriber(*saved.open(tasks=[chosen.name]), chosen)
+    transcripts, damaged = transcribe_all(transcriber, files)
+    if wanted is Format.json:
+        print_json({"model": saved.fingerprint, "transcripts": [row(*each) for each in transcripts.items()]})
+    else:
+        for file, transcript in transcripts.items():
+            print(written(transcript, wanted, f"{file}: " if len(files) > 1 else ""))
+    if damaged:
+        raise FailedJob(f"{damaged} of {len(files)} files could not be read")
+
+
+def check(files: list[Path], wanted: Format) -> None:
+    """Raises UserError where a file is missing, or several would become one file of subtitles."""
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file}: there is no such file")
+    if wanted in (Format.srt, Format.vtt) and len(files) > 1:
+        raise UserError(f"--format {wanted.value} writes one recording at a time; {len(files)} are named")
+
+
+def transcribe_all(transcriber: Transcriber, files: list[Path]) -> tuple[dict[Path, Transcript], int]:
+    """The transcripts of the files that could be read, and how many could not; those are named on standard error.
+
+    Raises:
+        UserError: none could be read.
+    """
+    done: dict[Path, Transcript] = {}
+    reasons: list[str] = []
+    for file in files:
+        try:
+            done[file] = transcriber.transcribe(file)
+        except DamagedItem as error:
+            reasons.append(f"{file}: {error}")
+    if not done:
+        raise UserError("; ".join(reasons))
+    for reason in reasons:
+        remark(reason)
+    return done, len(reasons)
+
+
+def written(transcript: Transcript, wanted: Format, prefix: str) -> str:
+    """A transcript in one of the formats for people and players."""
+    from skillnet_cli.inference.transcriber import as_srt, as_vtt
+
+    if wanted is Format.text:
+        return prefix + transcript.text
+    return {Format.srt: as_srt, Format.vtt: as_vtt}[wanted](transcript)
+
+
+def row(file: Path, transcript: Transcript) -> dict[str, Any]:
+    """A transcript for programs; times in seconds."""
+    return {"path": str(file), "text": transcript.text, "passages": [asdict(each) for each in transcript.passages]}

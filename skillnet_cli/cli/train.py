@@ -1,17 +1,187 @@
-"""``skillnet pretrain`` and ``skillnet finetune``: the two stages of a recipe."""
+"""``skillnet pretrain``, ``skillnet finetune`` and ``skillnet verify resume``: the stages of a recipe."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skillnet_cli.api import UserError
+from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.cli.checkpoint import hush_transformers
-from skillnet_cli.cli.options import AsJson, Data, Overrides, RecipeFile, Runs
+from skillnet_cli.cli.common import AsJson, Data, Overrides, RecipeFile, Runs, print_json, remark
+
+if TYPE_CHECKING:
+    from skillnet_cli.engine.estimate.forecast import Forecast, TaskForecast
+    from skillnet_cli.engine.verify_resume import Verdict
+    from skillnet_cli.recipe import Recipe
+
+
+WIDTH = 100
+
+
+def print_forecast(found: Forecast) -> None:
+    """Print a look ahead at a stage on standard output."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, emoji=False, width=WIDTH)
+    for line in _head(found):
+        console.print(line, soft_wrap=True)
+    console.print(_work(found))
+    console.print(_needs(found))
+    for line in _tail(found):
+        console.print(line, soft_wrap=True)
+
+
+def _head(found: Forecast) -> Iterator[str]:
+    frozen = found.parameters - found.trained
+    yield (
+        f"{found.stage} of {found.recipe}: {found.steps:,} updates at lr {found.lr:g} ({found.schedule}, "
+        f"{found.warmup:,} to warm up)"
+    )
+    yield (
+        f"{found.parameters / 1e6:.1f} M parameters{f', {frozen / 1e6:.1f} M of them frozen' if frozen else ''}, "
+        f"{found.precision}, {found.strategy}, on {found.place}"
+    )
+
+
+def _work(found: Forecast) -> object:
+    """What every task does."""
+    titles = (
+        "task",
+        "share",
+        "batch",
+        "items",
+        "epochs",
+        "shards",
+        "negatives",
+        "ln B",
+        "activated",
+        "tokens",
+        "updates",
+    )
+    ratios = sum(task.ratio for task in found.tasks.values())
+    rows = [
+        (
+            name,
+            f"{task.ratio}/{ratios}",
+            f"{task.batch:,}",
+            "not here" if task.items is None else f"{task.items:,}",
+            _number(task.epochs),
+            f"{task.shards:,}" if task.shards else "-",
+            "-" if task.negatives is None else f"{task.negatives:,}",
+            "-" if task.chance is None else f"{task.chance:.2f}",
+            f"{task.activated / 1e6:.1f} M",
+            _tokens(task),
+            f"{task.updates:,.0f}",
+        )
+        for name, task in found.tasks.items()
+    ]
+    return _table(titles, rows)
+
+
+def _needs(found: Forecast) -> object:
+    """What every task needs."""
+    strategies = list(dict.fromkeys(key for task in found.tasks.values() for key in task.memory))
+    titles = ("task", "FLOPs/item", "/update", "s/update", "items/s", "MB/item", *strategies, "micro-batch")
+    rows = [
+        (
+            name,
+            _scaled(task.flops),
+            _scaled(task.flops_an_update),
+            _number(task.seconds),
+            _number(task.batch / task.seconds if task.seconds else None),
+            _number(task.item_bytes and task.item_bytes / 1e6),
+            *(_memory(task, each, found.memory) for each in strategies),
+            _micro_batch(task, found),
+        )
+        for name, task in found.tasks.items()
+    ]
+    return _table(titles, rows)
+
+
+def _tail(found: Forecast) -> Iterator[str]:
+    if found.flops is not None and found.seconds is not None:
+        ranks = f" ({found.seconds * found.ranks / 3600:,.0f} GPU-hours)" if "×" in found.place else ""
+        yield (
+            f"in all {_scaled(found.flops)}FLOP, {_number(found.updates_a_second)} updates/s, "
+            f"ETA {_time(found.seconds)}{ranks}"
+        )
+    kept = found.checkpoints + 1
+    yield (
+        f"checkpoints: {found.checkpoint_bytes / 1e9:.2f} GB each, {found.checkpoints} kept and one being written: "
+        f"{kept * found.checkpoint_bytes / 1e9:.1f} GB of disk"
+    )
+    for name, lines in (("assumed", found.assumptions), ("missing", found.missing), ("problem", found.problems)):
+        for line in lines:
+            yield f"{name}: {line}"
+
+
+def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> object:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for place, title in enumerate(titles):
+        table.add_column(title, justify="right" if place else "left", no_wrap=place == 0)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _memory(task: TaskForecast, strategy: str, most: float) -> str:
+    if strategy not in task.memory:
+        return "not known"
+    needed = task.memory[strategy]
+    return f"{needed / 2**30:.1f} GiB{'' if needed <= most else ' !'}"
+
+
+def _micro_batch(task: TaskForecast, found: Forecast) -> str:
+    """The one of the recipe's strategy, and whether it is the rank's whole share."""
+    if task.batch < found.ranks:
+        return "-"
+    fits = task.suggested.get(found.strategy, task.suggested.get("replicate"))
+    if fits is None:
+        return "not known"
+    whole = " (all)" if fits >= task.batch // found.ranks else ""
+    return f"{fits:,}{whole}" if fits else "none fits"
+
+
+def _tokens(task: TaskForecast) -> str:
+    if task.tokens is None:
+        return "not known"
+    return f"{task.tokens:,}" if task.mean_tokens is None else f"{task.mean_tokens:,.0f} of {task.tokens:,}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2g}"
+
+
+def _scaled(value: float | None) -> str:
+    """A number with its unit, such as ``1.2 T``."""
+    if value is None:
+        return "not known"
+    for power, unit in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M")):
+        if value >= 10**power:
+            return f"{value / 10**power:.3g} {unit}"
+    return f"{value:.3g} "
+
+
+def _time(seconds: float) -> str:
+    if seconds >= 2 * 86_400:
+        return f"{seconds / 86_400:.1f} days"
+    if seconds >= 2 * 3_600:
+        return f"{seconds / 3_600:.1f} hours"
+    return f"{seconds / 60:.1f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"
+
 
 Nproc = Annotated[int, typer.Option(min=1, help="Processes on this machine.")]
 Nnodes = Annotated[int, typer.Option(min=1, help="Machines that train together.")]
@@ -30,9 +200,6 @@ On = Annotated[
     typer.Option(metavar="NAME:COUNT", help="With --plan: on this hardware, such as a100-40g:64.", show_default=False),
 ]
 RUNS = Path("runs")
-
-if TYPE_CHECKING:
-    from skillnet_cli.recipe import Recipe
 
 
 def pretrain(
@@ -112,7 +279,7 @@ def train(
 
     from skillnet_cli.data.prepared import data_roots
     from skillnet_cli.engine.launch import Processes, launch
-    from skillnet_cli.engine.stopping import Stopped
+    from skillnet_cli.engine.signals import Stopped
 
     hush_transformers()
     try:
@@ -139,12 +306,10 @@ def look_ahead(
     if stage not in loaded.stages():
         raise UserError(f"the recipe '{loaded.name}' has no [{stage}]; it has {' and '.join(loaded.stages())}")
 
-    from skillnet_cli.cli.output import print_json
-    from skillnet_cli.cli.plan import print_forecast
+    from skillnet_cli.cli.common import print_json
     from skillnet_cli.data.prepared import data_roots
-    from skillnet_cli.engine.forecasting.forecast import forecast
-    from skillnet_cli.engine.forecasting.hardware import parse_fleet
-    from skillnet_cli.engine.forecasting.prospects import Crew
+    from skillnet_cli.engine.estimate.cost import parse_fleet
+    from skillnet_cli.engine.estimate.forecast import Crew, forecast
     from skillnet_cli.plugins import load_registry
 
     hush_transformers()
@@ -162,6 +327,65 @@ def open_recipe(recipe: Path, overrides: list[str] | None) -> Recipe:
     """A recipe by its file or by the name of a shipped one, with --set applied. Raises UserError as load_recipe."""
     from skillnet_cli.plugins import load_registry
     from skillnet_cli.recipe import load_recipe
-    from skillnet_cli.recipe.shipped import find_recipe
+    from skillnet_cli.recipe.load import find_recipe
 
     return load_recipe(find_recipe(recipe), overrides or (), load_registry())
+
+
+SHOWN = 5
+"""Differences printed before the rest is only counted."""
+
+
+def verify_resume(
+    recipe: RecipeFile,
+    set_: Overrides = None,
+    data: Data = None,
+    steps: Annotated[int, typer.Option(min=3, help="Updates to train.")] = 12,
+    stage: Annotated[
+        str | None, typer.Option(help="pretrain or finetune; without it the recipe's first.", show_default=False)
+    ] = None,
+    nproc: Nproc = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Show that a training can be killed and gone on with.
+
+    Trains a few steps of the recipe in a temporary folder, twice: undisturbed, and killed by SIGKILL in the middle and
+    gone on with. Then every parameter, every value of the optimizer's state and every row of metrics.jsonl (but what
+    clocks say) must be the same to the bit; the exit code is 1 if they are not. On a GPU this needs --set
+    train.deterministic=true.
+
+    \b
+    Examples:
+      skillnet verify resume demo
+      skillnet verify resume recipes/demo.toml --stage finetune --steps 26 --nproc 2 --set model.dropout=0.1
+    """
+    loaded = open_recipe(recipe, set_)
+    chosen = stage or next(iter(loaded.stages()))
+    if chosen not in loaded.stages():
+        raise UserError(f"--stage {chosen}: the recipe has {' and '.join(loaded.stages())}")
+
+    from skillnet_cli.engine.verify_resume import verify_resume
+
+    verdict = verify_resume(loaded, chosen, steps, nproc, data or (), remark)
+    if as_json:
+        print_json({"same": not verdict.differences, **asdict(verdict)})
+    else:
+        for line in lines(verdict):
+            print(line)
+    if verdict.differences:
+        raise FailedJob(f"{len(verdict.differences)} differences: a resumed run is not the undisturbed one")
+
+
+def lines(verdict: Verdict) -> list[str]:
+    """What was compared, and the first differences."""
+    many = {name: f"{verdict.tensors[name]:,} tensors ({verdict.values[name]:,} values)" for name in verdict.tensors}
+    compared = [
+        f"{verdict.stage}: {verdict.steps} steps of {', '.join(verdict.tasks)}; killed after step "
+        f"{verdict.killed_after}, gone on from step {verdict.resumed_from}",
+        f"compared: {verdict.rows} updates; {', '.join(f'{what} of the {name}' for name, what in many.items())}",
+    ]
+    if not verdict.differences:
+        return [*compared, "the same to the bit"]
+    rest = len(verdict.differences) - SHOWN
+    more = [f"  and {rest} more"] if rest > 0 else []
+    return [*compared, *(f"  {difference}" for difference in verdict.differences[:SHOWN]), *more]

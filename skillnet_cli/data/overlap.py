@@ -20,9 +20,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.files import disk
 from skillnet_cli.data.prepared import PreparedSet, Split
 from skillnet_cli.data.progress import Progress, Silent
+from skillnet_cli.files import disk
 
 AT_ONCE = 1 << 20
 """Contents whose hashes are compared at a time, roughly; 32 bytes each."""

@@ -18,10 +18,17 @@ import numpy as np
 from jaxtyping import Integer
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.data.files import sha256_of
-from skillnet_cli.data.ledger import LEDGER
-from skillnet_cli.data.manifest import ASSETS, MANIFEST, Manifest, ShardFacts, SplitFacts
-from skillnet_cli.data.shards import decode_sample, tables_of
+from skillnet_cli.data.format import (
+    ASSETS,
+    LEDGER,
+    MANIFEST,
+    Manifest,
+    ShardFacts,
+    SplitFacts,
+    decode_sample,
+    tables_of,
+)
+from skillnet_cli.files import sha256_of
 
 OPEN_SHARDS = 128
 """Shards that a process holds open at a time."""

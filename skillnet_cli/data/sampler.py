@@ -1,16 +1,106 @@
-"""Which samples a task's k-th update has: a function of the seed and k alone, so nothing needs saving or replaying."""
+"""Which task and which samples each step has: functions of the seed and the step alone, so nothing needs saving."""
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+import numpy as np
+from jaxtyping import Int
+
 from skillnet_cli.api import UserError
-from skillnet_cli.data.permutation import shuffled
-from skillnet_cli.data.schedule import BlockOrder
+
+ROUNDS = 8
+_WORD = (1 << 64) - 1
+
+
+def shuffled(place: int, size: int, key: tuple[int, ...]) -> int:
+    """The item at a place of the permutation of ``range(size)`` that ``key`` seeds."""
+    bits = max(2, (size - 1).bit_length())
+    item = place
+    while True:
+        item = _feistel(item, bits, _round_keys(key))
+        if item < size:
+            return item
+
+
+def _feistel(value: int, bits: int, keys: tuple[int, ...]) -> int:
+    """Permute the numbers of so many bits; the two parts swap places, and widths, in every round."""
+    low = bits - bits // 2
+    high = bits // 2
+    left, right = value >> low, value & ((1 << low) - 1)
+    for key in keys:
+        left, right = right, left ^ (_mix(right ^ key) & ((1 << high) - 1))
+        low, high = high, low
+    return (left << low) | right
+
+
+def _mix(value: int) -> int:
+    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _WORD
+    return value ^ (value >> 31)
+
+
+@functools.lru_cache(maxsize=256)
+def _round_keys(key: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(map(int, np.random.SeedSequence(key).generate_state(ROUNDS, np.uint64)))
+
+
+class BlockOrder:
+    """An endless order of kinds in which every block of ``sum(counts)`` places has each kind exactly its count.
+
+    Where a kind's place stands among its own is known in closed form, for any place at once.
+    """
+
+    def __init__(self, counts: Sequence[int], seed: int) -> None:
+        if not counts or min(counts) < 1:
+            raise ValueError(f"every count must be at least 1: {list(counts)}")
+        self.counts = tuple(counts)
+        self.size = sum(counts)
+        self._seed = seed
+
+    def kind(self, place: int) -> int:
+        """The kind at a place."""
+        if len(self.counts) == 1:
+            return 0
+        block, offset = divmod(place, self.size)
+        return int(_block(self.counts, self._seed, block)[offset])
+
+    def earlier(self, place: int, kind: int) -> int:
+        """How many of a kind come before a place."""
+        if len(self.counts) == 1:
+            return place
+        block, offset = divmod(place, self.size)
+        here = np.count_nonzero(_block(self.counts, self._seed, block)[:offset] == kind)
+        return block * self.counts[kind] + int(here)
+
+
+@functools.lru_cache(maxsize=64)
+def _block(counts: tuple[int, ...], seed: int, block: int) -> Int[np.ndarray, " places"]:
+    return np.random.default_rng((seed, block)).permutation(np.repeat(np.arange(len(counts)), counts))
+
+
+class TaskOrder:
+    """The task of each step, and how often it came before; the same on every rank and after every resumption."""
+
+    def __init__(self, ratios: Mapping[str, int], seed: int) -> None:
+        self.ratios = dict(ratios)
+        self._names = tuple(ratios)
+        self._order = BlockOrder(tuple(ratios.values()), seed)
+
+    def task(self, step: int) -> str:
+        """The task of a step, counted from 0."""
+        return self._names[self._order.kind(step)]
+
+    def position(self, step: int) -> int:
+        """How many earlier steps had this step's task."""
+        return self._order.earlier(step, self._order.kind(step))
+
 
 FINEST = 1000
 """Weights that are no whole numbers of a smaller block are rounded to thousandths."""

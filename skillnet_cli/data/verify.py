@@ -16,11 +16,21 @@ import numpy as np
 from jaxtyping import Integer
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.files import CHUNK, sha256_of
-from skillnet_cli.data.ledger import CLASSES, LEDGER, read_ledger
-from skillnet_cli.data.manifest import ASSETS, MANIFEST, Manifest, ShardFacts, SplitFacts
+from skillnet_cli.data.format import (
+    ASSETS,
+    CLASSES,
+    LEDGER,
+    MANIFEST,
+    Manifest,
+    ShardFacts,
+    SplitFacts,
+    decode_sample,
+    end_of_archive,
+    read_ledger,
+    tables_of,
+)
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.data.shards import decode_sample, end_of_archive, tables_of
+from skillnet_cli.files import CHUNK, sha256_of
 
 
 @dataclass(frozen=True)

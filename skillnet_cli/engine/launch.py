@@ -17,13 +17,13 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, r
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.engine.data_changes import checked_plan
-from skillnet_cli.engine.folders import RunFolder
-from skillnet_cli.engine.saving import checkpoints
-from skillnet_cli.engine.stopping import STOP, RelayedSignals, Stopped
-from skillnet_cli.engine.train import run_stage
+from skillnet_cli.engine.checkpoint.format import latest
+from skillnet_cli.engine.consistency import checked_plan
+from skillnet_cli.engine.signals import STOP, RelayedSignals, Stopped
+from skillnet_cli.engine.trainer import run_stage
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.recipe import Recipe
+from skillnet_cli.runs import RunFolder
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def launch(
 
     Raises:
         RankFailed: a bug in one of several processes.
-        UserError, FailedJob: as :func:`skillnet_cli.engine.train.run_stage`, whichever process met it first.
+        UserError, FailedJob: as :func:`skillnet_cli.engine.trainer.run_stage`, whichever process met it first.
         Stopped: a signal stopped the training, which can go on from there; the exit code is 128 + its number.
     """
     if stage not in recipe.stages():
@@ -76,7 +76,7 @@ def _check(
             f"--nproc {processes.nproc}, and this machine has {there} GPU{'s' * (there > 1)}: at most one process for "
             "each, or set CUDA_VISIBLE_DEVICES= to train on its CPU"
         )
-    checkpoint = checkpoints.latest(RunFolder(run).stage(stage).checkpoints)
+    checkpoint = latest(RunFolder(run).stage(stage).checkpoints)
     world = processes.nproc * processes.nnodes
     checked_plan(recipe, stage, load_registry(), roots, world, checkpoint, allow_data_change)
 

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skillnet_cli.engine.ranks.distribution import Ranks
+from skillnet_cli.engine.distributed.mesh import Ranks
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.encoder import Encoder
-from skillnet_cli.model.variants.mixture import TOP
+from skillnet_cli.model.variants import TOP
 
 MEASURED = ("seconds", "data_wait", "samples_per_second", "tflops", "of_peak", "memory")
 """What a row of metrics.jsonl says of the machine; everything else is the same whenever an update is done again."""

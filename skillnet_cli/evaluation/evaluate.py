@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping
 
 from skillnet_cli.api import Reader
 from skillnet_cli.data.prepared import Split
-from skillnet_cli.evaluation.answers import classify, fill_in, transcribe
-from skillnet_cli.evaluation.contrastive import retrieve
-from skillnet_cli.evaluation.reading import spread
-from skillnet_cli.evaluation.result import Result
-from skillnet_cli.evaluation.work import Findings, Work
+from skillnet_cli.evaluation.items import Findings, Work, spread
+from skillnet_cli.evaluation.predictions import classify, fill_in, transcribe
+from skillnet_cli.evaluation.retrieval import retrieve
 from skillnet_cli.inference.encoder import inferring
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.plugins import Registry, load_registry
+from skillnet_cli.runs import Result
 
 PROTOCOLS: dict[str, Callable[[Work], Findings]] = {
     "classification": classify,

@@ -1,19 +1,19 @@
-"""Retrieval figures without the whole similarity matrix in memory.
-
-A query's rank is the number of other items that score at least as high as its own: ties count against us. Products
-are made in float64 and compared in float32, so that equal items tie whatever their place in a chunk, and the ranks do
-not depend on the chunk's size.
-"""
+"""The protocol of retrieval (paper §4.1): every text of the first tower searches all items of the second."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from skillnet_cli.api import FailedJob
+from skillnet_cli.api import FailedJob, Source, UserError
+from skillnet_cli.evaluation.items import Findings, Work, by_chance, texts
+from skillnet_cli.inference.encoder import encode_sources
 
 CHUNK_SCORES = 1 << 24
 """Scores in memory at once."""
@@ -67,3 +67,119 @@ def _scores(
     for start in range(0, len(queries), step):
         rows = slice(start, start + step)
         yield rows, (queries[rows].double() @ columns).float()
+
+
+BEST = 3
+"""Items shown for each query in galleries."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose a query is: the item's index in the split, which of its texts, and a name for both."""
+
+    index: int
+    which: int
+    id: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The queries and the pool of a split: whose each vector is.
+
+    ``own`` is each query's item as a place in the pool; ``pool_indices`` are the pool items' indices in the split.
+    """
+
+    queries: Float[Tensor, "queries hidden"]
+    pool: Float[Tensor, "items hidden"]
+    own: Int[Tensor, " queries"]
+    callers: list[Caller]
+    pool_indices: list[int]
+    damaged: int
+
+
+def retrieve(work: Work) -> Findings:
+    """Recall at the task's Ks over the whole split. An item whose other side cannot be read still is in the pool."""
+    wanted = {name: _k(name, work) for name in work.task.metrics}
+    asked = _encode(work)
+    found = ranks(asked.queries, asked.pool, asked.own)
+    return Findings(
+        metrics={name: recall(found, k) for name, k in wanted.items()},
+        items=len(asked.pool_indices),
+        queries=len(asked.callers),
+        damaged=asked.damaged,
+        protocol=_protocol(work, asked),
+        cases=_cases(asked, found),
+    )
+
+
+def _k(metric: str, work: Work) -> int:
+    name, _, k = metric.partition("@")
+    if name != "recall" or not k.isdecimal() or int(k) < 1:
+        raise UserError(f"task '{work.task.name}': retrieval is measured by recall@K, not by '{metric}'")
+    return int(k)
+
+
+def _encode(work: Work) -> Asked:
+    query_skill, item_skill = _skills(work)
+    encode = partial(encode_sources, work.model, work.readers, task=work.task.name, precision=work.precision)
+    items = encode(item_skill, _media(work, item_skill))
+    pool_indices = [work.indices[place] for place in items.kept]
+    if not pool_indices:
+        raise FailedJob(
+            f"task '{work.task.name}': none of {len(work.indices)} items of {work.split.name} could be read"
+        )
+    callers: list[Caller] = []
+    queries = _queries(work, query_skill, pool_indices, callers)
+    asked = encode(query_skill, queries)
+    kept = [callers[place] for place in asked.kept]
+    places = {index: place for place, index in enumerate(pool_indices)}
+    own = torch.tensor([places[caller.index] for caller in kept], dtype=torch.int64)
+    damaged = len(items.damaged) + len(asked.damaged)
+    return Asked(asked.vectors, items.vectors, own, kept, pool_indices, damaged)
+
+
+def _skills(work: Work) -> tuple[str, str]:
+    if [len(tower) for tower in work.task.towers] != [1, 1]:
+        raise UserError(f"task '{work.task.name}': retrieval is measured between two towers of one segment each")
+    (query,), (item,) = work.task.towers
+    return query, item
+
+
+def _media(work: Work, skill: str) -> Iterator[Source]:
+    return (texts(work.split[index][skill])[0] for index in work.indices)
+
+
+def _queries(work: Work, skill: str, indices: Sequence[int], callers: list[Caller]) -> Iterator[Source]:
+    """Every text of the items; ``callers`` is told whose each is as it is read."""
+    for index in indices:
+        sample = work.split[index]
+        for which, text in enumerate(texts(sample[skill])):
+            callers.append(Caller(index, which, f"{sample['id']}#{which}"))
+            yield text
+
+
+def _protocol(work: Work, asked: Asked) -> dict[str, Any]:
+    query_skill, item_skill = _skills(work)
+    return {
+        "pool": f"{len(asked.pool_indices)} items of skill {item_skill}",
+        "queries": f"{len(asked.callers)} of skill {query_skill}, every one that belongs to an item of the pool",
+        "positives": "the query's own item alone",
+        "similarity": work.model.config.similarity,
+        "ties": "counted as misses",
+    }
+
+
+def _cases(asked: Asked, found: Int[Tensor, " queries"]) -> tuple[dict[str, Any], ...]:
+    shown = by_chance({place: caller.id for place, caller in enumerate(asked.callers)})
+    scores, best = top(asked.queries[shown], asked.pool, BEST)
+    return tuple(
+        _case(asked.callers[query], int(found[query]), best[row].tolist(), scores[row].tolist(), asked.pool_indices)
+        for row, query in enumerate(shown)
+    )
+
+
+def _case(
+    caller: Caller, rank: int, places: Sequence[int], scores: Sequence[float], pool: Sequence[int]
+) -> dict[str, Any]:
+    best = [{"index": pool[place], "score": round(score, 4)} for place, score in zip(places, scores, strict=True)]
+    return {"index": caller.index, "caption": caller.which, "rank": rank + 1, "best": best}

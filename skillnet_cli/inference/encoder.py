@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from skillnet_cli.api import Batch, DamagedItem, Features, Reader, Source
-from skillnet_cli.inference.batching import by_length
-from skillnet_cli.inference.skills import vector_task
-from skillnet_cli.model.precision import autocast
+from skillnet_cli.inference.capabilities import vector_task
+from skillnet_cli.model.device import autocast
 from skillnet_cli.model.skillnet import SkillNet
+
+T = TypeVar("T")
+
+TOKENS = 4_096
+"""Tokens a batch. Four 20-second recordings are about 0.5 GB in the first of seven convolutions at paper scale."""
+
+BATCHES_A_BLOCK = 32
+"""Items are sorted by length within blocks of this many batches, so that a stream never lies in memory whole."""
+
+
+def by_length(items: Iterable[T], length: Callable[[T], int], tokens: int = TOKENS) -> Iterator[list[T]]:
+    """Cut a stream into batches of at most ``tokens`` tokens (or of one item), alike in length.
+
+    The order of the items changes: let each carry its position.
+    """
+    for block in _blocks(items, length, tokens * BATCHES_A_BLOCK):
+        block.sort(key=length)
+        yield from _blocks(block, length, tokens)
+
+
+def _blocks(items: Iterable[T], length: Callable[[T], int], tokens: int) -> Iterator[list[T]]:
+    block: list[T] = []
+    room = tokens
+    for item in items:
+        if block and length(item) > room:
+            yield block
+            block, room = [], tokens
+        block.append(item)
+        room -= length(item)
+    if block:
+        yield block
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Recordings of any length to text: windows, frame-wise labels, greedy decoding of CTC (paper §4.1, sound)."""
+"""Recordings of any length to text and subtitles: windows, greedy decoding of CTC (paper §4.1, sound)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skillnet_cli.api import DamagedItem, Features, Reader, Window
-from skillnet_cli.inference.batching import by_length
-from skillnet_cli.inference.encoder import inferring, to_device
+from skillnet_cli.inference.encoder import by_length, inferring, to_device
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.objectives.ctc import greedy
@@ -71,3 +70,33 @@ class Transcriber:
     def _join(self, texts: Iterable[str]) -> str:
         between = " " if " " in self.task.labels else ""
         return between.join(text for text in texts if text)
+
+
+def as_srt(transcript: Transcript) -> str:
+    """SubRip: numbered passages, times with a comma before the milliseconds. Silent windows are left out."""
+    cues = [f"{number}\n{_times(passage, ',')}\n{passage.text}\n" for number, passage in _spoken(transcript)]
+    return "\n".join(cues)
+
+
+def as_vtt(transcript: Transcript) -> str:
+    """WebVTT: a header, then the passages. Silent windows are left out."""
+    cues = [f"{_times(passage, '.')}\n{_escaped(passage.text)}\n" for _, passage in _spoken(transcript)]
+    return "\n".join(["WEBVTT\n", *cues])
+
+
+def _spoken(transcript: Transcript) -> list[tuple[int, Passage]]:
+    return list(enumerate((passage for passage in transcript.passages if passage.text), start=1))
+
+
+def _times(passage: Passage, mark: str) -> str:
+    return f"{_clock(passage.start, mark)} --> {_clock(passage.end, mark)}"
+
+
+def _clock(seconds: float, mark: str) -> str:
+    milliseconds = round(seconds * 1000)
+    minutes, rest = divmod(milliseconds, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{mark}{rest % 1000:03d}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -14,25 +14,24 @@ from skillnet_cli import objectives
 from skillnet_cli.api import Reader, UserError
 from skillnet_cli.model.config import SkillNetConfig, task_fields
 from skillnet_cli.model.encoder import Block, Encoder, FeedForward, RoutedAttention, SkillProjection
-from skillnet_cli.model.variants.activations import quick_gelu
-from skillnet_cli.model.variants.dense import DenseAttention
-from skillnet_cli.model.variants.mixture import (
+from skillnet_cli.model.variants import (
     TOP,
+    DenseAttention,
     MixtureBlock,
     MixtureEncoder,
     MixtureOfExperts,
-    PostNormMixtureBlock,
-)
-from skillnet_cli.model.variants.multiway import (
     MultiwayAttention,
     MultiwayBlock,
     MultiwayEncoder,
+    PostNormBlock,
+    PostNormMixtureBlock,
     PostNormMultiwayBlock,
     SharedProjectionAttention,
+    TaskNetwork,
+    Tower,
     give_to_skills,
+    quick_gelu,
 )
-from skillnet_cli.model.variants.norms import PostNormBlock
-from skillnet_cli.model.variants.separate import TaskNetwork, Tower
 from skillnet_cli.objectives import Objective, TaskConfig
 from skillnet_cli.objectives.contrastive import SIMILARITIES
 from skillnet_cli.plugins import Registry, resolve

@@ -10,11 +10,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from skillnet_cli.model.choosing import read_config
-from skillnet_cli.model.config import SkillNetConfig
+from skillnet_cli.model.checkpoint import CARD, Weights
+from skillnet_cli.model.config import SkillNetConfig, read_config
 from skillnet_cli.model.parts import part_of
-from skillnet_cli.model.saving import CARD
-from skillnet_cli.model.weights import Weights
 
 LIBRARY = "skillnet"
 

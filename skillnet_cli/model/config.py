@@ -1,13 +1,22 @@
-"""The configuration of a SkillNet as its ``config.json`` keeps it."""
+"""The configuration of a SkillNet, its ``config.json``: read, checked, and cut down to some skills and tasks."""
 
 from __future__ import annotations
 
+import copy
+import difflib
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, ClassVar, no_type_check
 
+from pydantic import BaseModel, PositiveInt, TypeAdapter, ValidationError
 from transformers import PretrainedConfig
 
+from skillnet_cli import objectives
+from skillnet_cli.api import UserError
 from skillnet_cli.objectives import TaskConfig
+from skillnet_cli.plugins import Registry, load_registry
 
 
 @no_type_check  # transformers makes its configurations dataclasses that take more than their fields
@@ -58,3 +67,138 @@ class SkillNetConfig(PretrainedConfig):
 def task_fields(task: TaskConfig) -> dict[str, Any]:
     """A task as JSON can hold it; :meth:`SkillNetConfig.task` reads it back."""
     return asdict(task)
+
+
+class _SkillFacts(BaseModel):
+    plugin: str
+    version: str
+    embedder: dict[str, Any]
+
+
+class _TaskFacts(BaseModel):
+    name: str
+    towers: list[list[str]]
+    objective: str
+    target: str | None
+    metrics: list[str]
+    labels: list[str]
+    datasets: list[str]
+
+
+class _Facts(BaseModel):
+    layers: PositiveInt
+    hidden: PositiveInt
+    heads: PositiveInt
+    ffn: PositiveInt
+    skills: dict[str, _SkillFacts]
+    tasks: dict[str, _TaskFacts] | None
+
+
+_FACTS = TypeAdapter(_Facts)
+
+
+def read_config(folder: Path, registry: Registry | None = None) -> SkillNetConfig:
+    """The configuration of a saved model, checked against ``registry``, by default the installed plugins.
+
+    Raises:
+        UserError: there is none, it is not one of a SkillNet, or it names code that no plugin brings.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        if (folder / "description" / "config.json").is_file():
+            raise UserError(
+                f"{folder}: a checkpoint of a training: skillnet export --checkpoint {folder} --to DIR first"
+            )
+        raise UserError(f"{folder}: no model lies there (config.json is missing)")
+    try:
+        stated = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+        config: SkillNetConfig = SkillNetConfig.from_pretrained(folder)
+    except Exception as error:  # transformers raises whatever its own code stumbles over
+        raise UserError(f"{path}: damaged: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+    if not config.skills or stated != SkillNetConfig.model_type:
+        lack = f"its model_type is {stated!r}" if config.skills else "it has no skills"
+        raise UserError(f"{path}: this is not a SkillNet's configuration ({lack})")
+    check_config(config, path, registry or load_registry())
+    return config
+
+
+def check_config(config: SkillNetConfig, path: Path, registry: Registry) -> None:
+    """Raises UserError, naming file and key, where a value is of no use, or names code that no plugin brings."""
+    facts = {key: getattr(config, key) for key in _Facts.model_fields}
+    try:
+        checked = _FACTS.validate_python(facts)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    for name, task in (checked.tasks or {}).items():
+        for skill in dict.fromkeys(skill for tower in task.towers for skill in tower):
+            if skill not in checked.skills:
+                raise UserError(f"{path}: tasks.{name}: it needs the skill '{skill}', which the model does not have")
+        _check_code(name, task, path, registry)
+
+
+def _check_code(name: str, task: _TaskFacts, path: Path, registry: Registry) -> None:
+    """A task that lacks a skill's plugin may lack its objective's too, and is not refused before it is asked for."""
+    if not all(skill in registry.modalities for tower in task.towers for skill in tower):
+        return
+    key = "objective"
+    try:
+        objectives.check(task.objective, registry)
+        key = "metrics"
+        for metric in filter(lambda metric: ":" in metric, task.metrics):
+            registry.check_brought("metric", metric)
+    except UserError as error:
+        raise UserError(f"{path}: tasks.{name}.{key}: {error}") from error
+
+
+def cut_down(
+    config: SkillNetConfig, skills: Sequence[str] | None, tasks: Sequence[str] | None, source: str
+) -> SkillNetConfig:
+    """The configuration with some of its skills and tasks only.
+
+    Without ``skills`` it keeps those that ``tasks`` activate; without ``tasks``, all tasks whose skills it keeps;
+    without either, everything.
+
+    Raises:
+        UserError: the model in ``source`` has no such skill or task, or a task needs a skill that is not among them.
+    """
+    own_tasks = config.tasks or {}
+    for kind, wanted, known in (("skill", skills, config.skills or {}), ("task", tasks, own_tasks)):
+        for name in wanted or ():
+            require(kind, name, known, f"the model in {source}")
+    needed = {task: config.task(task).skills for task in own_tasks}
+    if skills is None:
+        skills = list(config.skills or {}) if tasks is None else [skill for task in tasks for skill in needed[task]]
+    if tasks is None:
+        tasks = [task for task, own in needed.items() if set(own) <= set(skills)]
+    for task in tasks:
+        for skill in needed[task]:
+            if skill not in skills:
+                raise UserError(f"task '{task}' needs the skill '{skill}', which is not among {', '.join(skills)}")
+    smaller = copy.deepcopy(config)
+    smaller.skills = {skill: facts for skill, facts in (config.skills or {}).items() if skill in skills}
+    smaller.tasks = {task: facts for task, facts in own_tasks.items() if task in tasks}
+    return smaller
+
+
+def require(kind: str, name: str, known: Collection[str], model: str) -> None:
+    """Raises UserError where ``model`` lacks a skill or task, with the nearest name or all that it has."""
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(known) or 'none'}"
+    raise UserError(f"{model} has no {kind} '{name}': {hint}")
+
+
+def check_installed(config: SkillNetConfig, registry: Registry) -> None:
+    """Raises UserError, naming the distribution to install, where the plugin of one of the skills is missing."""
+    for skill, facts in (config.skills or {}).items():
+        if skill in registry.modalities:
+            continue
+        broken = {plugin.distribution: plugin.error for plugin in registry.plugins if plugin.error}
+        plugin = facts["plugin"]
+        advice = (
+            f"which could not be loaded ({broken[plugin]})" if plugin in broken
+            else f"which is not installed: pip install {plugin} (the model was made with version {facts['version']})"
+        )  # fmt: skip
+        raise UserError(f"skill '{skill}' needs the plugin {plugin}, {advice}")

@@ -7,6 +7,7 @@ a task is its part.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from torch import nn
 
 if TYPE_CHECKING:
     from skillnet_cli.model.skillnet import SkillNet
+
 
 SHARED = "shared"
 
@@ -61,3 +63,17 @@ def members(model: nn.Module, kind: str) -> Iterator[nn.Module]:
         *path, last = name.split(".")
         if last == kind and not {"embedders", "heads"} & set(path):
             yield from module.children()
+
+
+def parameters_by_part(model: nn.Module) -> dict[str, int]:
+    """How many parameters each part has."""
+    parts: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        parts[part_of(name)] += parameter.numel()
+    return dict(parts)
+
+
+def activated_parameters(model: SkillNet, task: str) -> int:
+    """How many parameters a task really uses."""
+    parts = parameters_by_part(model)
+    return sum(parts.get(part, 0) for part in activated_parts(model, task))

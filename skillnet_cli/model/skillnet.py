@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from skillnet_cli.api import Batch
+from skillnet_cli.api import Batch, Reader
 from skillnet_cli.model.build import build_embedders, build_encoder, build_heads, build_networks, build_objectives
-from skillnet_cli.model.choosing import require
-from skillnet_cli.model.config import SkillNetConfig
+from skillnet_cli.model.config import SkillNetConfig, require
+from skillnet_cli.model.device import recomputed
 from skillnet_cli.model.encoder import Run, direct
-from skillnet_cli.model.recompute import recomputed
-from skillnet_cli.model.saved_by_part import SavedByPart
+from skillnet_cli.model.persistence import SavedByPart
 from skillnet_cli.model.sequences import Segment, join
-from skillnet_cli.model.variants.mixture import balanced
+from skillnet_cli.model.variants import balanced
 from skillnet_cli.objectives import Encoded, Objective, TaskConfig
 from skillnet_cli.objectives.base import Loss
 from skillnet_cli.objectives.contrastive import comparable
@@ -147,3 +147,14 @@ def encode_tower(tower: Any, skills: Sequence[str], batches: Sequence[Batch], ru
 def usages_of(towers: Sequence[Encoded]) -> tuple[Tensor, ...]:
     """How each tower's mixtures used their experts; nothing where there is no mixture."""
     return tuple(tower.usage for tower in towers if tower.usage is not None)
+
+
+def load_model(
+    folder: str | os.PathLike[str],
+    registry: Registry,
+    skills: Sequence[str] | None = None,
+    tasks: Sequence[str] | None = None,
+) -> tuple[SkillNet, dict[str, Reader]]:
+    """Open a saved model, or some of its skills and tasks, and the readers. Raises as SkillNet.from_pretrained does."""
+    model = SkillNet.from_pretrained(folder, registry=registry, skills=skills, tasks=tasks)
+    return model, dict(model.readers)

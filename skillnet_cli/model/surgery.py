@@ -15,16 +15,15 @@ import torch
 from torch import Tensor
 
 from skillnet_cli.api import UserError
-from skillnet_cli.model import hub
 from skillnet_cli.model.build import build_config, build_readers
 from skillnet_cli.model.card import parameters_of, results_of, write_card
-from skillnet_cli.model.choosing import read_config, require
-from skillnet_cli.model.config import SkillNetConfig
-from skillnet_cli.model.folder import save_model
-from skillnet_cli.model.on_meta import on_meta
+from skillnet_cli.model.checkpoint import Weights
+from skillnet_cli.model.config import SkillNetConfig, read_config, require
+from skillnet_cli.model.device import on_meta
+from skillnet_cli.model.hub import Source, find
 from skillnet_cli.model.parts import SHARED, activated_parts, part_of
+from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.skillnet import SkillNet
-from skillnet_cli.model.weights import Weights
 from skillnet_cli.plugins import Registry
 
 ModelPath = str | os.PathLike[str]
@@ -44,7 +43,7 @@ def export(
         UserError: ``to`` is there already; or as :meth:`SkillNet.from_pretrained`.
     """
     must_be_new(to)
-    source = hub.find(model)
+    source = find(model)
     part = SkillNet.from_pretrained(source, skills=skills, tasks=tasks, registry=registry)
     return _save(part, to, results_of(source.folder))
 
@@ -85,7 +84,7 @@ def graft_new(
         tensors |= _copied(grown, f"skill:{like}", f"skill:{skill}", tensors)
     _fill(grown, tensors, os.fspath(model))
     grown.readers = readers
-    return _save(grown.eval(), to, results_of(hub.find(model).folder))
+    return _save(grown.eval(), to, results_of(find(model).folder))
 
 
 def graft_from(
@@ -105,7 +104,7 @@ def graft_from(
     base = SkillNet.from_pretrained(model, registry=registry)
     _must_lack(base.config, skill, model)
     place = f"the model in {os.fspath(other)}"
-    theirs = read_config(hub.find(other).folder)
+    theirs = read_config(find(other).folder)
     require("skill", skill, theirs.skills or {}, place)
     for task in tasks or ():
         require("task", task, theirs.tasks or {}, place)
@@ -119,7 +118,7 @@ def graft_from(
         grown = SkillNet(config, registry)
     _fill(grown, {**given.state_dict(), **base.state_dict()}, os.fspath(model))
     grown.readers = {**base.readers, skill: given.readers[skill]}
-    return _save(grown.eval(), to, [*results_of(hub.find(other).folder), *results_of(hub.find(model).folder)])
+    return _save(grown.eval(), to, [*results_of(find(other).folder), *results_of(find(model).folder)])
 
 
 @dataclass(frozen=True)
@@ -248,9 +247,9 @@ def _weights(model: ModelPath) -> Weights:
     return Weights.open(_whole(model).folder)
 
 
-def _whole(model: ModelPath) -> hub.Source:
+def _whole(model: ModelPath) -> Source:
     """The model with all its files of weights on this machine."""
-    source = hub.find(model)
+    source = find(model)
     source.fetch_weights(sorted(set(Weights.open(source.folder).files.values())), ())
     return source
 

@@ -36,7 +36,7 @@ class Encoded:
 
     ``rows`` has for each segment the row in ``tokens`` of every token that its embedder made, -1 for a ``[CLS]``
     that was left out because another segment's stands for the sequence. ``usage`` is how a mixture of experts used
-    them (:mod:`skillnet_cli.model.variants.mixture`), None in other models.
+    them (:mod:`skillnet_cli.model.variants`), None in other models.
     """
 
     tokens: Float[Tensor, "tokens hidden"]
@@ -131,7 +131,7 @@ class ComparingObjective(Objective):
     """A loss that compares the items of the whole global batch, by a vector of each item in each tower.
 
     All that it sees of an item are its vectors, so a batch that does not fit into memory is computed in chunks, in two
-    passes (:mod:`skillnet_cli.engine.backward`). Its targets have one row an item. ``contents`` among them holds a
+    passes (:mod:`skillnet_cli.engine.step`). Its targets have one row an item. ``contents`` among them holds a
     number for each item and tower, equal where the items are the same.
     """
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skillnet_cli.api import Batch, DamagedItem, Features, Reader
-from skillnet_cli.data.target_space import frames_needed
+from skillnet_cli.data.labels import frames_needed
 from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets, TaskConfig, label_index
 
 BLANK = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,102 @@ from typing import Any
 from skillnet_cli.api import UserError
 from skillnet_cli.plugins import Registry
 from skillnet_cli.recipe.checks import check_plugins, needed_skills
-from skillnet_cli.recipe.lines import KeyPath, key_lines
-from skillnet_cli.recipe.mistakes import Mistake, check_section
-from skillnet_cli.recipe.overrides import Override, apply_override, parse_override
+from skillnet_cli.recipe.errors import Mistake, check_section
 from skillnet_cli.recipe.schema import Recipe
-from skillnet_cli.recipe.toml import TOMLError, parse_toml
+from skillnet_cli.recipe.toml import KeyPath, TOMLError, key_lines, parse_toml
+
+
+@dataclass(frozen=True)
+class Override:
+    """A key, its new value, and how the user wrote the two."""
+
+    path: tuple[str, ...]
+    value: Any
+    text: str
+
+
+def parse_override(text: str) -> Override:
+    """Read ``key=value``; a value that is no TOML is taken as the string it looks like.
+
+    Raises:
+        UserError: there is no key, no value, or a bracket or quotation mark that does not close.
+    """
+    key, equals, value = text.partition("=")
+    path = _key_path(key)
+    if not equals or not value.strip() or path is None:
+        raise UserError(f"--set {text}: write it as key=value, for example --set finetune.steps=200")
+    return Override(path, _value(value.strip(), text), text)
+
+
+def apply_override(document: dict[str, Any], override: Override) -> None:
+    """Set the key, making the tables on the way. Raises UserError where one of them is a value already."""
+    table = document
+    for depth, part in enumerate(override.path[:-1], 1):
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise UserError(f"--set {override.text}: {'.'.join(override.path[:depth])} is a value, not a table")
+    table[override.path[-1]] = override.value
+
+
+def _key_path(key: str) -> tuple[str, ...] | None:
+    """A dotted key, quoted parts included, as the TOML parser reads it."""
+    try:
+        table: Any = parse_toml(f"{key} = 0")
+    except TOMLError:
+        return None
+    path: tuple[str, ...] = ()
+    while isinstance(table, dict):
+        if len(table) != 1:
+            return None
+        part, table = next(iter(table.items()))
+        path += (part,)
+    return path
+
+
+def _value(value: str, text: str) -> Any:
+    try:
+        document = parse_toml(f"value = {value}")
+    except TOMLError as error:
+        if value[0] in "[{\"'":
+            raise UserError(f"--set {text}: not a TOML value: {error}") from error
+        return value
+    return document["value"] if len(document) == 1 else value
+
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with this installation, by name."""
+    places = [PACKAGE / "recipes", PACKAGE.parent / "recipes"]
+    folder = next((place for place in places if place.is_dir()), None)
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))} if folder else {}
+
+
+def find_recipe(name: Path) -> Path:
+    """A recipe's file: a path, or the name of one that comes with skillnet.
+
+    Raises:
+        UserError: it looks like a name, and no recipe is called so.
+    """
+    if name.exists() or name.suffix or len(name.parts) > 1:
+        return name
+    known = shipped_recipes()
+    if str(name) not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}; a file ends in .toml"
+        raise UserError(f"no recipe '{name}': {hint}")
+    return known[str(name)]
+
+
+def purpose(path: Path) -> str:
+    """What a recipe says of itself: the first sentence of the comment at its head."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# "))
+    return " ".join(lines).split(". ")[0].rstrip(".")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from skillnet_cli.cli.app import run
-from skillnet_cli.engine.forecasting import dry
+from skillnet_cli.engine.estimate import cost as dry
 
 NARROW = [
     word

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from skillnet_cli.model import SkillNet
-from skillnet_cli.model.folder import save_model
+from skillnet_cli.model.persistence import save_model
 from tests.inference.world import World
 
 

@@ -13,7 +13,7 @@ import pytest
 from skillnet_cli.api import UserError
 from skillnet_cli.data.overlap import Part, find_overlaps, kinds_to_compare, normal, parts_of
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.data.writer import SetWriter
+from skillnet_cli.prepare.writer import SetWriter
 
 Items = Sequence[tuple[bytes, list[str]]]
 FIELDS = {"image": True, "text": False}

@@ -13,7 +13,7 @@ import pytest
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data import prepared
 from skillnet_cli.data.prepared import PreparedSet, data_roots, find_set
-from tests.data.conftest import MakeSet
+from tests.sets import MakeSet
 
 
 def test_every_index_gives_its_own_sample(make_set: MakeSet) -> None:

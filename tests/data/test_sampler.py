@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.permutation import shuffled
-from skillnet_cli.data.sampler import Stream, shares
+from skillnet_cli.data.sampler import Stream, shares, shuffled
 
 sizes = st.lists(st.integers(1, 12), min_size=1, max_size=4)
 seeds = st.integers(0, 2**32)

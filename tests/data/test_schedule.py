@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skillnet_cli.data.schedule import TaskOrder
+from skillnet_cli.data.sampler import TaskOrder
 
 ratios = st.dictionaries(st.sampled_from("abcde"), st.integers(1, 6), min_size=1)
 seeds = st.integers(0, 2**32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skillnet_cli.data.survey import BINS, Spread, evenly, picked, survey
-from tests.data.conftest import MakeSet
+from tests.sets import MakeSet
 
 
 def test_a_survey_measures_texts_media_and_labels(make_set: MakeSet) -> None:

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.manifest import MANIFEST
+from skillnet_cli.data.format import MANIFEST
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.data.verify import verify
-from tests.data.conftest import MakeSet
-from tests.data.preparers import job
-from tests.data.test_parts import ANY, prepare, script, script_of
+from tests.prepare.preparers import job
+from tests.prepare.test_parts import ANY, prepare, script, script_of
+from tests.sets import MakeSet
 
 
 @pytest.fixture

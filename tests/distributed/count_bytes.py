@@ -30,7 +30,7 @@ def counting(name: str, original: Callable[..., Any], sent: Counter[str]) -> Cal
 
 
 if __name__ == "__main__":
-    from skillnet_cli.engine.update import Updater
+    from skillnet_cli.engine.step import Updater
 
     sent: Counter[str] = Counter()
     for name in LARGER_SIDE:

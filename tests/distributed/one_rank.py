@@ -13,7 +13,7 @@ import torch
 
 def other_order() -> None:
     """This rank has the tasks in another order."""
-    from skillnet_cli.data.schedule import TaskOrder
+    from skillnet_cli.data.sampler import TaskOrder
 
     original = TaskOrder.task
     TaskOrder.task = lambda self, step: original(self, step + 1)  # type: ignore[method-assign]
@@ -21,7 +21,7 @@ def other_order() -> None:
 
 def other_parameters() -> None:
     """This rank's parameters are moved a little after the third update."""
-    from skillnet_cli.engine.update import Updater
+    from skillnet_cli.engine.step import Updater
 
     original = Updater.update
 
@@ -38,14 +38,14 @@ def other_parameters() -> None:
 
 def no_run_folder() -> None:
     """This rank does not see the folder of runs."""
-    from skillnet_cli.engine.saving import checkpoints
+    from skillnet_cli.engine.checkpoint import format as checkpoints
 
     checkpoints.latest = lambda root: None
 
 
 def no_third_step() -> None:
     """This rank waits for its third batch for ever."""
-    from skillnet_cli.data.steps import StepDataset
+    from skillnet_cli.engine.loader import StepDataset
 
     original = StepDataset.__getitem__
 

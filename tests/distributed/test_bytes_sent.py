@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from skillnet_cli.model.count import activated_parameters
-from skillnet_cli.model.folder import load_model
-from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.model.parts import activated_parameters
+from skillnet_cli.model.skillnet import SkillNet, load_model
 from skillnet_cli.plugins import load_registry
 from tests.distributed import ranks
 from tests.distributed.ranks import ends, start_ranks

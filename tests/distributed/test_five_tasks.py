@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from skillnet_cli.data.schedule import TaskOrder
-from skillnet_cli.engine.ranks.processes import kill_all
+from skillnet_cli.data.sampler import TaskOrder
+from skillnet_cli.engine.verify_resume import kill_all
 from tests.distributed.test_two_processes import _workers
 from tests.five import BATCH, ITEMS, STEPS, TASKS, Five, make_five
 

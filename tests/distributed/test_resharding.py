@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from skillnet_cli.engine.folders import StageFolder
+from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint, box_of, latest, local
+from skillnet_cli.engine.distributed.mesh import process_group
 from skillnet_cli.engine.plan import StagePlan, plan_stage
-from skillnet_cli.engine.ranks.distribution import process_group
-from skillnet_cli.engine.saving.checkpoints import AVERAGE, MODEL, OPTIMIZER, Checkpoint, latest
-from skillnet_cli.engine.saving.slices import box_of, local
-from skillnet_cli.engine.training import begin, begin_save, build_model, go_on, open_saver, saved_tensors
+from skillnet_cli.engine.setup import begin, begin_save, build_model, go_on, open_saver, saved_tensors
 from skillnet_cli.plugins import load_registry
+from skillnet_cli.runs import StageFolder
 from tests.ranks import run_ranks
 from tests.workbench import TASKS, World, tasks, toy_world
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from skillnet_cli.engine.saving import checkpoints
+from skillnet_cli.engine.checkpoint import format as checkpoints
 from tests.distributed.ranks import ends, free_port, start_one, start_ranks
 from tests.distributed.test_two_processes import train
 from tests.workbench import TOY, World, tasks, toy_world

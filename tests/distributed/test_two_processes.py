@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from skillnet_cli.engine.saving import checkpoints
-from skillnet_cli.model.count import activated_parts, part_of
-from skillnet_cli.model.folder import load_model
+from skillnet_cli.engine.checkpoint import format as checkpoints
+from skillnet_cli.model.parts import activated_parts, part_of
+from skillnet_cli.model.skillnet import load_model
 from skillnet_cli.plugins import load_registry
 from tests.workbench import TASKS, World, make_set, tasks, toy_world
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skillnet_cli.engine.plan import plan_stage
-from skillnet_cli.engine.training import build_model
+from skillnet_cli.engine.setup import build_model
 from skillnet_cli.model.parts import part_of
 from skillnet_cli.plugins import load_registry
 from tests.distributed.test_two_processes import _inactive_parts_stay, saved, train

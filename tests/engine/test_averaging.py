@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from skillnet_cli.api import UserError
-from skillnet_cli.engine.reading import step_dataset
-from skillnet_cli.engine.saving.checkpoints import AVERAGE, MODEL, Checkpoint
-from skillnet_cli.model.folder import load_model
+from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, Checkpoint
+from skillnet_cli.engine.loader import step_dataset
 from skillnet_cli.model.parts import activated_parts, part_of
+from skillnet_cli.model.skillnet import load_model
 from skillnet_cli.plugins import load_registry
 from tests.engine.test_train import ALONE, start
 from tests.workbench import World, tasks

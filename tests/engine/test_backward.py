@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from skillnet_cli.data.pipeline import TaskBatch
-from skillnet_cli.engine.backward import Computation, accumulate, backward
-from skillnet_cli.engine.reading import step_dataset
-from skillnet_cli.engine.seeding import seed_torch
+from skillnet_cli.engine.loader import step_dataset
+from skillnet_cli.engine.step import Computation, accumulate, backward, seed_torch
 from skillnet_cli.plugins import load_registry
 from tests.engine.test_train import ALONE, start
 from tests.engine.test_variants import ROUTINGS

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from skillnet_cli.api import UserError
-from skillnet_cli.engine.update import Updater
+from skillnet_cli.engine.step import Updater
 from tests.workbench import World
 
 

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from skillnet_cli.engine import display
-from skillnet_cli.engine.display import Bar, Lines, TaskTable, open_display
+from skillnet_cli.engine import telemetry as display
+from skillnet_cli.engine.telemetry import Bar, Lines, TaskTable, open_display
 
 
 def test_plain_lines_come_now_and_then_and_at_the_end(

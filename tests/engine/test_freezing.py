@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from skillnet_cli.api import UserError
-from skillnet_cli.engine.freezing import freeze
-from skillnet_cli.engine.reading import step_dataset
+from skillnet_cli.engine.loader import step_dataset
+from skillnet_cli.engine.setup import freeze
 from skillnet_cli.model.parts import head_parts, part_of
 from skillnet_cli.plugins import load_registry
 from tests.engine.test_train import ALONE, checkpoint_tensors, snapshot, start

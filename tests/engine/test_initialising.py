@@ -11,8 +11,8 @@ from torch import Tensor
 
 from skillnet_cli.api import UserError
 from skillnet_cli.engine.plan import plan_stage
-from skillnet_cli.engine.training import build_model
-from skillnet_cli.model.initial import InitReport, initialise
+from skillnet_cli.engine.setup import build_model
+from skillnet_cli.model.init import InitReport, initialise
 from skillnet_cli.plugins import load_registry
 from tests.donors import save_toy, toy_tensors
 from tests.workbench import World, tasks
@@ -112,7 +112,7 @@ def test_a_run_starts_from_it_once(world: World) -> None:
     recipe = world.recipe(**changes, finetune__steps=4)
     folder.rename(world.folder / "gone")
     folder.mkdir()
-    from skillnet_cli.engine.train import run_stage
+    from skillnet_cli.engine.trainer import run_stage
 
     run_stage(recipe, "finetune", world.run(), world.roots)  # it has finished: nothing is opened
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from skillnet_cli.data.writer import SetWriter
 from skillnet_cli.engine.plan import plan_stage
-from skillnet_cli.model import precision
+from skillnet_cli.model import device as precision
 from skillnet_cli.plugins import load_registry
+from skillnet_cli.prepare.writer import SetWriter
 from tests.workbench import TARGETS, World, forms, tasks
 
 

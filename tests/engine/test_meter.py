@@ -8,8 +8,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from skillnet_cli.engine import meter
+from skillnet_cli.engine.distributed.mesh import Ranks
 from skillnet_cli.engine.meter import Meter, memory_peak, peak_flops
-from skillnet_cli.engine.ranks.distribution import Ranks
 from skillnet_cli.model.encoder import Routes
 from tests.reference import CLIP_LIKE, skillnet
 from tests.workbench import World

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from skillnet_cli.engine.optimizer import build_optimizer, decayed_parameters, set_learning_rate
+from skillnet_cli.engine.step import build_optimizer, decayed_parameters, set_learning_rate
 from skillnet_cli.objectives.contrastive import Temperature
 from skillnet_cli.recipe.schema import OptimizerSection
 

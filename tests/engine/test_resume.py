@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from skillnet_cli.api import UserError
+from skillnet_cli.engine.checkpoint import format as checkpoints
 from skillnet_cli.engine.meter import MEASURED
-from skillnet_cli.engine.saving import checkpoints
-from skillnet_cli.engine.stopping import Stopped, StopSignals
+from skillnet_cli.engine.signals import Stopped, StopSignals
 from tests.workbench import World, tasks
 
 SETTINGS: dict[str, Any] = {
@@ -162,12 +162,12 @@ def test_a_finished_training_whose_model_was_not_written_is_finished(world: Worl
 def test_auto_is_settled_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that goes on where the default is another one keeps to what it was started in."""
     settings = {"train__precision": "auto", "finetune__tasks": tasks("sort")}
-    monkeypatch.setattr("skillnet_cli.engine.training.default_precision", lambda device: "bf16")
+    monkeypatch.setattr("skillnet_cli.engine.setup.default_precision", lambda device: "bf16")
     world.train(**settings, finetune__steps=8)
     undisturbed = world.losses()
     shutil.rmtree(world.run() / "finetune" / "model")
     shutil.rmtree(world.run() / "finetune" / "checkpoints" / "step-8")
-    monkeypatch.setattr("skillnet_cli.engine.training.default_precision", lambda device: "fp32")
+    monkeypatch.setattr("skillnet_cli.engine.setup.default_precision", lambda device: "fp32")
     world.train(**settings, finetune__steps=8)
     assert world.losses() == undisturbed
     world.train("other", **settings, finetune__steps=8)

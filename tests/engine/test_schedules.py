@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skillnet_cli.engine.schedules import learning_rate
+from skillnet_cli.engine.step import learning_rate
 
 
 def rates(schedule: str, steps: int, warmup: int) -> list[float]:

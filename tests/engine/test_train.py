@@ -12,19 +12,16 @@ import torch
 from safetensors.torch import load_file
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.data.steps import StepDataset
-from skillnet_cli.engine.checks import check_plan
-from skillnet_cli.engine.plan import StagePlan, plan_stage
-from skillnet_cli.engine.ranks.distribution import Ranks
-from skillnet_cli.engine.reading import step_dataset
-from skillnet_cli.engine.training import begin, build_model
-from skillnet_cli.engine.update import Updater
-from skillnet_cli.evaluation.result import read_results
-from skillnet_cli.model.folder import load_model
+from skillnet_cli.engine.distributed.mesh import Ranks
+from skillnet_cli.engine.loader import StepDataset, step_dataset
+from skillnet_cli.engine.plan import StagePlan, check_plan, plan_stage
+from skillnet_cli.engine.setup import begin, build_model
+from skillnet_cli.engine.step import Updater
 from skillnet_cli.model.parts import activated_parts, part_of
-from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.model.skillnet import SkillNet, load_model
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.recipe import load_recipe
+from skillnet_cli.runs import read_results
 from tests.workbench import TASKS, World, make_set, tasks
 
 ALONE = Ranks(0, 1, torch.device("cpu"))

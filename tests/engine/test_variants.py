@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from skillnet_cli.api import UserError
-from skillnet_cli.engine.lineage import ancestors
+from skillnet_cli.engine.loader import step_dataset
 from skillnet_cli.engine.plan import plan_stage
-from skillnet_cli.engine.reading import step_dataset
-from skillnet_cli.engine.training import build_model
-from skillnet_cli.model.folder import load_model
+from skillnet_cli.engine.setup import ancestors, build_model
 from skillnet_cli.model.parts import activated_parts, part_of
+from skillnet_cli.model.skillnet import load_model
 from skillnet_cli.plugins import load_registry
 from tests.engine.test_train import ALONE, checkpoint_tensors, snapshot, start
 from tests.workbench import TASKS, World, tasks

@@ -11,16 +11,16 @@ import torch
 
 from skillnet_cli import objectives
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.data.writer import SetWriter
 from skillnet_cli.evaluation.evaluate import evaluate
-from skillnet_cli.evaluation.reading import spread
+from skillnet_cli.evaluation.items import spread
+from skillnet_cli.prepare.writer import SetWriter
 from tests.inference.world import World
 
 
 @pytest.fixture(autouse=True)
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Comparisons with single items are exact in float32 alone."""
-    monkeypatch.setattr("skillnet_cli.model.precision.default_precision", lambda device: "fp32")
+    monkeypatch.setattr("skillnet_cli.model.device.default_precision", lambda device: "fp32")
 
 
 def test_classification_is_the_share_of_right_labels(world: World) -> None:

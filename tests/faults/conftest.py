@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from skillnet_cli.data import download
+from skillnet_cli.sources import download
 
 
 @pytest.fixture

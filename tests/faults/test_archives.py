@@ -15,13 +15,12 @@ from pathlib import Path
 import pytest
 
 from skillnet_cli.api import DamagedItem, Dataset, UserError
-from skillnet_cli.data.ledger import Entry, read_ledger
-from skillnet_cli.data.parts.run import run
-from skillnet_cli.data.prepare import Preparation
-from skillnet_cli.data.preparer import Kept, Preparer, Range, Rejected, Verdict
-from skillnet_cli.data.texts import read_lines
-from skillnet_cli.data.tolerance import Tolerance
+from skillnet_cli.data.format import Entry, read_ledger
 from skillnet_cli.data.verify import verify
+from skillnet_cli.prepare.job import Preparation, Tolerance
+from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.prepare.run import run
+from skillnet_cli.sources.texts import read_lines
 
 GOOD = {f"good/{number}.txt": f"{number}".encode() * 50 for number in range(4)}
 INNER = (".tar", ".tgz", ".zip")
@@ -172,7 +171,7 @@ def test_a_broken_archive_in_an_archive_is_a_row_and_its_neighbours_stay(tmp_pat
 
 
 def test_bombs_within_are_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skillnet_cli.data.archives.SMALL", 1 << 16)
+    monkeypatch.setattr("skillnet_cli.sources.archives.SMALL", 1 << 16)
     bomb = io.BytesIO()
     with tarfile.open(fileobj=bomb, mode="w:gz") as archive:
         info = tar_info("zeros")

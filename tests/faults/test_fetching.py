@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.data.addresses import is_private
-from skillnet_cli.data.download import LONGEST_WAIT, TRIES
-from skillnet_cli.data.fetch import fetch
+from skillnet_cli.sources.download import LONGEST_WAIT, TRIES, is_private
+from skillnet_cli.sources.fetch import fetch
 from tests.faults.server import (
     Chunked,
     Drop,

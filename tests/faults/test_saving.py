@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 import torch
 
-from skillnet_cli.engine.saving import checkpoints, drafts
-from skillnet_cli.engine.saving.checkpoints import Checkpoint
-from skillnet_cli.engine.saving.saver import Saver
-from skillnet_cli.engine.train import run_stage
+from skillnet_cli.engine.checkpoint import format as checkpoints
+from skillnet_cli.engine.checkpoint import writer as drafts
+from skillnet_cli.engine.checkpoint.format import Checkpoint
+from skillnet_cli.engine.checkpoint.writer import Saver
+from skillnet_cli.engine.trainer import run_stage
 from skillnet_cli.recipe import Recipe
 from tests.ranks import run_ranks, start_ranks
 from tests.workbench import World, tasks, toy_world

@@ -12,11 +12,11 @@ import pytest
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.cli.app import run
-from skillnet_cli.data.ledger import Entry, read_ledger
+from skillnet_cli.data.format import Entry, read_ledger
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.data.table import TableJob, prepare_table
 from skillnet_cli.data.verify import verify
 from skillnet_cli.plugins import load_registry
+from skillnet_cli.prepare.table import TableJob, prepare_table
 from tests.faults.corpus import damaged_files, sound_files
 
 TASKS = {"image": ("t2i", "text"), "sound": ("asr", "transcript"), "video": ("t2v", "text")}

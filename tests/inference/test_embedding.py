@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.inference.asking import embed_query
-from skillnet_cli.inference.embedding import Embedding, Tally
+from skillnet_cli.inference.capabilities import embeddable, needed_for, query_skill, route_of, strangers
+from skillnet_cli.inference.collection import Collection, Embedding, Tally
 from skillnet_cli.inference.encoder import encode_sources
-from skillnet_cli.inference.skills import embeddable, needed_for, query_skill, route_of, strangers
-from skillnet_cli.inference.sources import gather
-from skillnet_cli.inference.stores import Collection
+from skillnet_cli.inference.inputs import gather
+from skillnet_cli.inference.search import embed_query
 from skillnet_cli.model import SkillNet
-from skillnet_cli.model.folder import save_model
+from skillnet_cli.model.persistence import save_model
 from skillnet_cli.plugins import load_registry
 from tests.inference.world import World
 

@@ -9,8 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skillnet_cli.inference.batching import by_length
-from skillnet_cli.inference.encoder import encode_sources
+from skillnet_cli.inference.encoder import by_length, encode_sources
 from tests.inference.world import World
 
 
@@ -41,8 +40,8 @@ def test_a_stream_is_read_as_it_is_needed() -> None:
 
 @pytest.mark.parametrize("tokens", [3, 40, 4_096])
 def test_vectors_are_those_of_single_items_in_order(world: World, monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
-    monkeypatch.setattr("skillnet_cli.model.precision.default_precision", lambda device: "fp32")
-    monkeypatch.setattr("skillnet_cli.inference.batching.by_length.__defaults__", (tokens,))
+    monkeypatch.setattr("skillnet_cli.model.device.default_precision", lambda device: "fp32")
+    monkeypatch.setattr("skillnet_cli.inference.encoder.by_length.__defaults__", (tokens,))
     model, readers = world.model()
     sources = ["abc", "z", "a longer text", "!", "abc", "", "mn"]
     encoded = encode_sources(model, readers, "word", sources)

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.inference.skills import ctc_task
-from skillnet_cli.inference.subtitles import as_srt, as_vtt
-from skillnet_cli.inference.transcriber import Passage, Transcriber, Transcript
+from skillnet_cli.inference.capabilities import ctc_task
+from skillnet_cli.inference.transcriber import Passage, Transcriber, Transcript, as_srt, as_vtt
 from tests.inference.world import World
 
 
@@ -49,12 +48,12 @@ def test_windows_come_in_order_with_their_times(transcriber: Transcriber, tmp_pa
 
 
 def test_batched_is_as_singly(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skillnet_cli.model.precision.default_precision", lambda device: "fp32")
+    monkeypatch.setattr("skillnet_cli.model.device.default_precision", lambda device: "fp32")
     model, readers = world.model()
     path = tmp_path / "x.hum"
     path.write_bytes(bytes(range(40, 120)) + b"uvw")
     together = Transcriber(model, readers, ctc_task(model.config)).transcribe(path)
-    monkeypatch.setattr("skillnet_cli.inference.batching.by_length.__defaults__", (1,))
+    monkeypatch.setattr("skillnet_cli.inference.encoder.by_length.__defaults__", (1,))
     singly = Transcriber(model, readers, ctc_task(model.config)).transcribe(path)
     assert together == singly and len(singly.passages) == 11 and singly.text
 

@@ -17,13 +17,13 @@ import torch
 
 from skillnet_cli.api import Reader
 from skillnet_cli.cli.app import run
-from skillnet_cli.data.prepare import Preparation
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.model.build import build_config, build_readers
-from skillnet_cli.model.folder import save_model
+from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.plugins import load_registry, resolve
+from skillnet_cli.prepare.job import Preparation
 
 PLUGIN = Path(__file__).parent / "plugin"
 SIZES = {

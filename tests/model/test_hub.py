@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModel
 from skillnet_cli.api import UserError
 from skillnet_cli.model import SkillNet
 from skillnet_cli.model.build import build_readers
-from skillnet_cli.model.folder import fingerprint, save_model
+from skillnet_cli.model.persistence import fingerprint, save_model
 from tests.integers import toy_registry
 from tests.model.hub import Hub, serving
 from tests.model.test_skillnet import toy_batch

@@ -12,9 +12,9 @@ from transformers import AutoModel
 from skillnet_cli.api import Batch, UserError
 from skillnet_cli.model import SkillNet
 from skillnet_cli.model.build import build_readers
-from skillnet_cli.model.count import activated_parameters, parameters_by_part
-from skillnet_cli.model.folder import fingerprint, load_model, save_model
-from skillnet_cli.model.parts import activated_parts, part_of
+from skillnet_cli.model.parts import activated_parameters, activated_parts, parameters_by_part, part_of
+from skillnet_cli.model.persistence import fingerprint, save_model
+from skillnet_cli.model.skillnet import load_model
 from tests.integers import toy_registry
 
 

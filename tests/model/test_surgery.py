@@ -13,8 +13,8 @@ from skillnet_cli.api import UserError
 from skillnet_cli.model import SkillNet
 from skillnet_cli.model.build import build_config, build_readers
 from skillnet_cli.model.card import results_of, write_card
-from skillnet_cli.model.folder import fingerprint, save_model
 from skillnet_cli.model.parts import part_of
+from skillnet_cli.model.persistence import fingerprint, save_model
 from skillnet_cli.model.surgery import describe_skills, diff, export, graft_from, graft_new
 from skillnet_cli.objectives import TaskConfig
 from tests.integers import TASKS, toy_registry

@@ -14,12 +14,12 @@ from skillnet_cli.api import UserError
 from skillnet_cli.model import SkillNet
 from skillnet_cli.model.build import build_encoder, build_readers
 from skillnet_cli.model.config import SkillNetConfig
-from skillnet_cli.model.count import parameters_by_part
 from skillnet_cli.model.encoder import FeedForward
-from skillnet_cli.model.folder import load_model, save_model
-from skillnet_cli.model.parts import activated_parts, part_of
+from skillnet_cli.model.parts import activated_parts, parameters_by_part, part_of
+from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.sequences import Segment, join
-from skillnet_cli.model.variants.mixture import MixtureOfExperts, balanced
+from skillnet_cli.model.skillnet import load_model
+from skillnet_cli.model.variants import MixtureOfExperts, balanced
 from tests.integers import toy_registry
 from tests.model.test_skillnet import INPUTS, LENGTHS, toy_batch
 from tests.model.variants import VARIANTS, variant

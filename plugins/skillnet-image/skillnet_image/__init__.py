@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from skillnet_cli.api import Dataset, DatasetOption, Modality, Task, hookimpl
-from skillnet_cli.data.fetch_options import FETCH_OPTIONS
+from skillnet_cli.api import FETCH_OPTIONS, Dataset, DatasetOption, Modality, Task, hookimpl
 
 API_VERSION = 1
 __version__ = "0.1.0"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from skillnet_cli.api import TRANSLATOR, Dataset, DatasetOption, Modality, Published, Task, hookimpl
-from skillnet_cli.data.fetch_options import FETCH_OPTIONS
+from skillnet_cli.api import FETCH_OPTIONS, TRANSLATOR, Dataset, DatasetOption, Modality, Published, Task, hookimpl
 from skillnet_video.datasets.options import SIDE, YOUTUBE_OPTIONS
 
 API_VERSION = 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from skillnet_cli.data.preparer import Kept, Preparer, Range, Rejected, Verdict
-from skillnet_cli.data.texts import byte_ranges, lines_between
+from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.sources.texts import byte_ranges, lines_between
 
 
 class Parted(Preparer):

@@ -16,13 +16,12 @@ from typing import Any
 import pytest
 
 from skillnet_cli.api import Translator, UserError
-from skillnet_cli.data.ledger import read_ledger
-from skillnet_cli.data.parts.run import run
-from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.data.tolerance import Tolerance
-from skillnet_cli.data.translation import translation
 from skillnet_cli.plugins import Plugin, build_registry
+from skillnet_cli.prepare import translation
+from skillnet_cli.prepare.job import Preparation, Tolerance
+from skillnet_cli.prepare.run import run
 from skillnet_code import skillnet_datasets
 from skillnet_code.datasets.pairs import language
 from skillnet_code.datasets.pretrain import CodePretrain

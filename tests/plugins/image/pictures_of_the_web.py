@@ -11,10 +11,9 @@ from typing import Any
 
 from PIL import Image
 
-from skillnet_cli.data.parts.run import run
-from skillnet_cli.data.prepare import Preparation
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.data.tolerance import Tolerance
+from skillnet_cli.prepare.job import Preparation, Tolerance
+from skillnet_cli.prepare.run import run
 from skillnet_image import skillnet_datasets
 from skillnet_image.datasets.wukong import Wukong
 from tests.plugins.image.broken import png_of_size

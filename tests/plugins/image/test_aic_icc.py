@@ -13,13 +13,12 @@ import pytest
 from PIL import Image
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.entries import read_list
-from skillnet_cli.data.ledger import read_ledger
-from skillnet_cli.data.parts.run import run
-from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.data.tolerance import Tolerance
-from skillnet_cli.data.trees import Tree
+from skillnet_cli.prepare.job import Preparation, Tolerance
+from skillnet_cli.prepare.run import run
+from skillnet_cli.sources.tables import read_list
+from skillnet_cli.sources.trees import Tree
 from skillnet_image import skillnet_datasets
 from skillnet_image.datasets import aic_icc
 from skillnet_image.datasets.aic_icc import AicIcc, divided

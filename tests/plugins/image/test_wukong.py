@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.ledger import read_ledger
+from skillnet_cli.data.format import read_ledger
 from skillnet_image.datasets.captions import reason_against
 from tests.kills import killed_and_resumed
 from tests.plugins.image.pictures_of_the_web import DAMAGED, KILLED, SOUND, content, prepare, publish, rows

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from skillnet_cli.data.parts.run import run
-from skillnet_cli.data.prepare import Preparation
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.data.tolerance import Tolerance
 from skillnet_cli.plugins import resolve
+from skillnet_cli.prepare.job import Preparation, Tolerance
+from skillnet_cli.prepare.run import run
 from skillnet_sound import skillnet_datasets
 
 TEXTS = ("广州市 房地产 中介", "呼救 报警", "大量 资本", "京沪 两地", "一 百 米")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.ledger import read_ledger
+from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
 from tests.kills import killed_and_resumed
 from tests.plugins.sound.corpora import (

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.ledger import read_ledger
+from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.convolution import WaveConvolution
@@ -112,7 +112,7 @@ def test_centres_label_other_sets(source: Path, made: PreparedSet, tmp_path: Pat
 
 
 def test_a_sound_that_cannot_be_decoded_any_more_is_damaged(source: Path, made: PreparedSet, tmp_path: Path) -> None:
-    from skillnet_cli.data.writer import SetWriter
+    from skillnet_cli.prepare.writer import SetWriter
 
     with SetWriter(tmp_path / "source", name="some", licence="CC0", seed=0, source=()) as writer:
         writer.keep("train", "good", {}, {"sound": (speech(2, 1), ".flac")})

@@ -15,10 +15,10 @@ import pytest
 import soundfile
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.ledger import read_ledger
-from skillnet_cli.data.parts.run import merge, run
-from skillnet_cli.data.parts.work import Work
-from skillnet_cli.data.prepare import Preparation, Share
+from skillnet_cli.data.format import read_ledger
+from skillnet_cli.prepare.job import Preparation, Share
+from skillnet_cli.prepare.run import merge, run
+from skillnet_cli.prepare.workdir import Work
 from skillnet_sound import skillnet_datasets
 from skillnet_sound.datasets.corpus import SpeechCorpus
 from skillnet_sound.datasets.layouts import LAYOUTS

@@ -16,11 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.ledger import read_ledger
-from skillnet_cli.data.parts.run import run
-from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.data.tolerance import Tolerance
+from skillnet_cli.prepare.job import Preparation, Tolerance
+from skillnet_cli.prepare.run import run
 from skillnet_text import skillnet_datasets
 from skillnet_text.datasets import corpus
 from skillnet_text.datasets.cleaning import clean, split_long, why_unfit

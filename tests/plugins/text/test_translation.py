@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.data.translation import open_translation
 from skillnet_cli.plugins import Plugin, build_registry
+from skillnet_cli.prepare.translation import open_translation
 from skillnet_text import skillnet_translators
 from skillnet_text.translation import transmart
 from skillnet_text.translation.marian import Marian

@@ -18,12 +18,11 @@ import numpy as np
 import pytest
 
 from skillnet_cli.api import DatasetOption, UserError
-from skillnet_cli.data.ledger import read_ledger
-from skillnet_cli.data.parts.run import run
-from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.data.tolerance import Tolerance
-from skillnet_cli.data.translation import Translation, TranslationCache
+from skillnet_cli.prepare.job import Preparation, Tolerance
+from skillnet_cli.prepare.run import run
+from skillnet_cli.prepare.translation import Translation, TranslationCache
 from skillnet_video import skillnet_datasets
 from skillnet_video.clips import frame_pixels, steady_frames
 from skillnet_video.datasets import vatex, youtube

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from skillnet_cli.data.ledger import read_ledger
-from skillnet_cli.data.parts.run import run
-from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.data.tolerance import Tolerance
+from skillnet_cli.prepare.job import Preparation, Tolerance
+from skillnet_cli.prepare.run import run
 from skillnet_video import skillnet_datasets
 from skillnet_video.datasets import webvid
 from skillnet_video.datasets.webvid import Webvid

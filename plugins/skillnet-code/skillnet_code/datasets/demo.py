@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from skillnet_cli.data.archives import members
-from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.sources.archives import members
 from skillnet_code.datasets.describe import chinese_characters
 from skillnet_code.datasets.harvest import Example, harvest
 from skillnet_code.datasets.sources import SOURCES

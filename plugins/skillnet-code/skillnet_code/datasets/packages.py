@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.data.archives import Member, Refusal, members
-from skillnet_cli.data.preparer import Range, Rejected
-from skillnet_cli.data.trees import Tree
+from skillnet_cli.prepare.preparer import Range, Rejected
+from skillnet_cli.sources.archives import Member, Refusal, members
+from skillnet_cli.sources.trees import Tree
 from skillnet_code.datasets.harvest import Example, judged
 from skillnet_code.datasets.pair import ALL, Pair
 

@@ -9,10 +9,10 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
-from skillnet_cli.data.near_copies import reject_near_copies, signature
-from skillnet_cli.data.preparer import Item, Items, Kept, Preparer, Range, Rejected, Verdict
-from skillnet_cli.data.translation import Translation, translation_of, why_poor
-from skillnet_cli.data.trees import Tree
+from skillnet_cli.prepare.near_duplicates import reject_near_copies, signature
+from skillnet_cli.prepare.preparer import Item, Items, Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.prepare.translation import Translation, translation_of, why_poor
+from skillnet_cli.sources.trees import Tree
 from skillnet_code.datasets.describe import chinese_characters
 from skillnet_code.datasets.harvest import FEWEST_LETTERS, essence_of_text
 from skillnet_code.datasets.packages import is_package, package_ranges, read_package

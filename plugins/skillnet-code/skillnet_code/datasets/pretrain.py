@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import UInt64
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.files import write_whole
 from skillnet_cli.data.prepared import PreparedSet, data_roots, find_set
-from skillnet_cli.data.preparer import Deal, Ending, Items, divide
+from skillnet_cli.files import write_whole
+from skillnet_cli.prepare.preparer import Deal, Ending, Items, divide
 from skillnet_code.datasets.pair import ALL, Pair
 from skillnet_code.datasets.pairs import Pairs, content_of
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from skillnet_cli.data.near_copies import reject_equal
-from skillnet_cli.data.preparer import Deal, Items, divide
+from skillnet_cli.prepare.near_duplicates import reject_equal
+from skillnet_cli.prepare.preparer import Deal, Items, divide
 from skillnet_code.datasets.pair import ALL, Pair
 from skillnet_code.datasets.pairs import Pairs
 

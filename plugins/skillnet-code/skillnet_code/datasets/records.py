@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.data.preparer import Range, Rejected
-from skillnet_cli.data.texts import Line, byte_ranges, lines_between, read_lines
-from skillnet_cli.data.trees import Leaf, Tree
+from skillnet_cli.prepare.preparer import Range, Rejected
+from skillnet_cli.sources.texts import Line, byte_ranges, lines_between, read_lines
+from skillnet_cli.sources.trees import Leaf, Tree
 from skillnet_code.datasets.describe import description, first_paragraph
 from skillnet_code.datasets.functions import functions
 from skillnet_code.datasets.pair import ALL, Pair

@@ -14,9 +14,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.data.entries import PIECE, pieces, read_list, read_piece, write_pieces
-from skillnet_cli.data.preparer import Deal, Items, Kept, Preparer, Range, Rejected, Verdict, divide
-from skillnet_cli.data.trees import Leaf
+from skillnet_cli.prepare.preparer import Deal, Items, Kept, Preparer, Range, Rejected, Verdict, divide
+from skillnet_cli.sources.tables import PIECE, pieces, read_list, read_piece, write_pieces
+from skillnet_cli.sources.trees import Leaf
 from skillnet_image.datasets.options import side_of
 from skillnet_image.pictures import as_published, made_small
 

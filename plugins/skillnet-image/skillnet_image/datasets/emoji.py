@@ -20,8 +20,8 @@ from typing import TypeVar
 from PIL import Image
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.data.archives import Member, members
-from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.sources.archives import Member, members
 
 T = TypeVar("T")
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from skillnet_cli.data.ledger import Rejection
-from skillnet_cli.data.linked import Linked, Media
-from skillnet_cli.data.preparer import Kept
-from skillnet_cli.data.rows import Row
+from skillnet_cli.data.format import Rejection
+from skillnet_cli.prepare.linked import Linked, Media
+from skillnet_cli.prepare.preparer import Kept
+from skillnet_cli.sources.tables import Row
 from skillnet_image.datasets.captions import reason_against
 from skillnet_image.datasets.options import side_of
 from skillnet_image.pictures import made_small

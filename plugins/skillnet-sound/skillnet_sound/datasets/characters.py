@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.texts import read_lines
+from skillnet_cli.sources.texts import read_lines
 
 ASSET = "vocab.txt"
 

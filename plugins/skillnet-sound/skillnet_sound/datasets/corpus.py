@@ -18,9 +18,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.data.prepare import Preparation
-from skillnet_cli.data.preparer import Ending, Items, Preparer, Range, Rejected, Verdict
-from skillnet_cli.data.trees import Leaf
+from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Ending, Items, Preparer, Range, Rejected, Verdict
+from skillnet_cli.sources.trees import Leaf
 from skillnet_sound.datasets.characters import ASSET, read_characters, write_characters
 from skillnet_sound.datasets.layouts import Layout, layout_named
 from skillnet_sound.datasets.recordings import CONFIG, suffix_of, transcribed, untranscribed

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.data.files import write_whole
-from skillnet_cli.data.manifest import ASSETS, Manifest
-from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.data.format import ASSETS, Manifest
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.data.preparer import Ending, Items, Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.files import write_whole
+from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Ending, Items, Kept, Preparer, Range, Rejected, Verdict
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.reader import SoundReader
 from skillnet_sound.units import (

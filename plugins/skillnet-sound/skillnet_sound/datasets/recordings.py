@@ -11,8 +11,8 @@ import numpy as np
 import soundfile
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.data.preparer import Kept, Rejected, Verdict
-from skillnet_cli.data.target_space import frames_needed
+from skillnet_cli.data.labels import frames_needed
+from skillnet_cli.prepare.preparer import Kept, Rejected, Verdict
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.decode import Block, blocks
 from skillnet_sound.frames import frame_count

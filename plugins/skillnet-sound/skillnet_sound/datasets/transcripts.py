@@ -11,9 +11,9 @@ from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.data.preparer import Rejected
-from skillnet_cli.data.texts import Line, decode, read_lines
-from skillnet_cli.data.trees import Leaf
+from skillnet_cli.prepare.preparer import Rejected
+from skillnet_cli.sources.texts import Line, decode, read_lines
+from skillnet_cli.sources.trees import Leaf
 from skillnet_sound import SUFFIXES
 
 Key: TypeAlias = tuple[str, str]

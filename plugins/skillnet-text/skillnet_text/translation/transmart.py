@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.data.files import alone, make_folder
+from skillnet_cli.files import alone, make_folder
 
 URL, KEY, RATE = "SKILLNET_TRANSMART_URL", "SKILLNET_TRANSMART_KEY", "SKILLNET_TRANSMART_RATE"
 USUAL_RATE = 2.0

@@ -14,8 +14,8 @@ from zlib import crc32
 import numpy as np
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.data.prepare import Preparation
-from skillnet_cli.data.writer import SetWriter
+from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.writer import SetWriter
 from skillnet_image.datasets import emoji as source
 from skillnet_image.datasets.emoji import Emoji, EmojiCollection
 from skillnet_video.datasets.motions import MOTIONS, Motion, encode, render

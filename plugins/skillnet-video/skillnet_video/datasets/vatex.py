@@ -13,11 +13,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.data.entries import pieces, read_list, read_piece, write_pieces
-from skillnet_cli.data.preparer import Deal, Ending, Items, Kept, Preparer, Range, Rejected, Verdict, divide
-from skillnet_cli.data.translation import Translation, open_translation, why_poor
-from skillnet_cli.data.trees import Leaf, Tree
-from skillnet_cli.data.web import Unavailable
+from skillnet_cli.prepare.preparer import Deal, Ending, Items, Kept, Preparer, Range, Rejected, Verdict, divide
+from skillnet_cli.prepare.translation import Translation, open_translation, why_poor
+from skillnet_cli.sources.tables import pieces, read_list, read_piece, write_pieces
+from skillnet_cli.sources.trees import Leaf, Tree
+from skillnet_cli.sources.web import Unavailable
 from skillnet_video.datasets.youtube import youtube_of
 from skillnet_video.recoding import Recoding, recoding_of
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import PurePosixPath
 
-from skillnet_cli.data.ledger import Rejection
-from skillnet_cli.data.linked import Linked, Media
-from skillnet_cli.data.preparer import Kept
-from skillnet_cli.data.rows import Row
-from skillnet_cli.data.translation import Translation, translation_of, why_poor
+from skillnet_cli.data.format import Rejection
+from skillnet_cli.prepare.linked import Linked, Media
+from skillnet_cli.prepare.preparer import Kept
+from skillnet_cli.prepare.translation import Translation, translation_of, why_poor
+from skillnet_cli.sources.tables import Row
 from skillnet_video.recoding import Recoding, recoding_of
 
 TRANSLATED, POOR = "text", "why not"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.data.prepare import Preparation
-from skillnet_cli.data.web import Unavailable
+from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.sources.web import Unavailable
 from skillnet_video.datasets.options import TEMPLATE
 from skillnet_video.recoding import Recoding
 

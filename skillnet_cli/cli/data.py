@@ -1,0 +1,249 @@
+"""``skillnet data``: look at a prepared set, check every byte of it, find what two sets have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.cli.common import AsJson, Data, print_json, print_table, remark
+from skillnet_cli.cli.prepare import describe, summary
+from skillnet_cli.plugins import load_registry
+
+if TYPE_CHECKING:
+    from skillnet_cli.data.overlap import Overlap
+    from skillnet_cli.data.prepared import PreparedSet, Split
+    from skillnet_cli.data.survey import Spread, Survey
+
+
+BLOCKS = " ▁▂▃▄▅▆▇█"
+SHOWN_LABELS = 8
+LONGEST = 60
+"""Characters of a value in a line."""
+
+
+def data_show(
+    prepared: Annotated[str, typer.Argument(metavar="PREPARED", help="A prepared set: its name, or its folder.")],
+    split: Annotated[str | None, typer.Option(help="Only this split.", show_default="all")] = None,
+    sample: Annotated[int, typer.Option(min=0, help="So many items of each split.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of their choice.")] = 0,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page with pictures, clips and sounds in it.", show_default=False),
+    ] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a prepared set holds.
+
+    How long its texts and media are, how its labels are spread, what its ledger left out, and some items. The page is
+    one file that needs nothing else.
+
+    \b
+    Examples:
+      skillnet data show NAME
+      skillnet data show data/NAME --split test --sample 40 --html NAME.html
+    """
+    from skillnet_cli.data.prepared import PreparedSet, data_roots, locate_set
+    from skillnet_cli.data.survey import picked, survey
+
+    if html and not html.parent.is_dir():
+        raise UserError(f"--html {html}: there is no folder {html.parent}")
+    opened = PreparedSet.open(locate_set(prepared, data_roots(data or [])))
+    splits = {name: opened.split(name) for name in ([split] if split else opened.manifest.splits)}
+    surveys = {name: survey(each) for name, each in splits.items()}
+    chosen = {name: picked(each, sample, seed) for name, each in splits.items()}
+    if html:
+        from skillnet_cli.evaluation.report.browse import write_page
+
+        write_page(opened, surveys, chosen, load_registry(), html)
+        remark(f"{html}: {sum(map(len, chosen.values()))} items to look at")
+    if as_json:
+        return print_json(document(opened, surveys, {name: shown(splits[name], chosen[name]) for name in splits}))
+    print(f"{opened.path}: {summary(opened)}; licence: {opened.manifest.licence}")
+    for name, found in surveys.items():
+        print_split(name, found)
+        for place in chosen[name]:
+            print_item(splits[name][place])
+
+
+def document(prepared: PreparedSet, surveys: Mapping[str, Survey], items: Mapping[str, Any]) -> dict[str, Any]:
+    """A set for programs."""
+    numbers = {
+        name: {
+            "items": found.items,
+            "looked_at": found.looked_at,
+            "spreads": {what: vars(spread) for what, spread in found.spreads.items()},
+            "labels": found.labels,
+            "sample": items[name],
+        }
+        for name, found in surveys.items()
+    }
+    return {**describe(prepared), "fields": prepared.manifest.fields, "shown": numbers}
+
+
+def shown(split: Split, places: list[int]) -> list[dict[str, Any]]:
+    """Items as JSON can say them: of media, the number of bytes."""
+    return [
+        {name: {"bytes": len(value)} if isinstance(value, bytes) else value for name, value in split[place].items()}
+        for place in places
+    ]
+
+
+def print_split(name: str, found: Survey) -> None:
+    """Print the numbers of a split."""
+    part = f", {found.looked_at:,} of them looked at" if found.looked_at < found.items else ""
+    print(f"\n{name} ({found.items:,} items{part})")
+    if found.spreads:
+        head = ("", "smallest", "median", "mean", "largest", "")
+        print_table([head, *(spread_row(what, spread) for what, spread in found.spreads.items())])
+    for label, values in found.labels.items():
+        most = ", ".join(f"{value} {count:,}" for value, count in list(values.items())[:SHOWN_LABELS])
+        print(f"{label}: {most}{f' and {len(values) - SHOWN_LABELS} more' if len(values) > SHOWN_LABELS else ''}")
+
+
+def spread_row(what: str, spread: Spread) -> tuple[str, ...]:
+    """A spread in a line, its histogram drawn with blocks."""
+    numbers = (spread.smallest, spread.median, spread.mean, spread.largest)
+    most = max(spread.bins)
+    bars = "".join(BLOCKS[-(-count * (len(BLOCKS) - 1) // most)] for count in spread.bins)
+    return (what, *(f"{number:,.4g}" if number < 1e6 else f"{number:,.0f}" for number in numbers), bars)
+
+
+def print_item(sample: Mapping[str, Any]) -> None:
+    """Print an item, a field a line."""
+    print(f"- {short(sample['id'])}")
+    for name, value in sample.items():
+        if name != "id":
+            print(f"    {name}: {f'{len(value):,} bytes' if isinstance(value, bytes) else short(value)}")
+
+
+def short(value: Any) -> str:
+    """A value in a line."""
+    text = " ".join(str(" | ".join(map(str, value)) if isinstance(value, list) else value).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def data_verify(
+    prepared: Annotated[str, typer.Argument(metavar="PREPARED", help="A prepared set: its name, or its folder.")],
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every byte of a prepared set.
+
+    The checksums of all files, the tables beside the shards, every sample, the assets, and the ledger: its classes
+    must sum to what the manifest says, and what it keeps must be what the shards hold. Each fault is a line; the exit
+    code is then 1.
+
+    \b
+    Example:
+      skillnet data verify data/NAME
+    """
+    from skillnet_cli.data.prepared import PreparedSet, data_roots, locate_set
+    from skillnet_cli.data.verify import verify
+
+    folder = locate_set(prepared, data_roots(data or []))
+    faults = []
+    for fault in verify(folder):
+        faults.append(fault)
+        if not as_json:
+            print(fault)
+    if as_json:
+        print_json({"path": str(folder), "sound": not faults, "faults": [vars(fault) for fault in faults]})
+    if faults:
+        raise FailedJob(f"{folder}: damaged in {len(faults)} place{'s' * (len(faults) > 1)}: prepare the set again")
+    if not as_json:
+        print(f"{folder}: sound ({summary(PreparedSet.open(folder))})")
+
+
+FORMS = {"bytes": "the same file", "text": "the same text", "normal": "the same but for case, width and spaces"}
+
+
+def data_overlap(
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="A prepared set or a split of one: NAME, FOLDER, NAME:SPLIT.")
+    ],
+    others: Annotated[
+        list[str] | None, typer.Argument(metavar="[B]...", help="What to compare it with.", show_default=False)
+    ] = None,
+    splits: Annotated[bool, typer.Option("--splits", help="Compare every split with every other one.")] = False,
+    fields: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD,...",
+            help="The fields of media or texts to compare.",
+            show_default="all media, and the texts that a skill reads",
+        ),
+    ] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find items that are in two places: in training and in testing, for instance.
+
+    Media are compared by their bytes, texts as they are and without differences of case, width and white space. An
+    item counts once, whichever of its texts is found. One set alone is compared split by split.
+
+    \b
+    Examples:
+      skillnet data overlap NAME --splits
+      skillnet data overlap my-photos:train data/NAME:test
+      skillnet data overlap data/a data/b --splits --json
+    """
+    from skillnet_cli.data.overlap import find_overlaps, kinds_to_compare, parts_of
+    from skillnet_cli.data.prepared import PreparedSet, data_roots
+    from skillnet_cli.data.progress import choose_progress
+
+    roots = data_roots(data or [])
+    places = [located(each, roots) for each in (first, *(others or ()))]
+    sets = [PreparedSet.open(folder) for _, folder, _ in places]
+    apart = splits or len(sets) == 1
+    parts = [
+        part
+        for prepared, (name, _, split) in zip(sets, places, strict=True)
+        for part in parts_of(prepared, name, split, apart)
+    ]
+    chosen = [name.strip() for name in (fields or "").split(",") if name.strip()]
+    kinds = kinds_to_compare(sets, list(load_registry().modalities), chosen)
+    found = find_overlaps(parts, kinds, choose_progress())
+    if as_json:
+        return print_json({"overlaps": [vars(each) for each in found]})
+    show(found)
+
+
+def located(named: str, roots: list[Path]) -> tuple[str, Path, str | None]:
+    """What is called ``NAME:SPLIT``: its name, its folder, its split."""
+    from skillnet_cli.data.prepared import locate_set
+
+    try:
+        return named, locate_set(named, roots), None
+    except UserError:
+        name, colon, split = named.rpartition(":")
+        if not colon:
+            raise
+        return name, locate_set(name, roots), split
+
+
+def show(found: list[Overlap]) -> None:
+    """Print what is shared, with examples; where nothing is, say so."""
+    shared = [each for each in found if each.left_items]
+    rows = [(each.left, each.right, each.field, FORMS[each.form], *map(share, *counts(each))) for each in shared]
+    if rows:
+        print_table([("in", "and in", "field", "compared", "items of the first", "of the second"), *rows])
+    for each in shared:
+        pairs = ", ".join(left if left == right else f"{left} = {right}" for left, right in each.examples)
+        remark(f"{each.left} and {each.right}, {each.field} ({each.form}): {pairs}")
+    if not rows:
+        print(f"nothing in common ({len({(each.left, each.right) for each in found})} pairs compared)")
+
+
+def counts(overlap: Overlap) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The items found in each of the two, and all items of each."""
+    return (overlap.left_items, overlap.right_items), (overlap.left_size, overlap.right_size)
+
+
+def share(items: int, size: int) -> str:
+    """A number of items and what part of all they are."""
+    return f"{items:,} of {size:,} ({items / max(size, 1):.2%})"

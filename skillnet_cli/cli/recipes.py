@@ -1,0 +1,123 @@
+"""``skillnet recipes``: the recipes that come with skillnet, and one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from skillnet_cli.api import UserError
+from skillnet_cli.cli.common import AsJson, Overrides, RecipeFile, print_json, print_table, remark
+from skillnet_cli.files import write_whole
+from skillnet_cli.plugins import load_registry
+from skillnet_cli.recipe.load import find_recipe
+
+
+def recipes_list(as_json: AsJson = False) -> None:
+    """List the recipes that come with skillnet.
+
+    Their names stand for them wherever a recipe is asked for.
+
+    \b
+    Example:
+      skillnet recipes list
+    """
+    from skillnet_cli.recipe import load_recipe
+    from skillnet_cli.recipe.load import purpose, shipped_recipes
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "path": str(path),
+            "purpose": purpose(path),
+            "stages": {stage: list(section.tasks) for stage, section in load_recipe(path).stages().items()},
+        }
+        for name, path in shipped_recipes().items()
+    ]
+    if as_json:
+        return print_json({"recipes": rows})
+    if not rows:
+        return print("none come with this installation")
+    for row in rows:
+        print(f"{row['name']}: {row['purpose']}")
+        print_table([("", stage, ", ".join(tasks)) for stage, tasks in row["stages"].items()])
+
+
+def recipes_show(
+    recipe: RecipeFile,
+    set_: Overrides = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="With every default written out.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print a recipe as it is written, or with --set, --resolved or --json as it will be trained.
+
+    \b
+    Examples:
+      skillnet recipes show paper
+      skillnet recipes show paper --set model.routing=moe
+      skillnet recipes show mine.toml --resolved
+    """
+    from skillnet_cli.recipe import dump_toml, load_recipe
+    from skillnet_cli.recipe.load import find_recipe
+
+    path = find_recipe(recipe)
+    if not (set_ or resolved or as_json):
+        load_recipe(path)  # says what is wrong with it
+        return print(path.read_text(encoding="utf-8-sig"), end="")
+    document = load_recipe(path, set_ or (), load_registry()).model_dump(mode="json", exclude_none=True)
+    if as_json:
+        return print_json(document)
+    print(dump_toml(document), end="")
+
+
+def recipes_check(
+    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...", help="Files, or names of shipped recipes.")],
+    set_: Overrides = None,
+) -> None:
+    """Say everything that is wrong with one or several recipes, with file, line and key.
+
+    Keys, values, tasks, plugins and pretrained models are looked at; data is what --plan looks at. The exit code is 2
+    where anything is wrong.
+
+    \b
+    Examples:
+      skillnet recipes check mine.toml
+      skillnet recipes check recipes/*.toml --set model.norm=post
+    """
+    from skillnet_cli.recipe import load_recipe
+    from skillnet_cli.recipe.load import find_recipe
+
+    wrong = []
+    for recipe in recipes:
+        try:
+            loaded = load_recipe(find_recipe(recipe), set_ or (), load_registry())
+        except UserError as error:
+            wrong.append(str(error))
+        else:
+            stages = (f"{name} of {', '.join(stage.tasks)}" for name, stage in loaded.stages().items())
+            print(f"{recipe}: nothing wrong; {'; '.join(stages)}")
+    if wrong:
+        raise UserError("\n".join(wrong))
+
+
+def recipes_copy(
+    recipe: RecipeFile,
+    to: Annotated[Path, typer.Option(metavar="PATH", help="A folder, or the new file.")] = Path("."),
+) -> None:
+    """Copy a recipe, comments and all; a file that is there already stays as it is.
+
+    \b
+    Examples:
+      skillnet recipes copy demo
+      skillnet recipes copy paper --to recipes/mine.toml
+    """
+    source = find_recipe(recipe)
+    if not source.is_file():
+        raise UserError(f"there is no recipe {source}")
+    target = to / source.name if to.is_dir() else to
+    if target.exists():
+        raise UserError(f"{target} is there already: name another file with --to")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(target, source.read_bytes())
+    remark(f"wrote {target}")

@@ -1,0 +1,126 @@
+"""Keeps the model of the best evaluation, for each task and for all of them together, as folders ready for use."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skillnet_cli.api import Reader, UserError
+from skillnet_cli.evaluation.items import higher_is_better
+from skillnet_cli.files import write_whole
+from skillnet_cli.model.persistence import save_model
+from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.plugins import Registry
+from skillnet_cli.runs import Result, StageFolder, disk_told, replace_linked
+
+MEAN = "mean"
+
+
+@dataclass
+class Book:
+    """``best.json``: which metric each task is judged by, its figure at every evaluation, and who is the best.
+
+    ``measured`` has step -> task -> figure, ``best`` has the folder below ``best/`` -> its step and figure.
+    """
+
+    higher_is_better: dict[str, bool] = field(default_factory=dict)
+    measured: dict[str, dict[str, float]] = field(default_factory=dict)
+    best: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Book:
+        """An empty one where there is none. Raises UserError where it is damaged."""
+        if not path.exists():
+            return cls()
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path} is damaged ({error}): delete it to choose the best anew") from error
+
+    def write(self, path: Path) -> None:
+        """Write it whole."""
+        write_whole(path, (json.dumps(self.__dict__, ensure_ascii=False, indent=1) + "\n").encode())
+
+    def is_better(self, task: str, figure: float, other: float) -> bool:
+        """Whether a figure of a task is better than another."""
+        return figure > other if self.higher_is_better[task] else figure < other
+
+    def mean_rank(self, step: int) -> float:
+        """The mean over tasks of the ranks of a step's figures among all steps; equals share the mean of theirs."""
+        ranks = [self._rank(task, figure) for task, figure in self.measured[str(step)].items()]
+        return sum(ranks) / len(ranks)
+
+    def _rank(self, task: str, figure: float) -> float:
+        all_ = [figures[task] for figures in self.measured.values() if task in figures]
+        return 0.5 + sum(self.is_better(task, each, figure) + 0.5 * (each == figure) for each in all_)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best models of a stage: ``best/tasks/TASK`` by the task's first metric, ``best/mean`` by mean rank.
+
+    A task's figure is the mean over its dev splits. A new model takes the place of the one that is kept where its mean
+    rank, among all evaluations so far, is the lower of the two. ``kinds`` says which of both are kept.
+    """
+
+    folder: StageFolder
+    kinds: Sequence[str]
+    readers: Mapping[str, Reader]
+    registry: Registry
+
+    def consider(self, step: int, results: Sequence[Result], model: SkillNet) -> list[str]:
+        """Keep the model measured after ``step`` steps where it is the best. Returns a line for each place it takes.
+
+        A step that has been considered already, by a run that was stopped later, was as good then.
+
+        Raises:
+            UserError: best.json is damaged.
+            FailedJob: the disk does not take the model.
+        """
+        if not (self.kinds and results):
+            return []
+        path = self.folder.best / "best.json"
+        book = Book.read(path)
+        if str(step) in book.measured:
+            return []
+        self.folder.best.mkdir(parents=True, exist_ok=True)
+        metrics = {result.task: next(iter(result.metrics)) for result in results}
+        book.higher_is_better = {task: higher_is_better(metric, self.registry) for task, metric in metrics.items()}
+        book.measured[str(step)] = {task: _mean(results, task, metric) for task, metric in metrics.items()}
+        won = {**dict(self._won_tasks(step, book, metrics)), **dict(self._won_mean(step, book))}
+        self._keep(model, list(won))
+        book.best |= {place: {"step": step, **figure} for place, figure in won.items()}
+        book.write(path)
+        return [f"step {step}: the best so far is {self.folder.best / place}" for place in won]
+
+    def _won_tasks(self, step: int, book: Book, metrics: Mapping[str, str]) -> Iterator[tuple[str, dict[str, float]]]:
+        for task, figure in book.measured[str(step)].items() if "tasks" in self.kinds else ():
+            kept = book.best.get(f"tasks/{task}")
+            if kept is None or book.is_better(task, figure, book.measured[str(kept["step"])][task]):
+                yield f"tasks/{task}", {metrics[task]: figure}
+
+    def _won_mean(self, step: int, book: Book) -> Iterator[tuple[str, dict[str, float]]]:
+        kept = book.best.get(MEAN)
+        rank = book.mean_rank(step)
+        if MEAN in self.kinds and (kept is None or rank < book.mean_rank(kept["step"])):
+            yield MEAN, {"mean_rank": rank}
+
+    def _keep(self, model: SkillNet, places: Sequence[str]) -> None:
+        """Save the model once, and link its files where it belongs."""
+        if not places:
+            return
+        fresh = self.folder.best / ".fresh"
+        with disk_told(fresh):
+            save_model(model, self.readers, fresh)
+            for place in places:
+                replace_linked(fresh, self.folder.best / place)
+        shutil.rmtree(fresh)
+
+
+def _mean(results: Sequence[Result], task: str, metric: str) -> float:
+    figures = [result.metrics[metric] for result in results if result.task == task]
+    return sum(figures) / len(figures)

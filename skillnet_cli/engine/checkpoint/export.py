@@ -1,0 +1,63 @@
+"""A training checkpoint made into a model's folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from skillnet_cli.api import FailedJob
+from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, Checkpoint, lack_of
+from skillnet_cli.engine.checkpoint.state import restore_tensors
+from skillnet_cli.engine.checkpoint.writer import DESCRIPTION
+from skillnet_cli.model.build import build_readers
+from skillnet_cli.model.checkpoint import ASSETS
+from skillnet_cli.model.config import read_config
+from skillnet_cli.model.persistence import save_model
+from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.model.surgery import export, must_be_new
+from skillnet_cli.plugins import Registry
+from skillnet_cli.runs import disk_told
+
+
+def export_training(
+    folder: Path, to: Path, registry: Registry, skills: Sequence[str] | None, tasks: Sequence[str] | None
+) -> SkillNet:
+    """Save the model of a training checkpoint, or some of its skills and tasks, with averages where it has them.
+
+    Args:
+        folder: ``runs/NAME/STAGE/checkpoints/step-N``, saved by any number of processes.
+        skills, tasks: as in :meth:`SkillNet.from_pretrained`; everything without them.
+
+    Raises:
+        UserError: ``to`` is there already, the model has no such skill or task, or a plugin is missing.
+        FailedJob: the checkpoint is damaged, or the disk does not take the model.
+    """
+    must_be_new(to)
+    model = open_training(folder, registry)
+    if skills is None and tasks is None:
+        with disk_told(to):
+            save_model(model, model.readers, to)
+        return model
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.") as scratch, disk_told(to):
+        save_model(model, model.readers, Path(scratch) / folder.name)
+        return export(Path(scratch) / folder.name, to, registry, skills, tasks)
+
+
+def open_training(folder: Path, registry: Registry) -> SkillNet:
+    """The model of a training checkpoint, in one piece. Raises as :func:`export_training`."""
+    checkpoint = Checkpoint(folder, step=0)
+    lack = lack_of(folder)
+    if lack:
+        raise FailedJob(f"{folder} is no complete checkpoint: {lack}")
+    checkpoint.verify()
+    model = SkillNet(read_config(folder / DESCRIPTION), registry)
+    restore_tensors(model.state_dict(), checkpoint.slices(MODEL), str(folder))
+    averaged = checkpoint.slices(AVERAGE)
+    restore_tensors(
+        {name: each for name, each in model.state_dict().items() if name in averaged}, averaged, str(folder)
+    )
+    embedders = {skill: facts["embedder"] for skill, facts in (model.config.skills or {}).items()}
+    model.readers = build_readers(embedders, registry, folder / DESCRIPTION / ASSETS)
+    return model.eval()

@@ -1,0 +1,287 @@
+"""Processes that train together: the group, what each holds of the model, and what they agree on."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.autograd import Variable
+from torch.distributed import ProcessGroup, ReduceOp, Work
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+
+from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.engine.distributed.heartbeat import Watch
+from skillnet_cli.model.encoder import Encoder
+from skillnet_cli.model.parts import members
+from skillnet_cli.model.skillnet import SkillNet
+
+FIRST_PORT, PORTS = 20_000, 20_000
+"""Where ranks meet: a port that the job's and the step's number choose, so that all ranks choose the same."""
+
+
+def torchrun_words(environment: Mapping[str, str]) -> dict[str, str]:
+    """RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT of a task that srun started.
+
+    Nothing where torchrun has set its own, and nothing where no srun has started this process: a batch script has
+    most of Slurm's variables too, but no step of several tasks.
+    """
+    tasks = int(environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or 1)
+    in_step = "SLURM_STEP_ID" in environment or "SLURM_STEPID" in environment
+    if "RANK" in environment or not in_step or "SLURM_PROCID" not in environment or tasks == 1:
+        return {}
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_NODELIST"]
+    step = environment.get("SLURM_STEP_ID") or environment["SLURM_STEPID"]
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "WORLD_SIZE": str(tasks),
+        "LOCAL_WORLD_SIZE": str(_tasks_here(environment)),
+        "MASTER_ADDR": environment.get("MASTER_ADDR", first_host(nodes)),
+        "MASTER_PORT": environment.get("MASTER_PORT", _port(environment.get("SLURM_JOB_ID", "0"), step)),
+    }
+
+
+def first_host(nodes: str) -> str:
+    """The first host of a list such as ``node[01-04,07],gpu3``."""
+    first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", nodes.strip())
+    return re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", first.group() if first else nodes)
+
+
+def _tasks_here(environment: Mapping[str, str]) -> int:
+    """How many of the tasks run on this node: its place in a list such as ``8(x3),4``."""
+    counts: list[int] = []
+    for part in (environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get("SLURM_TASKS_PER_NODE", "1")).split(
+        ","
+    ):
+        count, _, times = part.partition("(x")
+        counts += [int(count)] * int(times.rstrip(")") or 1)
+    return counts[min(int(environment.get("SLURM_NODEID", 0)), len(counts) - 1)]
+
+
+def _port(job: str, step: str) -> str:
+    return str(FIRST_PORT + (int(job) * 31 + int(step)) % PORTS)
+
+
+def reduce_in_the_background(model: nn.Module, group: ProcessGroup) -> None:
+    """Have every unit of :func:`fully_shard`, of which each rank holds all, average its gradients over ``group``.
+
+    A mesh of copies does so too. On a CPU it has the backward pass wait for every unit's gradients one after another.
+    """
+    underway: list[Work] = []
+    claimed: set[nn.Parameter] = set()
+    for unit in reversed([module for module in model.modules() if isinstance(module, FSDPModule)]):  # inner ones first
+        own = [parameter for parameter in unit.parameters() if parameter not in claimed]
+        claimed.update(own)
+        unit.set_all_reduce_hook(Reduction(own, group, underway))
+
+
+class Reduction:
+    """Replaces the gradients of a unit by their average, by the end of the backward pass at the latest.
+
+    Where some parameter of the unit has a gradient already, it does so at once: the new one is added to it next.
+
+    Args:
+        parameters: the unit's own.
+        group: the ranks.
+        underway: what has begun and not ended, of all units.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], group: ProcessGroup, underway: list[Work]) -> None:
+        self._parameters = list(parameters)
+        self._group = group
+        self._underway = underway
+
+    def __call__(self, gradients: Tensor) -> None:
+        """Begin with the gradients of one unit."""
+        if not self._underway:
+            Variable._execution_engine.queue_callback(self._finish)
+        work = distributed.all_reduce(gradients, ReduceOp.AVG, self._group, async_op=True)
+        self._underway.append(work)
+        if any(parameter.grad is not None for parameter in self._parameters):
+            self._finish()
+
+    def _finish(self) -> None:
+        while self._underway:
+            self._underway.pop(0).wait()
+
+
+TIMEOUT = timedelta(minutes=30)
+BYTES_A_PARAMETER = 16
+"""In float32: the parameter, its gradient, and AdamW's two moments."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together."""
+
+    rank: int
+    world: int
+    device: torch.device
+    reached: Callable[[int], None] = lambda step: None
+    """Tells the other ranks that this one begins a step, counted from 1."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and messages."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The element-wise sum over all ranks."""
+        if self.world > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def wait(self) -> None:
+        """Go on when all ranks have come here."""
+        if self.world > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def process_group(patience: float = TIMEOUT.total_seconds()) -> Iterator[Ranks]:
+    """Join the group that the environment describes (torchrun's or srun's variables), or stand alone without one.
+
+    Raises:
+        FailedJob: another rank has died, or has not come to a step for ``patience`` seconds.
+    """
+    os.environ |= torchrun_words(os.environ)
+    device = _device(int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield Ranks(0, 1, device)
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    rank, world = distributed.get_rank(), distributed.get_world_size()
+    watch = Watch(rank, world, patience)
+    try:
+        yield Ranks(rank, world, device, watch.reached)
+    except RuntimeError as error:
+        missing = watch.missing() if _is_lost(error) else None
+        if missing is None:
+            raise
+        raise FailedJob(f"lost {missing}; run it again to go on") from error
+    finally:
+        watch.close()
+        distributed.destroy_process_group()
+
+
+def _device(local: int, processes: int) -> torch.device:
+    """The GPU of a process, or the CPU. A launcher may show each process one GPU alone."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    there = torch.cuda.device_count()
+    if 1 < there < processes:
+        raise UserError(f"{processes} processes for {there} GPUs: start at most one for each")
+    return torch.device("cuda", local % there)
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    """Whether a collective failed because its partner is gone or silent."""
+    return isinstance(error, distributed.DistError) or "gloo" in str(error)
+
+
+def share_cores(processes: int) -> None:
+    """Give each of the processes on this machine its part of the cores, unless OMP_NUM_THREADS says otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
+
+
+def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
+    """Make every skill's modules, block, embedder, head and encoder a unit of communication of its own.
+
+    A unit's gradients are reduced only if its task activated it and it is not frozen. ``"replicate"`` keeps all
+    parameters on every rank (a mesh of N × 1; on CPUs see :mod:`.reduction`), ``"fsdp"`` a part of each (a mesh of N).
+    Alone, nothing is changed.
+    """
+    if ranks.world == 1:
+        return
+    replicate = strategy == "replicate"
+    shape, names = ((ranks.world, 1), ("copies", "parts")) if replicate else ((ranks.world,), ("parts",))
+    mesh = init_device_mesh(ranks.device.type, shape, mesh_dim_names=names)
+    group = None
+    if replicate and ranks.device.type == "cpu":  # gloo has no stream in which the mesh would reduce
+        group, mesh = mesh["copies"].get_group(), mesh["parts"]
+    encoders = [module for module in model.modules() if isinstance(module, Encoder)]
+    blocks = [block for encoder in encoders for block in encoder.blocks]
+    for unit in [*members(model, "skills"), *blocks, *members(model, "heads"), *encoders]:
+        fully_shard(unit, mesh=mesh)
+    for embedder in members(model, "embedders"):
+        fully_shard(embedder, mesh=mesh, reshard_after_forward=False)  # its table serves its head after its forward
+    fully_shard(model, mesh=mesh)
+    for entry in ("outline", "compare"):  # as forward is one by itself
+        register_fsdp_forward_method(model, entry)
+    if group is not None:
+        reduce_in_the_background(model, group)
+
+
+def fitting_strategy(wanted: str, parameters: int, memory: float) -> str:
+    """``"auto"`` as ``"replicate"`` where that fits, else ``"fsdp"``; anything else as it is.
+
+    It fits where 16 bytes a parameter (itself, its gradient, AdamW's two moments) are at most half of a rank's
+    ``memory``, which leaves the other half to activations.
+    """
+    if wanted != "auto":
+        return wanted
+    return "fsdp" if BYTES_A_PARAMETER * parameters > memory / 2 else "replicate"
+
+
+def settle_strategy(wanted: str, parameters: int, ranks: Ranks) -> str:
+    """The strategy that fits on every rank, whose processes share a machine's memory. Together on all ranks."""
+    own = fitting_strategy(wanted, parameters, memory_of(ranks.device))
+    if wanted != "auto":
+        return own
+    divided = ranks.sum(torch.tensor(float(own == "fsdp"), device=ranks.device))
+    return "fsdp" if float(divided) else "replicate"
+
+
+def memory_of(device: torch.device) -> float:
+    """Bytes of memory that a process has to itself on a device."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return machine / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def sync_gradients(model: nn.Module, wanted: bool) -> None:
+    """Whether the next backward pass reduces gradients over ranks: only an update's last one needs to."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(wanted)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor with every rank's part in it. All ranks must call this together."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def agree(ranks: Ranks, facts: Mapping[str, Any], when: str = "at the start") -> None:
+    """Compare ``facts`` with those of all other ranks. All ranks must call this together.
+
+    Raises:
+        FailedJob: a rank has others than rank 0; all of them raise it, with the rank's number and both values.
+    """
+    if ranks.world == 1:
+        return
+    everyone: list[Any] = [None] * ranks.world
+    distributed.all_gather_object(everyone, dict(facts))
+    differences = list(_differences(everyone))
+    if differences:
+        raise FailedJob(f"{when} the ranks do not agree: {'; '.join(differences)}")
+
+
+def _differences(everyone: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    first = everyone[0]
+    for rank, facts in enumerate(everyone):
+        for what in first:
+            if facts[what] != first[what]:
+                yield f"{what}: rank {rank} has {facts[what]}, rank 0 has {first[what]}"

@@ -1,0 +1,396 @@
+"""What one update costs: memory and time of a dry run on the longest items, and arithmetic on named hardware.
+
+All that is assumed stands here. Parameters, gradients and both of AdamW's moments are float32, 4 bytes each. A
+backward pass is two forward passes. On named hardware products run at :data:`UTILISATION` of the peak, and the
+gradients of the activated parameters are reduced over the ranks behind the backward pass, each rank sending twice
+their bytes (the ring's reduce-scatter and all-gather). Items of a dry run are made up (an embedder's ``longest``,
+copied), so no data is needed. Two sizes of a batch tell what it costs whatever its size, and what an item more costs.
+A model that is too much work for a look ahead is measured with one layer and with two: all layers are alike, so the
+rest is a straight line.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import time
+import weakref
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from skillnet_cli.api import Batch, UserError
+from skillnet_cli.model.attention import fused_at_every_length
+from skillnet_cli.model.config import SkillNetConfig
+from skillnet_cli.model.device import autocast
+from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.objectives.contrastive import SCORES
+from skillnet_cli.recipe.schema import EmaSection, Stage
+
+UTILISATION = 0.4
+"""The share of the peak that training is assumed to reach. An assumption: nothing here was measured on a GPU."""
+USABLE = 0.92
+"""The share of a GPU's memory that tensors may take; the rest is the driver's, the libraries' and gaps."""
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """One accelerator: memory in GiB, peak of dense bf16 products in TFLOP/s, link in GB/s.
+
+    ``link`` is what one accelerator is assumed to send to those of other machines in a second: 200 Gbit/s (25 GB/s)
+    each for the kinds that are built into servers for training, 25 Gbit/s each for the others.
+    """
+
+    name: str
+    memory: int
+    peak: float
+    link: float
+
+    @property
+    def usable_bytes(self) -> float:
+        """The bytes that tensors may take."""
+        return self.memory * GIB * USABLE
+
+
+# Peaks without sparsity, bf16 with float32 sums, from NVIDIA's data sheets (A10, A100, A800, L4, L40S, H20, H100 SXM,
+# H200) and architecture papers (GA102 for the RTX 3090, Ada for the RTX 4090).
+KNOWN = {
+    each.name: each
+    for each in (
+        Hardware("a10-24g", 24, 125.0, 3.125),
+        Hardware("a100-40g", 40, 312.0, 25.0),
+        Hardware("a100-80g", 80, 312.0, 25.0),
+        Hardware("a800-80g", 80, 312.0, 25.0),
+        Hardware("l4-24g", 24, 121.0, 3.125),
+        Hardware("l40s-48g", 48, 362.0, 3.125),
+        Hardware("h20-96g", 96, 148.0, 25.0),
+        Hardware("h100-80g", 80, 989.4, 25.0),
+        Hardware("h200-141g", 141, 989.4, 25.0),
+        Hardware("rtx3090-24g", 24, 71.0, 3.125),
+        Hardware("rtx4090-24g", 24, 165.2, 3.125),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """So many accelerators of one kind that train together."""
+
+    hardware: Hardware
+    count: int
+
+
+def parse_fleet(text: str) -> Fleet:
+    """Read ``NAME`` or ``NAME:COUNT``. Raises UserError naming what is known."""
+    name, colon, number = text.partition(":")
+    if name not in KNOWN:
+        near = difflib.get_close_matches(name, KNOWN, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise UserError(f"--on {text}: {hint}known are {', '.join(KNOWN)}")
+    if colon and not (number.isascii() and number.isdigit() and int(number)):
+        raise UserError(f"--on {text}: write it as NAME:COUNT, for example {name}:8")
+    return Fleet(KNOWN[name], int(number) if colon else 1)
+
+
+WORK = 1e11
+"""FLOPs of a dry batch, forward and backward, beyond which it is made smaller: one item, then fewer layers."""
+LAPS, ENOUGH = 5, 0.5
+"""A dry batch is timed so often, or until it has taken so many seconds; its quickest run counts."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """In what a dry batch is computed: ``timed``, or as a GPU would, whose memory alone is asked for."""
+
+    device: torch.device
+    precision: str
+    timed: bool
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Transient bytes and seconds of forward and backward: ``fixed``, and for every item; of a step, by parameter."""
+
+    fixed_bytes: float
+    item_bytes: float
+    fixed_seconds: float = 0.0
+    item_seconds: float = 0.0
+    step_seconds: float = 0.0
+
+    def bytes_of(self, items: int) -> float:
+        """What so many items need at their most, beside parameters, gradients and moments."""
+        return self.fixed_bytes + items * self.item_bytes
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One dry batch.
+
+    ``held`` are the bytes that wait for the backward pass, ``extra`` those that it needs beside them at its worst,
+    ``copies`` those of weights that autocast copies, ``step`` the seconds of an optimizer's step by parameter.
+    """
+
+    held: float
+    extra: float
+    seconds: float
+    copies: float
+    step: float
+
+
+class PeakMemory(TorchDispatchMode):
+    """Adds up the bytes of the tensors that are made inside it and still live; ``peak`` is the most there were.
+
+    Tensors that were there before do not count, nor what a library takes for itself inside an operation.
+    """
+
+    def __init__(self, known: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen = {tensor.untyped_storage()._cdata for tensor in known}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self._add(tensor.untyped_storage())
+        return made
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._seen:
+            self._seen.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._drop, key, size)
+
+    def _drop(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.now -= size
+
+
+def measure(
+    config: SkillNetConfig, task: str, lengths: Sequence[Sequence[int]], flops: float, most: int, where: Where
+) -> Cost | None:
+    """The cost of a task's longest items, in batches of at most ``most``; None where they cannot be made up.
+
+    Args:
+        config: of the model, labels of the task included.
+        lengths: towers × segments: the tokens of one item.
+        flops: of a forward pass of one item.
+    """
+    items = int(max(1, min(most // 2, WORK // (9 * flops))))
+    shallow = config.layers > 2 and 9 * flops * items > WORK
+    depth = 1 if shallow else config.layers
+    one, two = (_read(config, depth, task, lengths, count, where) for count in (items, 2 * items))
+    if one is None or two is None:
+        return None
+    deeper = _read(config, 2, task, lengths, items, where) if shallow else None
+    return _line(items, one, two, deeper or one, config.layers - depth)
+
+
+def _line(items: int, one: _Reading, two: _Reading, deeper: _Reading, more: int) -> Cost:
+    """What batches of n and of 2 n items, and n items with a layer more, say of any batch with ``more`` layers.
+
+    What is held grows with items and layers; what comes on top with items alone, at the end of the network or at its
+    beginning, whichever needs more.
+    """
+    held, extra = (two.held - one.held) / items, max(0.0, two.extra - one.extra) / items
+    layer_copies = deeper.copies - one.copies
+    layer_bytes = max(0.0, deeper.held - one.held - layer_copies) / items
+    slower = two.seconds - one.seconds
+    item_seconds = (slower if slower > 0 else two.seconds / 2) / items  # a busy machine may be quicker at more
+    layer_seconds = max(0.0, deeper.seconds - one.seconds) / items
+    return Cost(
+        max(0.0, one.held - items * held) + max(0.0, one.extra - items * extra) + more * layer_copies,
+        held + extra + more * layer_bytes,
+        max(0.0, one.seconds - items * item_seconds),
+        item_seconds + more * layer_seconds,
+        one.step,
+    )
+
+
+def _read(
+    config: SkillNetConfig, layers: int, task: str, lengths: Sequence[Sequence[int]], items: int, where: Where
+) -> _Reading | None:
+    model: Any = SkillNet(_cut(config, task, layers))
+    targets = model.objectives[task].stand_ins(items, lengths)
+    if targets is None:
+        return None
+    model.to(where.device).train()
+    towers = [
+        [_copied(tower.embedders[skill].longest(), items, where.device) for skill in skills]
+        for tower, skills in zip(model.towers_of(task), model.task(task).towers, strict=True)
+    ]
+    targets = {name: tensor.to(where.device) for name, tensor in targets.items()}
+    batch = (task, towers, targets)
+    inputs = [*targets.values(), *(each for tower in towers for segment in tower for each in segment.values())]
+    memory = PeakMemory([*inputs, *_with_gradients(model)])
+    with memory, nullcontext() if where.timed else fused_at_every_length():
+        loss = _forth(model, batch, where)
+        held = memory.now
+        _back(loss, where)
+    copied = (each.weight.numel() for each in model.modules() if isinstance(each, nn.Linear))
+    copies = 2.0 * sum(copied) if where.precision == "bf16" else 0.0
+    seconds, step = _timed(model, batch, where) if where.timed else (0.0, 0.0)
+    return _Reading(float(held), float(memory.peak - held), seconds, copies, step)
+
+
+def _cut(config: SkillNetConfig, task: str, layers: int) -> SkillNetConfig:
+    """The same model with so many layers, of one task and its skills."""
+    cut: SkillNetConfig = copy.deepcopy(config)
+    cut.layers = layers
+    cut.tasks = {task: (config.tasks or {})[task]}
+    cut.skills = {skill: (config.skills or {})[skill] for skill in config.task(task).skills}
+    return cut
+
+
+def _copied(one: Batch, items: int, device: torch.device) -> Batch:
+    """A batch of equal items: packed or not, one of them behind the other along the first dimension."""
+    return {name: tensor.to(device).repeat(items, *[1] * (tensor.dim() - 1)) for name, tensor in one.items()}
+
+
+def _with_gradients(model: nn.Module) -> list[Tensor]:
+    """All parameters, and their gradients, which are made here: an update has them from its first micro-batch on."""
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    return [each for parameter in model.parameters() for each in (parameter, parameter.grad) if each is not None]
+
+
+def _forth(model: Any, batch: tuple[Any, ...], where: Where) -> Tensor:
+    with autocast(where.precision, where.device):
+        loss: Tensor = model(*batch)[0]
+    return loss
+
+
+def _back(loss: Tensor, where: Where) -> None:
+    loss.backward()
+    if where.device.type == "cuda":
+        torch.cuda.synchronize(where.device)
+
+
+def _timed(model: Any, batch: tuple[Any, ...], where: Where) -> tuple[float, float]:
+    """Seconds of forward and backward, and of the optimizer's step by parameter; both have run once before."""
+    parameters = list(model.parameters())
+    optimizer = AdamW(parameters, lr=0.0, fused=True)
+    optimizer.step()
+    laps: list[tuple[float, float]] = []
+    while len(laps) < LAPS and sum(map(sum, laps)) < ENOUGH:
+        begin = time.perf_counter()
+        _back(_forth(model, batch, where), where)
+        middle = time.perf_counter()
+        optimizer.step()
+        laps.append((middle - begin, time.perf_counter() - middle))
+    seconds, step = (min(each) for each in zip(*laps, strict=True))
+    return seconds, step / sum(parameter.numel() for parameter in parameters)
+
+
+FLOAT = 4.0
+MOMENTS = 2
+BACKWARD = 2
+"""Forward passes that a backward pass costs."""
+LOGIT_COPIES = 3
+"""Float32 matrices of similarities that a contrastive loss holds of each direction: logits, softmax, gradient."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of parameters: of the model, those that train, those that a task activates, and the largest unit's.
+
+    A unit is what ``fsdp`` gathers at once: a layer, an embedder, a head. ``beside`` are the numbers that are kept for
+    each parameter that trains.
+    """
+
+    total: int
+    trained: int
+    activated: int
+    unit: int
+    beside: int = MOMENTS
+
+
+def state_bytes(sizes: Sizes, ranks: int, strategy: str) -> float:
+    """What a rank holds from update to update, and while it reduces: parameters, what is kept beside, gradients."""
+    whole = FLOAT * (sizes.total + sizes.beside * sizes.trained + sizes.activated)
+    if strategy == "replicate" or ranks == 1:
+        return whole
+    return whole / ranks + 2 * FLOAT * sizes.unit  # a unit's parameters while it computes, and the next one's
+
+
+def similarity_bytes(batch: int, ranks: int) -> float:
+    """The similarities of a rank's pairs with those of all ranks, in both directions; no more than fit at once."""
+    return 2 * LOGIT_COPIES * FLOAT * min(batch / ranks * batch, SCORES)
+
+
+@dataclass(frozen=True)
+class Load:
+    """One task's update: items over all ranks, those of a rank's micro-batch, FLOPs forward of one, what they cost.
+
+    ``share`` is how long an item is beside the longest, by its tokens. ``twice`` says that the items are encoded once
+    more, before (a contrastive batch in pieces) or in the backward pass (activations computed anew).
+    """
+
+    batch: int
+    micro_batch: int
+    flops: float
+    cost: Cost | None
+    contrastive: bool
+    share: float = 1.0
+    twice: bool = False
+
+    @property
+    def flops_an_update(self) -> float:
+        """FLOPs that the update's gradient takes, over all ranks; computing anew does not count."""
+        return self.batch * self.share * self.flops * (1 + BACKWARD)
+
+    @property
+    def work(self) -> float:
+        """How much is computed beside what the gradient takes."""
+        return (2 + BACKWARD) / (1 + BACKWARD) if self.twice else 1.0
+
+    def transient_bytes(self, items: int, ranks: int) -> float | None:
+        """What a rank needs beside its state for a micro-batch of so many items; None where it was not measured."""
+        if self.cost is None:
+            return None
+        return self.cost.bytes_of(items) + (similarity_bytes(self.batch, ranks) if self.contrastive else 0.0)
+
+
+def seconds_on(fleet: Fleet, load: Load, sizes: Sizes) -> float:
+    """Seconds of an update on named hardware, by the model above."""
+    computing = load.work * load.flops_an_update / (fleet.count * fleet.hardware.peak * 1e12 * UTILISATION)
+    sent = 2 * FLOAT * sizes.activated * (fleet.count - 1) / fleet.count
+    return computing + sent / (fleet.hardware.link * 1e9)
+
+
+def seconds_here(load: Load, sizes: Sizes, machines: int) -> float | None:
+    """Seconds of an update on this machine, or on so many like it, as dry batches measured it."""
+    if load.cost is None:
+        return None
+    pieces = -(-load.batch // load.micro_batch)
+    encoded = load.batch * load.share * load.cost.item_seconds + pieces * load.cost.fixed_seconds
+    return load.work * encoded / machines + sizes.activated * load.cost.step_seconds
+
+
+def largest_micro_batch(load: Load, state: float, memory: float, ranks: int) -> int | None:
+    """The largest power of two of items (or the rank's whole share) that fits beside the state; 0 if none does."""
+    share = load.batch // ranks
+    if load.cost is None:
+        return None
+    sizes = [share, *(2**power for power in range(share.bit_length() - 1, -1, -1) if 2**power < share)]
+    return next((n for n in sizes if state + (load.transient_bytes(n, ranks) or 0.0) <= memory), 0)
+
+
+def kept_beside(stage: Stage) -> int:
+    """Numbers kept for each parameter that trains: AdamW's moments, and the moving average where one is wanted."""
+    return MOMENTS + isinstance(stage.average, EmaSection)
+
+
+def checkpoint_bytes(total: int, trained: int, beside: int = MOMENTS) -> float:
+    """A checkpoint of the whole model: its parameters, and what is kept beside each that trains."""
+    return FLOAT * (total + beside * trained)

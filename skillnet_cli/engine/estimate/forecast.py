@@ -1,0 +1,413 @@
+"""What a stage will do and take, computed before it starts: with its data, or without any."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from skillnet_cli import objectives
+from skillnet_cli.api import DamagedItem, UserError
+from skillnet_cli.data.prepared import PreparedSet, find_set
+from skillnet_cli.engine.distributed.mesh import fitting_strategy
+from skillnet_cli.engine.estimate.cost import (
+    UTILISATION,
+    Fleet,
+    Load,
+    Sizes,
+    Where,
+    checkpoint_bytes,
+    kept_beside,
+    largest_micro_batch,
+    measure,
+    seconds_here,
+    seconds_on,
+    state_bytes,
+)
+from skillnet_cli.engine.loader import task_pipeline
+from skillnet_cli.engine.plan import (
+    TRAIN,
+    StagePlan,
+    TaskPlan,
+    encoder_keys,
+    open_sets,
+    plan_stage,
+    problems_of,
+    problems_of_saving,
+    task_config,
+)
+from skillnet_cli.evaluation.items import spread
+from skillnet_cli.model.analysis import Flops, summarise_model, without_storage
+from skillnet_cli.model.build import build_readers, config_of, embedder_config
+from skillnet_cli.model.config import SkillNetConfig
+from skillnet_cli.model.device import default_precision, on_meta
+from skillnet_cli.objectives import ComparingObjective
+from skillnet_cli.plugins import Registry, resolve
+from skillnet_cli.recipe.schema import Recipe, StageTask
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who trains: so many processes on so many machines like this one, or named hardware."""
+
+    processes: int = 1
+    machines: int = 1
+    fleet: Fleet | None = None
+
+    @property
+    def ranks(self) -> int:
+        """All processes together."""
+        return self.fleet.count if self.fleet else self.processes * self.machines
+
+
+@dataclass(frozen=True)
+class TaskForecast:
+    """One task of a stage.
+
+    ``sets`` has the training items of each set, None where it is not prepared; ``items`` their sum, None if one is not.
+    ``tokens`` are those of a longest item in all towers, ``mean_tokens`` of the items that were looked at. ``memory``
+    has the bytes a rank needs by strategy; ``suggested`` the micro-batch that fits. None is what is not known.
+    """
+
+    objective: str
+    ratio: int
+    updates: float
+    batch: int
+    micro_batch: int | None
+    negatives: int | None
+    chance: float | None
+    sets: dict[str, int | None]
+    shards: int
+    items: int | None
+    epochs: float | None
+    activated: int
+    flops: float | None
+    flops_an_update: float | None
+    tokens: int | None
+    mean_tokens: float | None
+    item_bytes: float | None
+    memory: dict[str, float]
+    suggested: dict[str, int]
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A stage. ``missing`` is what has to be made before it can start, ``problems`` what would then stop it."""
+
+    recipe: str
+    stage: str
+    steps: int
+    lr: float
+    warmup: int
+    schedule: str
+    precision: str
+    strategy: str
+    ranks: int
+    place: str
+    memory: float
+    parameters: int
+    trained: int
+    tasks: dict[str, TaskForecast]
+    flops: float | None
+    seconds: float | None
+    checkpoint_bytes: float
+    checkpoints: int
+    assumptions: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def updates_a_second(self) -> float | None:
+        """Of the tasks' mix."""
+        return self.steps / self.seconds if self.seconds else None
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON holds it."""
+        return asdict(self) | {"updates_a_second": self.updates_a_second}
+
+
+def sketch_model(recipe: Recipe, registry: Registry, roots: Sequence[Path]) -> tuple[SkillNetConfig, dict[str, str]]:
+    """The configuration of the model that a recipe trains.
+
+    Returns:
+        The configuration, and the tasks whose labels are not known yet, each with the reason.
+
+    Raises:
+        UserError: a vocabulary is missing, and the recipe does not say its size.
+    """
+    tasks, unknown = [], {}
+    for name in recipe.task_names():
+        task, sets = registry.task(name), dict[str, PreparedSet]()
+        if task.target is not None:
+            try:
+                sets = open_sets(recipe, None, task, roots)
+            except UserError as error:
+                unknown[name] = str(error)
+        tasks.append(task_config(task, sets))
+    hidden = recipe.model.hidden
+    embedders = {skill: _embedder(skill, keys, hidden, registry) for skill, keys in recipe.model.embedders.items()}
+    return config_of(encoder_keys(recipe), embedders, tasks, registry), unknown
+
+
+def _embedder(skill: str, keys: Mapping[str, Any], hidden: int, registry: Registry) -> Any:
+    """A skill's configuration, from its reader where that has all it needs, else as the recipe says it."""
+    try:
+        return build_readers({skill: keys}, registry)[skill].config
+    except UserError as error:
+        config = embedder_config(skill, keys, registry)
+        try:
+            with on_meta():
+                resolve(registry.modality(skill).embedder)(config, hidden)
+        except ValueError:
+            raise error from None
+        return config
+
+
+STAND_IN_LABELS = 5_000
+"""Labels of a task whose sets are not prepared, while its memory is measured: a Chinese recogniser's characters."""
+LOOKED_AT = 32
+"""Items of each task whose lengths stand for those of its sets."""
+
+
+def forecast(recipe: Recipe, stage: str, registry: Registry, roots: Sequence[Path], crew: Crew) -> Forecast:
+    """Look ahead at a stage. What is not there is listed, and everything else computed all the same.
+
+    Raises:
+        UserError: a vocabulary is missing, and the recipe does not say its size.
+    """
+    return _Look(recipe, stage, registry, roots, crew).forecast()
+
+
+class _Look:
+    """One look ahead: what is prepared, the model on shapes alone, and each task in turn."""
+
+    def __init__(self, recipe: Recipe, stage: str, registry: Registry, roots: Sequence[Path], crew: Crew) -> None:
+        self.recipe, self.name, self.registry, self.roots, self.crew = recipe, stage, registry, roots, crew
+        self.stage = recipe.stages()[stage]
+        self.missing: list[str] = []
+        self.sets = {name: self._open(name) for task in self.stage.tasks.values() for name in task.datasets}
+        self.plan = self._plan()
+        self.config, self.unknown = self._model()
+        shapes = without_storage(self.config, self.unknown)
+        self.flops = Flops(shapes)
+        self.facts = summarise_model(shapes, self.unknown, flops=self.flops)
+        self.where = self._where()
+
+    def forecast(self) -> Forecast:
+        tasks = {name: self._task(name, settings) for name, settings in self.stage.tasks.items()}
+        sizes, stage = self._sizes(next(iter(tasks))), self.stage
+        return Forecast(
+            recipe=self.recipe.name,
+            stage=self.name,
+            steps=stage.steps,
+            lr=stage.lr,
+            warmup=stage.warmup,
+            schedule=stage.schedule,
+            precision=self.where.precision,
+            strategy=fitting_strategy(stage.strategy, sizes.total, self._memory()),
+            ranks=self.crew.ranks,
+            place=self._place(),
+            memory=self._memory(),
+            parameters=sizes.total,
+            trained=sizes.trained,
+            tasks=tasks,
+            flops=_sum((each.updates, each.flops_an_update) for each in tasks.values()),
+            seconds=_sum((each.updates, each.seconds) for each in tasks.values()),
+            checkpoint_bytes=checkpoint_bytes(sizes.total, sizes.trained, sizes.beside),
+            checkpoints=stage.checkpoints.keep,
+            assumptions=list(self._assumptions(tasks)),
+            missing=self.missing,
+            problems=list(self._problems()),
+        )
+
+    def _open(self, name: str) -> PreparedSet | None:
+        try:
+            return PreparedSet.open(find_set(name, self.roots))
+        except UserError as error:
+            self.missing.append(str(error))
+            return None
+
+    def _plan(self) -> StagePlan | None:
+        """The stage as it will be trained, where all that it needs is there."""
+        try:
+            return plan_stage(self.recipe, self.name, self.registry, self.roots)
+        except UserError as error:
+            said = [line for line in str(error).splitlines() if line not in self.missing]
+            self.missing += said
+            return None
+
+    def _model(self) -> tuple[SkillNetConfig, dict[str, str]]:
+        if self.plan is not None:
+            return self.plan.config, {}
+        return sketch_model(self.recipe, self.registry, self.roots)
+
+    def _where(self) -> Where:
+        if self.crew.fleet is not None:
+            precision = "fp32" if self.stage.precision == "fp32" else "bf16"
+            return Where(torch.device("cpu"), precision, timed=False)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        chosen = default_precision(device) if self.stage.precision == "auto" else self.stage.precision
+        return Where(device, chosen, timed=True)
+
+    def _task(self, name: str, settings: StageTask) -> TaskForecast:
+        task, own, tokens = self.registry.task(name), self.facts["tasks"][name], self.flops.tokens_of(name)
+        contrastive = issubclass(objectives.load(task.objective, self.registry), ComparingObjective)
+        updates = self.stage.steps * settings.ratio / sum(each.ratio for each in self.stage.tasks.values())
+        longest, mean = None if tokens is None else sum(map(sum, tokens)), self._mean_tokens(name)
+        share = min(1.0, mean / longest) if mean and longest else 1.0
+        load = None if longest is None else self._load(name, settings, contrastive, share)
+        memory, suggested = self._needs(name, load)
+        counts, shards = self._counts(settings)
+        items = None if None in counts.values() else sum(count or 0 for count in counts.values())
+        return TaskForecast(
+            objective=task.objective,
+            ratio=settings.ratio,
+            updates=updates,
+            batch=settings.batch,
+            micro_batch=settings.micro_batch,
+            negatives=settings.batch - 1 if contrastive else None,
+            chance=math.log(settings.batch) if contrastive else None,
+            sets=counts,
+            shards=shards,
+            items=items,
+            epochs=updates * settings.batch / items if items else None,
+            activated=own["activated"],
+            flops=load.flops if load else None,
+            flops_an_update=load.flops_an_update if load else None,
+            tokens=longest,
+            mean_tokens=mean,
+            item_bytes=load.cost.item_bytes if load and load.cost else None,
+            memory=memory,
+            suggested=suggested,
+            seconds=self._seconds(name, load),
+        )
+
+    def _counts(self, settings: StageTask) -> tuple[dict[str, int | None], int]:
+        """The training items of each of a task's sets, None where it is not prepared, and the shards of all."""
+        counts: dict[str, int | None] = {}
+        shards = 0
+        for name in settings.datasets:
+            found = self.sets[name]
+            split = found.manifest.splits.get(TRAIN) if found else None
+            counts[name] = split.items if split else None
+            shards += len(split.shards) if split else 0
+        return counts, shards
+
+    def _load(self, name: str, settings: StageTask, contrastive: bool, share: float) -> Load:
+        here = max(1, settings.batch // self.crew.ranks)
+        micro = min(here, settings.micro_batch or here)
+        flops, tokens = float(self.facts["tasks"][name]["flops"]), self.flops.tokens_of(name) or []
+        cost = measure(self._labelled(name), name, tokens, flops, micro, self.where)
+        twice = settings.recompute or (contrastive and micro < here)
+        return Load(settings.batch, micro, flops, cost, contrastive, share, twice)
+
+    def _labelled(self, name: str) -> SkillNetConfig:
+        """The model's configuration with stand-ins for labels that are not known yet."""
+        if name not in self.unknown:
+            return self.config
+        labelled: SkillNetConfig = copy.deepcopy(self.config)
+        labels = tuple(map(str, range(STAND_IN_LABELS)))
+        labelled.tasks = {**(labelled.tasks or {}), name: {**(labelled.tasks or {})[name], "labels": labels}}
+        return labelled
+
+    def _sizes(self, name: str) -> Sizes:
+        parts: Mapping[str, int] = self.facts["parameters"]["parts"]
+        total, frozen = sum(parts.values()), sum(parts.get(part, 0) for part in self.stage.freeze)
+        layers = self.recipe.model.layers
+        layer = sum(count for part, count in parts.items() if part.split(":")[0] in ("shared", "skill")) // layers
+        own = self.facts["tasks"][name]
+        outside = [
+            each["parameters"] for part, each in own["parts"].items() if part.split(":")[0] in ("embedder", "task")
+        ]
+        return Sizes(total, total - frozen, own["activated"], max([layer, *outside]), kept_beside(self.stage))
+
+    def _needs(self, name: str, load: Load | None) -> tuple[dict[str, float], dict[str, int]]:
+        """Bytes a rank by strategy, and the micro-batches that fit."""
+        if load is None or load.cost is None:
+            return {}, {}
+        sizes, ranks = self._sizes(name), self.crew.ranks
+        transient = load.transient_bytes(load.micro_batch, ranks) or 0.0
+        needed, fitting = {}, {}
+        for strategy in ("replicate", "fsdp") if ranks > 1 else ("replicate",):
+            state = state_bytes(sizes, ranks, strategy)
+            needed[strategy] = state + transient
+            fitting[strategy] = largest_micro_batch(load, state, self._memory(), ranks) or 0
+        return needed, fitting
+
+    def _seconds(self, name: str, load: Load | None) -> float | None:
+        if load is None:
+            return None
+        if self.crew.fleet is not None:
+            return seconds_on(self.crew.fleet, load, self._sizes(name))
+        machines = self.crew.machines if self.where.device.type == "cpu" else self.crew.ranks
+        return seconds_here(load, self._sizes(name), machines)
+
+    def _memory(self) -> float:
+        """Bytes that a rank may take."""
+        if self.crew.fleet is not None:
+            return self.crew.fleet.hardware.usable_bytes
+        if self.where.device.type == "cuda":
+            return float(torch.cuda.get_device_properties(self.where.device).total_memory)
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / self.crew.processes
+
+    def _mean_tokens(self, name: str) -> float | None:
+        """Tokens of an item, of some evenly spread over the task's sets; None without its data."""
+        if self.plan is None:
+            return None
+        task = self.plan.tasks[name]
+        pipeline = task_pipeline(self.plan, task, self.registry)
+        each, lengths = -(-LOOKED_AT // len(task.splits)), []
+        for sample in (split[place] for split in task.splits for place in spread(len(split), each)):
+            with suppress(DamagedItem):
+                lengths.append(pipeline.example(sample, 0).length)
+        return sum(lengths) / len(lengths) if lengths else None
+
+    def _place(self) -> str:
+        if self.crew.fleet is not None:
+            return f"{self.crew.fleet.count} × {self.crew.fleet.hardware.name}"
+        kind = self.where.device.type
+        threads = f", {torch.get_num_threads()} threads" if kind == "cpu" else ""
+        return f"{self.crew.ranks} {kind} process{'es' if self.crew.ranks > 1 else ''} here{threads}"
+
+    def _assumptions(self, tasks: Mapping[str, TaskForecast]) -> Iterator[str]:
+        yield "FLOPs: two a multiplication with its addition, backward twice forward, heads left out"
+        if None in [each.mean_tokens for each in tasks.values()]:
+            yield "items as long as the model takes where their sets are not prepared here: real ones cost less"
+        else:
+            yield f"memory: items as long as the model takes; time: as long as {LOOKED_AT} of each task are on average"
+        if self.crew.fleet is not None:
+            hardware = self.crew.fleet.hardware
+            yield (
+                f"time: products at {UTILISATION:.0%} of {hardware.peak:g} TFLOP/s (bf16), "
+                f"then gradients over a link of {hardware.link:g} GB/s a rank"
+            )
+            yield f"memory: {hardware.memory} GiB, of which tensors take at most {hardware.usable_bytes / 2**30:.1f}"
+        yield "time: reading data, saving and measuring take none"
+        if self.unknown:
+            unknown = ", ".join(self.unknown)
+            yield f"labels of {unknown} not known yet: heads not counted, memory measured with {STAND_IN_LABELS:,}"
+
+    def _problems(self) -> Iterator[str]:
+        """What would stop the stage, of all that can be looked at."""
+        yield from (f"{self.name}.{problem}" for problem in problems_of_saving(self.stage))
+        for name, settings in self.stage.tasks.items():
+            task = self.registry.task(name)
+            opened = {each: found for each in settings.datasets if (found := self.sets[each]) is not None}
+            plan = TaskPlan(task_config(task, opened), settings, opened)
+            whole = len(opened) == len(settings.datasets)
+            for problem in problems_of(plan, self.crew.ranks, prepared=whole, measured=self.stage.eval is not None):
+                yield f"{self.name}.tasks.{name}: {problem}"
+
+
+def _sum(products: Iterable[tuple[float, float | None]]) -> float | None:
+    """The sum of products, None where one of them is not known."""
+    known = [None if other is None else one * other for one, other in products]
+    return None if None in known else math.fsum(each or 0.0 for each in known)

@@ -1,0 +1,105 @@
+"""A prepared set as a page to look through: its account, how long its items are, and some of them, seen and heard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from skillnet_cli.data.prepared import PreparedSet, Split
+from skillnet_cli.data.survey import Spread, Survey
+from skillnet_cli.evaluation.report.html import Markup, bar_chart, element, facts, joined, note, page
+from skillnet_cli.evaluation.report.report import Album
+from skillnet_cli.files import write_whole
+from skillnet_cli.plugins import Registry
+
+LONGEST = 2_000
+"""Characters of a value that are shown."""
+
+
+def write_page(
+    prepared: PreparedSet,
+    surveys: Mapping[str, Survey],
+    chosen: Mapping[str, Sequence[int]],
+    registry: Registry,
+    out: Path,
+) -> None:
+    """Write one self-contained page: pictures, clips and sounds lie in it, nothing is loaded from anywhere.
+
+    Args:
+        prepared: the set.
+        surveys: split -> its numbers.
+        chosen: split -> the places of the items to show.
+        registry: whose modalities show them.
+        out: the page, written whole or not at all.
+
+    Raises:
+        FailedJob: the set is damaged, or the page cannot be written.
+    """
+    sections = {"Account": _account(prepared)}
+    for name, found in surveys.items():
+        items = _items(prepared.split(name), chosen.get(name, ()), registry)
+        sections[f"{name} ({found.items:,} items)"] = joined((_numbers(found), items))
+    write_whole(out, page(prepared.manifest.name, sections))
+
+
+def _account(prepared: PreparedSet) -> Markup:
+    manifest = prepared.manifest
+    stated = {
+        "version": manifest.version,
+        "licence": manifest.licence,
+        "source": ", ".join(manifest.source),
+        "splits": ", ".join(f"{name} {facts.items:,}" for name, facts in manifest.splits.items()),
+        "ledger": ", ".join(f"{why} {count:,}" for why, count in manifest.ledger.items()),
+        "fields": ", ".join(f"{name} ({kind})" for name, kind in manifest.fields.items()),
+        "seed": str(manifest.seed),
+        **{name: _said(value) for name, value in manifest.choices.items()},
+    }
+    return facts(stated.items())
+
+
+def _numbers(found: Survey) -> Markup:
+    spreads = [_spread(what, each) for what, each in found.spreads.items()]
+    labels = [_labels(name, counts) for name, counts in found.labels.items()]
+    cards = element("div", *spreads, *labels, class_="cards")
+    if found.looked_at == found.items:
+        return cards
+    return joined((note(f"of {found.looked_at:,} items, evenly spread"), cards))
+
+
+def _spread(what: str, spread: Spread) -> Markup:
+    width = (spread.largest - spread.smallest) / len(spread.bins)
+    bars = [(f"{spread.smallest + place * width:,.4g}", count) for place, count in enumerate(spread.bins)]
+    said = f"{spread.smallest:,.4g} to {spread.largest:,.4g}, median {spread.median:,.4g}, mean {spread.mean:,.4g}"
+    return element("figure", element("h4", what), bar_chart(bars, what), element("figcaption", said))
+
+
+def _labels(name: str, counts: Mapping[str, int]) -> Markup:
+    rows = (
+        element("tr", element("td", value), element("td", f"{count:,}", class_="number"))
+        for value, count in counts.items()
+    )
+    return element("figure", element("h4", name), element("table", *rows))
+
+
+def _items(split: Split, places: Sequence[int], registry: Registry) -> Markup:
+    album = Album(split, registry)
+    return joined(_item(split[place], place, album, registry) for place in places)
+
+
+def _item(sample: Mapping[str, Any], place: int, album: Album, registry: Registry) -> Markup:
+    media = [name for name, value in sample.items() if isinstance(value, bytes)]
+    shown = [part for name in sorted(media) for part in (element("small", name), album.show(place, name))]
+    skills = {name: value for name, value in sample.items() if name in registry.modalities and name not in media}
+    for name, value in skills.items():
+        count = len(value) if isinstance(value, list) else 1
+        shown += [element("small", name), *(album.show(place, name, which) for which in range(count))]
+    rest = [name for name in sample if name not in media and name not in skills and name != "id"]
+    said = facts([("id", sample["id"]), *((name, _said(sample[name])) for name in rest)])
+    return element("section", said, element("div", *shown, class_="query"), class_="case")
+
+
+def _said(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -1,0 +1,91 @@
+"""What a model computes in and on: precision, recomputed activations, and models as shapes alone on the meta device."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
+
+from skillnet_cli.api import UserError
+
+WORTH = 1.25
+"""How many times as fast as in float32 a CPU must multiply in bf16 for it to be the default."""
+
+
+def default_precision(device: torch.device | str) -> str:
+    """``"bf16"`` where the device multiplies bf16 in hardware, and on a CPU measurably faster, else ``"fp32"``.
+
+    An instruction alone promises nothing: of CPUs with avx512_bf16 some have been seen to multiply four times as fast
+    with it, others, whose AMX is hidden by a hypervisor, only 0.6 times.
+    """
+    if torch.device(device).type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if native and speed_of_bf16() > WORTH else "fp32"
+
+
+@functools.cache
+def speed_of_bf16(rows: int = 512, width: int = 768, repetitions: int = 5) -> float:
+    """How many times as fast as in float32 this CPU multiplies in bf16: of an encoder's product, once in a process."""
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        x, weight = torch.ones(rows, width, dtype=dtype), torch.ones(width, width, dtype=dtype)
+        laps = [_seconds(x, weight) for _ in range(1 + repetitions)][1:]  # the first one also prepares the kernel
+        seconds[dtype] = median(laps)
+    return seconds[torch.float32] / seconds[torch.bfloat16]
+
+
+def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
+    begin = time.perf_counter()
+    F.linear(x, weight)
+    return time.perf_counter() - begin
+
+
+def autocast(precision: str, device: torch.device | str) -> torch.autocast:
+    """The autocast context of ``"auto"``, ``"bf16"`` or ``"fp32"`` on a device."""
+    if precision == "auto":
+        precision = default_precision(device)
+    if precision not in ("bf16", "fp32"):
+        raise UserError(f"unknown precision '{precision}': choose auto, bf16 or fp32")
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def recomputed(block: nn.Module, *inputs: Any) -> Any:
+    """Call a layer so that of its activations only the inputs are kept; with the same dropout when it runs again.
+
+    Alone it stops as soon as it has what it needs. Over several ranks it runs to its end: stopped within a part that
+    is a unit of communication, it would leave that unit waiting for the end.
+    """
+    return checkpoint(block, *inputs, use_reentrant=False, early_stop=not distributed.is_initialized())
+
+
+FILLS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_})
+"""What torch.nn.init does to tensors inside those of its functions that cannot be overridden themselves."""
+
+
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """While entered, modules are built without storage, and their parameters get no first values."""
+    with torch.device("meta"), _Unfilled():
+        yield
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out what gives parameters their first values.
+
+    Without storage they could not keep them, and torch would import its compiler (100 MB, half a second) to find out.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in FILLS or getattr(func, "__module__", None) == nn.init.__name__:
+            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
+        return func(*args, **(kwargs or {}))

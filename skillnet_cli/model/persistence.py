@@ -1,0 +1,308 @@
+"""How a model is opened, saved and pushed: transformers' three methods, by part.
+
+All three are written here, so nothing of transformers' own base class would be left to inherit but its import, which
+takes 177 MB and most of the time in which a command starts.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from skillnet_cli.api import Reader, UserError
+from skillnet_cli.files import sha256_of
+from skillnet_cli.model import card
+from skillnet_cli.model.build import build_readers
+from skillnet_cli.model.checkpoint import (
+    ASSETS,
+    CONFIG,
+    Weights,
+    asset_digests,
+    replace_folder,
+    replace_model,
+    write_weights,
+)
+from skillnet_cli.model.config import SkillNetConfig, check_config, check_installed, cut_down, read_config
+from skillnet_cli.model.device import on_meta
+from skillnet_cli.model.hub import Source, find, push
+from skillnet_cli.plugins import Registry, load_registry
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def open_weights(
+    source: Source, config: SkillNetConfig, registry: Registry, build: Callable[[], Module], *, verify: bool, all_: bool
+) -> Module:
+    """The module that ``build`` makes of ``config``, with its parameters mapped from the files of ``source``.
+
+    Args:
+        build: is called with the meta device as torch's default, so that nothing is allocated or initialised.
+        verify: compare what is read with its checksums.
+        all_: refuse tensors that the module has no place for.
+
+    Raises:
+        UserError: a plugin is missing; the configuration asks for something unknown; a file is missing, damaged or of
+            another model. The line names file and tensor.
+    """
+    check_config(config, source.folder / "config.json", registry)
+    check_installed(config, registry)
+    try:
+        with on_meta():
+            module = build()
+    except UserError as error:
+        raise UserError(f"{source.folder / 'config.json'}: {error}") from error
+    weights = Weights.open(source.folder)
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    source.fetch_weights(weights.holding(shapes), list(config.skills or {}))
+    _check(weights, shapes, all_)
+    tensors = weights.read(shapes, verify)
+    return _filled(module, tensors, build)
+
+
+def _check(weights: Weights, wanted: Mapping[str, tuple[int, ...]], all_: bool) -> None:
+    for name, shape in weights.shapes(wanted).items():
+        if shape != wanted[name]:
+            where = weights.location(name)
+            raise UserError(f"{where}: tensor '{name}' has shape {shape}, config.json asks for {wanted[name]}")
+    for name in weights.files if all_ else ():
+        if name not in wanted:
+            where = weights.location(name)
+            raise UserError(f"{where}: tensor '{name}' is unexpected: config.json has no place for it")
+
+
+def _filled(module: Module, tensors: Mapping[str, Tensor], build: Callable[[], Module]) -> Module:
+    """Put the tensors in place, as they are.
+
+    A module that keeps numbers besides those that are saved is built once more, for real, to have them.
+    """
+    module.load_state_dict(tensors, assign=True)
+    if any(map(_on_meta, module.modules())):
+        module = build()
+        module.load_state_dict(tensors, assign=True)
+    return module
+
+
+def _on_meta(module: nn.Module) -> bool:
+    own = [*module.buffers(recurse=False), *(each for each in vars(module).values() if isinstance(each, Tensor))]
+    return any(tensor.is_meta for tensor in own)
+
+
+ModelT = TypeVar("ModelT", bound="SavedByPart")
+HUB_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "force_download"}
+FROM_AUTO = {"_from_auto", "trust_remote_code", "adapter_kwargs", "use_safetensors"}
+"""What transformers' Auto classes hand on, and what asks for no more than is always done."""
+
+
+class SavedByPart(nn.Module):
+    """A model whose parts are files of their own, opened only when they are asked for.
+
+    It is opened and saved as transformers' models are, and its folder is one that Hugging Face's tools read.
+
+    ``readers`` has the readers of a model that was opened from a folder or a repository; their assets are saved with
+    it.
+    """
+
+    config: SkillNetConfig
+
+    def __init__(self, config: SkillNetConfig, registry: Registry | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.readers: Mapping[str, Reader] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @classmethod
+    def _from_config(cls: type[ModelT], config: SkillNetConfig, **options: Any) -> ModelT:
+        """What ``AutoModel.from_config`` calls."""
+        return cls(config, **options)
+
+    @classmethod
+    def from_pretrained(
+        cls: type[ModelT],
+        pretrained_model_name_or_path: str | os.PathLike[str] | Source,
+        *,
+        skills: Sequence[str] | None = None,
+        tasks: Sequence[str] | None = None,
+        config: SkillNetConfig | None = None,
+        registry: Registry | None = None,
+        verify: bool = True,
+        dtype: str | torch.dtype | None = None,
+        **options: Any,
+    ) -> ModelT:
+        """Open a saved model, or some of its skills and tasks: only the files of what these activate are read.
+
+        Parameters are mapped from the files, not copied; changing them changes no file.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or a hub repository ``owner/name``; or a found
+                :class:`~skillnet_cli.model.hub.Source`.
+            skills: which skills to have; those that ``tasks`` activate where only these are given.
+            tasks: which tasks to have; all whose skills are there where none are given.
+            config: stands in for the saved configuration.
+            registry: the plugins to build from; the installed ones by default.
+            verify: compare everything that is read with its checksums.
+            dtype: convert the parameters, which copies them.
+            options: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download``: for repositories.
+
+        Raises:
+            UserError: there is no such model, skill or task; a plugin is missing; a file is damaged or altered.
+            TypeError: an option is none of these.
+        """
+        source = find(pretrained_model_name_or_path, **_hub_options(options))
+        registry = registry or load_registry()
+        saved = read_config(source.folder, registry)
+        if config is not None:
+            config = copy.deepcopy(config)
+            skills, tasks = _asked(config, "skills", saved, skills), _asked(config, "tasks", saved, tasks)
+        chosen = cut_down(config or saved, skills, tasks, source.name)
+        chosen.name_or_path = source.name
+        everything = skills is None and tasks is None
+        model = open_weights(source, chosen, registry, lambda: cls(chosen, registry), verify=verify, all_=everything)
+        embedders = {skill: facts["embedder"] for skill, facts in (chosen.skills or {}).items()}
+        model.readers = build_readers(embedders, registry, source.folder / ASSETS)
+        if dtype not in (None, "auto"):
+            model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
+        return model.eval()
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Tensor] | None = None,
+        push_to_hub: bool = False,
+        repo_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write configuration, weights by part, the readers' assets and the model card into a folder.
+
+        A model that lies there already is replaced whole; other files stay.
+
+        Args:
+            is_main_process: False writes nothing.
+            state_dict: what to save as this model's tensors, its own by default.
+            push_to_hub: upload the folder to ``repo_id``, by default named as the folder.
+            kwargs: those of :meth:`push_to_hub`. ``max_shard_size`` has no bearing: a part is one file.
+        """
+        if not is_main_process:
+            return
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / f".{uuid.uuid4().hex[:8]}.partial"
+        try:
+            self.write(fresh, state_dict)
+            replace_model(folder, fresh)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        if push_to_hub:
+            self.push_to_hub(repo_id or folder.resolve().name, **kwargs)
+
+    def write(self, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
+        """Write the model's files into ``folder``, which must not be there yet."""
+        self.config.architectures = [type(self).__name__]
+        write_description(self.config, self.readers, folder)
+        write_weights(self.state_dict() if state_dict is None else state_dict, folder)
+        card.write_card(folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        commit_description: str | None = None,
+        private: bool | None = None,
+        token: bool | str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        max_shard_size: int | str | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> Any:
+        """Upload the model to a hub repository, which is made where it is not there; returns the commit.
+
+        The arguments are those of transformers' ``push_to_hub``; ``max_shard_size`` has no bearing: a part is one file.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / Path(repo_id).name
+            self.write(folder)
+            return push(
+                folder,
+                repo_id,
+                private=private,
+                token=token,
+                tags=tags or (),
+                commit_message=commit_message or f"Upload {type(self).__name__}",
+                commit_description=commit_description,
+                revision=revision,
+                create_pr=create_pr,
+            )
+
+
+def write_description(config: SkillNetConfig, readers: Mapping[str, Reader], folder: Path) -> None:
+    """Write what a model's folder has beside its weights, configuration and assets, into a folder not there yet."""
+    folder.mkdir(parents=True)
+    config.save_pretrained(folder)
+    for skill, reader in readers.items():
+        assets = folder / ASSETS / skill
+        assets.mkdir(parents=True)
+        reader.save(assets)
+
+
+def _asked(
+    config: SkillNetConfig, key: str, saved: SkillNetConfig, given: Sequence[str] | None
+) -> Sequence[str] | None:
+    """The ``skills`` or ``tasks`` that an Auto class was asked for, taken out of the configuration; else ``given``.
+
+    The Auto classes put arguments there that are called like its keys.
+    """
+    names = getattr(config, key)
+    if not isinstance(names, (list, tuple)):
+        return given
+    setattr(config, key, getattr(saved, key))
+    return names
+
+
+def _hub_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    for name in options:
+        if name not in HUB_OPTIONS | FROM_AUTO:
+            raise TypeError(f"SkillNet.from_pretrained() takes no '{name}'")
+    return {name: value for name, value in options.items() if name in HUB_OPTIONS and value is not None}
+
+
+def save_model(model: SavedByPart, readers: Mapping[str, Reader], folder: Path) -> None:
+    """Write configuration, weights by part, assets and card into ``folder``, which is replaced as a whole."""
+    fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    model.readers = dict(readers)
+    try:
+        model.write(fresh)
+        replace_folder(folder, fresh)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def fingerprint(folder: Path) -> str:
+    """A name for a model's exact weights, configuration and assets: vectors of other fingerprints do not compare.
+
+    It goes by the checksums that the index has of the files of weights, so that it is the same, and quickly there,
+    where only some of them are; what is read is compared with them when it is read. Where the index has none, the
+    files themselves are read.
+    """
+    weights = Weights.open(folder)
+    digests = dict(weights.facts.get("sha256", {}))
+    for file in set(weights.files.values()) - digests.keys():
+        digests[file] = sha256_of(folder / file)
+    assets = {**weights.facts.get("assets", {}), **asset_digests(folder)}
+    named = json.dumps([sha256_of(folder / CONFIG), sorted(digests.items()), sorted(assets.items())])
+    return hashlib.sha256(named.encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""How prepared sets are made from what publishers and users have."""

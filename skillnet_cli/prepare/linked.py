@@ -1,0 +1,172 @@
+"""Data sets that are tables of addresses: CSV files whose rows say what a file shows and where on the web it lies.
+
+The files are fetched, or taken from a folder or an archive where they were fetched to before. A range is a stretch of
+rows and becomes one shard, so that such a set may be of any size.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import TypeAlias
+
+from skillnet_cli.api import DamagedItem, UserError
+from skillnet_cli.data.format import Rejection
+from skillnet_cli.files import write_whole
+from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.sources.csv import Stretch, read_header, read_stretch, stretches
+from skillnet_cli.sources.tables import Row
+from skillnet_cli.sources.trees import Shelf
+from skillnet_cli.sources.web import Manners, Unavailable, client_kind, fetch_in_order
+
+PLAN = "stretches.json"
+SHARD_ROWS = 10_000
+
+Media: TypeAlias = tuple[bytes, str]
+"""An encoded file and its suffix."""
+Outcome: TypeAlias = Media | Exception | None
+"""A row's file, why there is none, or None where none was looked for."""
+
+
+class Linked(Preparer):
+    """Subclass it and say what a row means.
+
+    Attributes:
+        columns: those that the files must have.
+        link: the column of addresses.
+        own_files: the option that names where files were fetched to before.
+        suffixes: what such files may be called.
+        most_bytes: of a file.
+    """
+
+    independent = True
+    columns: tuple[str, ...]
+    link: str
+    own_files: str
+    suffixes: tuple[str, ...]
+    most_bytes: int
+
+    @abstractmethod
+    def split(self, file: str) -> str:
+        """The split that a file's rows belong to."""
+
+    @abstractmethod
+    def rejection(self, row: Row) -> tuple[Rejection, str] | None:
+        """Why a sound row is left out before its file is looked for: class and reason."""
+
+    @abstractmethod
+    def place(self, file: str, row: Row) -> str:
+        """Where a row's file lies if it was fetched before, with or without its suffix."""
+
+    @abstractmethod
+    def converted(self, content: bytes) -> Media:
+        """What is kept of a file. Raises DamagedItem."""
+
+    @abstractmethod
+    def item(self, split: str, id: str, row: Row, media: Media) -> Kept:
+        """A row whose file has come."""
+
+    def id(self, file: str, row: Row) -> str:
+        """What a row is called: its file and its number."""
+        return f"{PurePosixPath(file).stem}-{row.number:07d}"
+
+    def whole_range(self, rows: Iterable[Row]) -> Iterable[Row]:
+        """The rows of a range, before anything is fetched: where several are to be looked at together."""
+        return rows
+
+    def begin(self) -> None:
+        """Look at the options and find where each stretch of rows begins."""
+        manners_of(self.job, self.most_bytes)
+        rows = self.job.options.get("shard-rows", SHARD_ROWS)
+        if rows < 1:
+            raise UserError(f"--shard-rows: {rows} is less than 1")
+        if self._shelf is None:
+            client_kind()
+        self.files.one("*.csv")
+        files = sorted(self.files.named("*.csv"), key=lambda leaf: in_number_order(leaf.name))
+        found = []
+        for leaf in self.job.progress.track(files, len(files), f"{self.job.dataset.name}: tables looked through"):
+            read_header(leaf, *self.columns)
+            found += [[leaf.name, asdict(each)] for each in stretches(leaf, rows)]
+        write_whole(self.folder / PLAN, json.dumps(found).encode())
+
+    def ranges(self) -> Sequence[Range]:
+        """The stretches, in order of the files' numbers."""
+        found = json.loads((self.folder / PLAN).read_bytes())
+        return [Range(f"{name} from row {each['first']}", [name, each], (self.split(name),)) for name, each in found]
+
+    def read(self, range: Range) -> Iterator[Verdict]:
+        """The verdict on every row."""
+        name, stretch = range.payload
+        rows = self.whole_range(read_stretch(self.files[name], Stretch(**stretch)))
+        for row, outcome in self._fetched(rows) if self._shelf is None else self._found(name, rows):
+            yield self._verdict(self.split(name), self.id(name, row), row, outcome)
+
+    def _fetched(self, rows: Iterable[Row]) -> Iterator[tuple[Row, Outcome]]:
+        asked = ((row, None if self._rejection(row) else row.cells[self.link].strip()) for row in rows)
+        return fetch_in_order(asked, manners_of(self.job, self.most_bytes), self.converted)
+
+    def _found(self, name: str, rows: Iterable[Row]) -> Iterator[tuple[Row, Outcome]]:
+        for row in rows:
+            yield row, None if self._rejection(row) else self._own(self.place(name, row))
+
+    def _own(self, place: str) -> Outcome:
+        assert self._shelf is not None
+        try:
+            content = self._shelf.find(place, self.suffixes)
+            return Unavailable("there is no file of it") if content is None else self.converted(content)
+        except DamagedItem as error:
+            return error
+
+    def _rejection(self, row: Row) -> tuple[Rejection, str] | None:
+        if row.damage:
+            return "damaged", row.damage
+        if not row.cells[self.link].strip():
+            return "damaged", "it has no address"
+        return self.rejection(row)
+
+    def _verdict(self, split: str, id: str, row: Row, outcome: Outcome) -> Verdict:
+        if isinstance(outcome, tuple):
+            return self.item(split, id, row, outcome)
+        if isinstance(outcome, Unavailable):
+            return Rejected(split, id, "unavailable", str(outcome))
+        if isinstance(outcome, DamagedItem):
+            return Rejected(split, id, "damaged", str(outcome))
+        if outcome is not None:
+            raise outcome
+        why, reason = self._rejection(row) or ("damaged", "")
+        return Rejected(split, id, why, reason)
+
+    @cached_property
+    def _shelf(self) -> Shelf | None:
+        place = self.job.options.get(self.own_files)
+        return Shelf(place, self.folder / "own") if place else None
+
+
+def in_number_order(name: str) -> list[tuple[int, str]]:
+    """What names are sorted by so that 2 comes before 10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+
+
+def manners_of(job: Preparation, most_bytes: int) -> Manners:
+    """How servers are asked, as the job's options say. Raises UserError where one makes no sense."""
+
+    options = {"connections": 64, "per-host": 8, "timeout": 30.0, "retries": 2, "private-host": (), **job.options}
+    for name, least in (("connections", 1), ("per-host", 1), ("timeout", 0.1), ("retries", 0)):
+        if options[name] < least:
+            raise UserError(f"--{name}: {options[name]} is less than {least}")
+    return Manners(
+        connections=options["connections"],
+        per_host=options["per-host"],
+        seconds=options["timeout"],
+        idle=min(10.0, options["timeout"]),
+        retries=options["retries"],
+        most_bytes=most_bytes,
+        private_hosts=frozenset(options["private-host"]),
+    )

@@ -1,0 +1,307 @@
+"""``skillnet prepare table``: anyone's captioned files, functions, labelled texts or transcribed recordings."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skillnet_cli.api import DamagedItem, Reader, Task, UserError
+from skillnet_cli.data.format import Manifest
+from skillnet_cli.data.labels import TargetSpace
+from skillnet_cli.data.progress import Progress, Silent
+from skillnet_cli.plugins import Registry, resolve
+from skillnet_cli.prepare.writer import SetWriter
+from skillnet_cli.sources.tables import Row, read_rows
+
+ID = "id"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a task's samples lie in a table.
+
+    A modality that builds vocabularies reads texts themselves, any other reads files, whose paths the table has. Rows
+    with the same value of ``item`` are one sample. That is the field of files if there is one, else the last of the
+    task's skills; the other skills' texts are gathered in lists, and so are those of a task of a single skill.
+
+    ``columns`` has the column of every field, the optional ``id`` included; ``media`` the fields of files; ``lists``
+    those gathered in lists.
+    """
+
+    columns: Mapping[str, str]
+    skills: tuple[str, ...]
+    item: str
+    media: frozenset[str]
+    lists: tuple[str, ...]
+    target: str | None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that every row must have."""
+        return tuple(field for field in self.columns if field != ID)
+
+
+def layout_of(task: Task, columns: Mapping[str, str], registry: Registry) -> Layout:
+    """The layout of a task's table; a field that ``columns`` leaves out is looked for under its own name.
+
+    Raises:
+        UserError: ``columns`` names a field that the task does not have, or the task reads several kinds of files.
+    """
+    wanted = [*task.skills, *([task.target] if task.target else [])]
+    for name in columns:
+        if name not in (*wanted, ID):
+            raise UserError(f"task '{task.name}' has no field '{name}'{_near(name, wanted)}")
+    media = frozenset(skill for skill in task.skills if not registry.modality(skill).vocabularies)
+    if len(media) > 1:
+        raise UserError(f"task '{task.name}' reads files for {' and '.join(sorted(media))}: a table can name one kind")
+    item = next(iter(media), task.skills[-1])
+    lists = tuple(skill for skill in task.skills if skill not in media and (skill != item or len(task.skills) == 1))
+    named = {field: columns.get(field, field) for field in wanted}
+    return Layout({**named, **columns}, task.skills, item, media, lists, task.target)
+
+
+def check_columns(layout: Layout, there: Collection[str], table: str) -> None:
+    """Raises UserError where a table has not the columns that a layout needs."""
+    for name, column in layout.columns.items():
+        if column not in there:
+            advice = _near(column, there)
+            raise UserError(f"{table} has no column '{column}' for the field '{name}'{advice}")
+
+
+def _near(name: str, there: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, there, n=1)
+    return f": did you mean '{near[0]}'?" if near else f": it has {', '.join(map(str, there)) or 'none'}"
+
+
+@dataclass
+class Item:
+    """A sample in the making: the row it began with, the values of its fields, the split that its row names."""
+
+    id: str
+    row: int
+    fields: dict[str, Any]
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """How rows become items; rows that make none become rows of the writer's ledger."""
+
+    layout: Layout
+    split_column: str | None
+    writer: SetWriter
+
+    def gather(self, rows: Iterable[Row]) -> list[Item]:
+        """The items of a table, in the order of their first rows."""
+        items: dict[str, Item] = {}
+        for row in rows:
+            try:
+                item = self._item(row)
+            except DamagedItem as error:
+                self.writer.reject(self._split(row), f"row {row.number}", "damaged", str(error))
+                continue
+            first = items.setdefault(str(item.fields[self.layout.item]), item)
+            repeated = None if first is item else self._merge(first, item)
+            if repeated:
+                self.writer.reject(item.split, f"row {row.number}", "duplicate", repeated)
+        return list(items.values())
+
+    def _item(self, row: Row) -> Item:
+        """A row as an item. Raises DamagedItem where the row is damaged or lacks a value."""
+        if row.damage:
+            raise DamagedItem(row.damage)
+        if self.split_column and not self._split(row):
+            raise DamagedItem(f"the column '{self.split_column}' is empty")
+        fields = {name: _value(row, self.layout.columns[name]) for name in self.layout.fields}
+        for name in self.layout.skills:
+            fields[name] = _texts(fields[name]) if name in self.layout.lists else str(fields[name])
+        return Item(self._id(row, fields), row.number, fields, self._split(row))
+
+    def _id(self, row: Row, fields: Mapping[str, Any]) -> str:
+        """What the column of ids says, else the path of the item's file, else the number of its row."""
+        if ID in self.layout.columns:
+            return str(_value(row, self.layout.columns[ID]))
+        return str(fields[self.layout.item]) if self.layout.media else f"row {row.number}"
+
+    def _split(self, row: Row) -> str:
+        return str(row.cells.get(self.split_column) or "").strip() if self.split_column else ""
+
+    def _merge(self, item: Item, other: Item) -> str | None:
+        """Add a row's texts to the item that it repeats, or say why the row is left out."""
+        same, target = f"the same {self.layout.item} as in row {item.row}", self.layout.target
+        if item.split != other.split:
+            return f"{same}, which is in split '{item.split}'"
+        if target and item.fields[target] != other.fields[target]:
+            return f"{same} with another {target}"
+        added = 0
+        for name in self.layout.lists:
+            new = [text for text in other.fields[name] if text not in item.fields[name]]
+            item.fields[name].extend(new)
+            added += len(new)
+        return None if added else same
+
+
+def _value(row: Row, column: str) -> Any:
+    value = row.cells.get(column)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise DamagedItem(f"the column '{column}' is empty")
+    return value.strip("\r\n") if isinstance(value, str) else value
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts of a cell, which holds one or a list of them. Raises DamagedItem where there is none."""
+    texts = [str(each).strip() for each in (value if isinstance(value, list) else [value])]
+    if not any(texts):
+        raise DamagedItem("it has no text")
+    return [text for text in texts if text]
+
+
+FRACTIONS = {"train": 0.8, "dev": 0.1, "test": 0.1}
+
+
+@dataclass(frozen=True)
+class TableJob:
+    """One ``prepare table``.
+
+    Rows that repeat a file (or, where there is none, the searched-for text) become one item with several texts; what
+    cannot be used becomes a row of the ledger. Files are checked by the modality's reader and kept as they are.
+
+    Attributes:
+        table: a .csv, .tsv, .jsonl or .parquet; its paths of files are relative to its folder.
+        out: the new set's folder; its name is the set's.
+        task: what the set shall feed.
+        columns: field -> column, for fields that the table calls something else; ``id`` may name a column of ids.
+        split_column: a column that names each row's split.
+        fractions: split -> share of the items, dealt out by ``seed``, where no column does.
+        limit: at most so many items of each split.
+    """
+
+    table: Path
+    out: Path
+    task: Task
+    columns: Mapping[str, str] = field(default_factory=dict)
+    split_column: str | None = None
+    fractions: Mapping[str, float] = field(default_factory=FRACTIONS.copy)
+    licence: str = "unknown"
+    seed: int = 0
+    limit: int | None = None
+    progress: Progress = field(default_factory=Silent)
+
+
+def prepare_table(job: TableJob, registry: Registry) -> Manifest:
+    """Make a prepared set of a table.
+
+    Raises:
+        UserError: the table, a column, a split or a skill is not there, or the table holds nothing.
+        FailedJob: no item of it can be used.
+    """
+    layout = layout_of(job.task, job.columns, registry)
+    _check_fractions(job.fractions)
+    readers = {skill: _reader(skill, registry) for skill in layout.media}
+    rows = list(_checked(read_rows(job.table), layout, job))
+    with _writer(job, layout, len(rows)) as writer:
+        items = Gathering(layout, job.split_column, writer).gather(job.progress.track(rows, len(rows), "rows read"))
+        if not job.split_column:
+            deal(items, job.fractions, job.seed)
+        space = TargetSpace(job.task)
+        _Keeping(job, layout, readers, writer, space).keep_all(items)
+        return writer.finish(space.targets())
+
+
+@dataclass
+class _Keeping:
+    """The second half of the work: each item's files and target are read, and the item kept or rejected."""
+
+    job: TableJob
+    layout: Layout
+    readers: Mapping[str, Reader]
+    writer: SetWriter
+    space: TargetSpace
+    kept: dict[str, int] = field(default_factory=dict)
+
+    def keep_all(self, items: list[Item]) -> None:
+        for item in self.job.progress.track(items, len(items), "items checked"):
+            if self.job.limit is not None and self.kept.get(item.split, 0) >= self.job.limit:
+                self.writer.reject(item.split, item.id, "filtered", f"beyond the limit of {self.job.limit}")
+            else:
+                self._keep_or_reject(item)
+
+    def _keep_or_reject(self, item: Item) -> None:
+        try:
+            self._keep(item)
+        except FileNotFoundError:
+            self.writer.reject(item.split, item.id, "unavailable", "there is no such file")
+        except DamagedItem as error:
+            self.writer.reject(item.split, item.id, "damaged", str(error))
+        except OSError as error:
+            self.writer.reject(item.split, item.id, "unavailable", str(error.strerror))
+
+    def _keep(self, item: Item) -> None:
+        fields = {name: value for name, value in item.fields.items() if name not in self.layout.media}
+        media = {name: self._medium(name, item.fields[name]) for name in self.layout.media}
+        target = self.layout.target
+        if target:
+            fields[target] = self.space.parse(fields[target])
+        if self.writer.keep(item.split, item.id, fields, media):
+            self.kept[item.split] = self.kept.get(item.split, 0) + 1
+            if target:
+                self.space.add(fields[target])
+
+    def _medium(self, skill: str, name: str) -> tuple[bytes, str]:
+        """The file's own bytes, once the modality's reader has read them."""
+        if "\0" in name:
+            raise DamagedItem("its path is none")
+        path = self.job.table.parent / name
+        content = path.read_bytes()
+        self.readers[skill].read(content)
+        suffix = path.suffix.lower()
+        return content, suffix if suffix[1:].isalnum() and suffix.isascii() else ".bin"
+
+
+def deal(items: list[Item], fractions: Mapping[str, float], seed: int) -> None:
+    """Give every item a split, in an order that ``seed`` shuffles; shares are rounded to whole items."""
+    order = np.random.default_rng(seed).permutation(len(items))
+    edges = (np.cumsum(list(fractions.values())) * len(items)).round().astype(int)
+    for name, part in zip(fractions, np.split(order, edges[:-1]), strict=True):
+        for place in part:
+            items[place].split = name
+
+
+def _writer(job: TableJob, layout: Layout, rows: int) -> SetWriter:
+    splits = {"split_column": job.split_column} if job.split_column else {"fractions": dict(job.fractions)}
+    choices = {"task": job.task.name, "columns": dict(layout.columns), "rows": rows, "limit": job.limit, **splits}
+    name, source = job.out.resolve().name, (job.table.name,)
+    return SetWriter(job.out, name=name, licence=job.licence, seed=job.seed, source=source, choices=choices)
+
+
+def _checked(rows: Iterable[Row], layout: Layout, job: TableJob) -> Iterator[Row]:
+    """The rows, once the first one that can be read has shown that the columns are there."""
+    seen = False
+    for row in rows:
+        if not seen and row.damage is None:
+            check_columns(layout, row.cells, f"table '{job.table}'")
+            _check_split_column(job, row.cells)
+            seen = True
+        yield row
+
+
+def _check_fractions(fractions: Mapping[str, float]) -> None:
+    if not fractions or min(fractions.values()) <= 0 or abs(sum(fractions.values()) - 1) > 1e-6:
+        stated = ", ".join(f"{name}={share}" for name, share in fractions.items()) or "none"
+        raise UserError(f"the fractions of the splits must be positive and sum to 1, not {stated}")
+
+
+def _check_split_column(job: TableJob, there: Mapping[str, Any]) -> None:
+    if job.split_column and job.split_column not in there:
+        raise UserError(f"table '{job.table}' has no column '{job.split_column}': it has {', '.join(there)}")
+
+
+def _reader(skill: str, registry: Registry) -> Reader:
+    modality = registry.modality(skill)
+    reader: Reader = resolve(modality.reader)(resolve(modality.config)(), None)
+    return reader

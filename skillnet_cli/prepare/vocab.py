@@ -1,0 +1,99 @@
+"""``skillnet prepare vocab``: a vocabulary learnt from the texts of prepared sets and of plain files."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from skillnet_cli.api import UserError
+from skillnet_cli.data.prepared import PreparedSet, Split, find_set
+from skillnet_cli.files import partial_path
+from skillnet_cli.plugins import Registry, resolve
+
+TRAIN = "train"
+
+
+def prepare_vocab(
+    registry: Registry,
+    skill: str,
+    origins: Sequence[str],
+    size: int,
+    out: Path,
+    kind: str | None = None,
+    roots: Iterable[Path] | None = None,
+) -> None:
+    """Learn a vocabulary for a skill; ``out`` is there only when it is whole.
+
+    Args:
+        registry: where the skill's modality names its builders.
+        skill: whose reader shall use the vocabulary; also the field of the sets that is read.
+        origins: names of prepared sets, whose training part is read, or text files with one text a line.
+        size: the most entries.
+        out: the new file or folder, as the builder makes it.
+        kind: which of the modality's builders; without it the first that its plugin names.
+        roots: where sets are looked for.
+
+    Raises:
+        UserError: no such skill, kind, set or field; an origin is not UTF-8; there are no texts; ``out`` is a folder.
+    """
+    builder = vocabulary_builder(registry, skill, kind)
+    if out.is_dir():
+        raise UserError(f"{out} is a folder: name a new file")
+    partial = partial_path(out)
+    _remove(partial)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        resolve(builder)(texts_of(origins, skill, roots), size, partial)
+        os.replace(partial, out)
+    finally:
+        _remove(partial)
+
+
+def vocabulary_builder(registry: Registry, skill: str, kind: str | None = None) -> str:
+    """What builds a skill's vocabularies of a kind. Raises UserError naming the kinds there are."""
+    kinds = registry.modality(skill).vocabularies
+    if not kinds:
+        raise UserError(f"skill '{skill}' uses no vocabulary")
+    if kind is None:
+        return next(iter(kinds.values()))
+    if kind not in kinds:
+        near = difflib.get_close_matches(kind, kinds, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(kinds)}"
+        raise UserError(f"skill '{skill}' has no vocabulary of kind '{kind}': {hint}")
+    return kinds[kind]
+
+
+def texts_of(origins: Sequence[str], field: str, roots: Iterable[Path] | None = None) -> Iterator[str]:
+    """All texts of a field in the training part of prepared sets, and the lines of files, in the order of origins."""
+    looked_in = None if roots is None else list(roots)
+    for origin in origins:
+        if Path(origin).is_file():
+            yield from _lines(Path(origin))
+        else:
+            yield from _texts_of_split(PreparedSet.open(find_set(origin, looked_in)).split(TRAIN), field)
+
+
+def _texts_of_split(split: Split, field: str) -> Iterator[str]:
+    if field not in split.facts.fields:
+        raise UserError(f"set '{split.set_name}' has no field '{field}': it has {', '.join(split.facts.fields)}")
+    for sample in split:
+        value = sample[field]
+        yield from value if isinstance(value, list) else [value]
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="\n") as file:  # characters that look like line ends end none
+            yield from (line.removesuffix("\n").removesuffix("\r") for line in file if line.strip(" \t\r\n"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 (byte 0x{error.object[error.start]:02x}): save it as UTF-8") from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

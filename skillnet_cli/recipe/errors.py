@@ -1,0 +1,133 @@
+"""Turns what a schema objects to into lines a person can act on: where, which key, what is wrong, what was meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from skillnet_cli.recipe.toml import KeyPath
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing wrong with a recipe: the key that it concerns and what to say about it."""
+
+    path: KeyPath
+    text: str
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``, did you mean 'x'?`` for the nearest of the known names, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean '{near[0]}'?" if near else ""
+
+
+def check_section(schema: type[BaseModel], values: Mapping[str, Any], prefix: KeyPath = ()) -> list[Mistake]:
+    """Everything that ``schema`` finds wrong with a table that stands at the key ``prefix``."""
+    try:
+        schema.model_validate(values)
+    except ValidationError as error:
+        return [
+            Mistake((*prefix, *_as_written(details["loc"], values)), _text(details, schema))
+            for details in error.errors(include_url=False)
+        ]
+    return []
+
+
+def _as_written(path: KeyPath, values: Any) -> KeyPath:
+    """A key's path in the document: where a table may be of several kinds, the schema's has the kind in it too."""
+    kept: list[str | int] = []
+    for number, part in enumerate(path, 1):
+        is_kind = isinstance(values, Mapping) and part not in values and number < len(path)
+        if not is_kind:
+            kept.append(part)
+            values = values.get(part) if isinstance(values, Mapping) else values[part] if _has(values, part) else None
+    return tuple(kept)
+
+
+def _has(values: Any, place: str | int) -> bool:
+    return isinstance(values, (list, tuple)) and isinstance(place, int) and place < len(values)
+
+
+def _text(details: ErrorDetails, schema: type[BaseModel]) -> str:
+    path, given = details["loc"], details["input"]
+    if details["type"] == "missing":
+        return "is missing"
+    if details["type"] == "extra_forbidden":
+        return f"unknown key{did_you_mean(str(path[-1]), _keys_at(schema, path[:-1]))}"
+    if details["type"].startswith("union_tag"):
+        return _about_kind(details)
+    if details["type"] == "too_short":
+        return "must not be empty"
+    if details["type"] == "value_error":
+        return details["msg"].removeprefix("Value error, ")
+    text = details["msg"].replace("Input should", "must").replace("should", "must")
+    text = f"{text[0].lower()}{text[1:]}, not {_brief(given)}"
+    if details["type"] == "literal_error" and isinstance(given, str):
+        text += did_you_mean(given, details["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
+    return text
+
+
+def _about_kind(details: ErrorDetails) -> str:
+    """A table that is of no kind, or of one that there is not."""
+    key = details["ctx"]["discriminator"].strip("'")
+    if details["type"] == "union_tag_not_found":
+        return f"{key} is missing"
+    known = details["ctx"]["expected_tags"].replace("'", "").split(", ")
+    given = details["ctx"]["tag"]
+    return f"{key} must be {' or '.join(map(repr, known))}, not '{given}'{did_you_mean(given, known)}"
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"a {type(value).__name__}"
+
+
+def _keys_at(schema: type[BaseModel], path: KeyPath) -> list[str]:
+    """The keys of the table at ``path``, found by walking down the schema's annotations."""
+    annotation: Any = schema
+    for part in path:
+        annotation = _inside(annotation, part)
+    section = _section(annotation)
+    return [field.alias or name for name, field in section.model_fields.items()] if section else []
+
+
+def _inside(annotation: Any, part: str | int) -> Any:
+    kinds = [each for each in _members(annotation) if part in _kinds(each)]
+    if kinds:
+        return kinds[0]
+    section = _section(annotation)
+    if section is not None:
+        field = section.model_fields.get(str(part))
+        return field.annotation if field else None
+    inner = get_args(annotation)
+    return inner[-1] if inner else None
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The schema of a table behind an annotation, optional or not."""
+    if _members(annotation):
+        return next(filter(None, map(_section, _members(annotation))), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """What an annotation has to choose from, with ``Annotated`` seen through."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) not in (Union, UnionType):
+        return ()
+    return tuple(inner for each in get_args(annotation) for inner in (_members(each) or (each,)))
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """The values of ``kind`` that tell a table of this schema from others."""
+    section = _section(annotation)
+    field = section.model_fields.get("kind") if section else None
+    return get_args(field.annotation) if field else ()

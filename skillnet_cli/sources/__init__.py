@@ -1,0 +1,1 @@
+"""The world's files: archives, texts, tables, addresses."""

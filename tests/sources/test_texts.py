@@ -1,0 +1,91 @@
+"""Texts come back whatever their encoding and compression; what is broken is one line, and counted."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import lzma
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skillnet_cli.api import DamagedItem, UserError
+from skillnet_cli.sources.texts import byte_ranges, decode, detect, lines_between, read_lines
+
+LINES = ["床前明月光，疑是地上霜。", "", 'He said: "no".', "举头望明月，低头思故乡。"]
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "gb18030"]
+PACKINGS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress,
+            ".zst": zstandard.ZstdCompressor().compress}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("suffix", PACKINGS)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_come_back(tmp_path: Path, encoding: str, suffix: str, end: str) -> None:
+    path = tmp_path / f"x.txt{suffix}"
+    path.write_bytes(PACKINGS[suffix]("".join(line + end for line in LINES).encode(encoding)))
+    assert [(line.number, line.text, line.damage) for line in read_lines(path)] == [
+        (number, text, None) for number, text in enumerate(LINES, 1)
+    ]
+    assert [line.text for line in read_lines(path, encoding)] == LINES
+
+
+@given(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0")))
+def test_any_text_comes_back(text: str) -> None:
+    assert decode(text.encode("utf-8-sig")) == text == decode(text.encode("utf-16")) == decode(text.encode(), "utf-8")
+    if not text.startswith("\ufeff"):
+        assert decode(text.encode()) == text
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_text_or_a_damaged_item(content: bytes) -> None:
+    with contextlib.suppress(DamagedItem):
+        assert "\0" not in decode(content)
+    assert detect(content) in (*ENCODINGS,)
+
+
+def test_a_broken_line_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes("第一\n".encode() * 50 + b"\xff\xfe\x80 broken\n" + "第三\n".encode() + b"nul\0\n")
+    found = list(read_lines(tmp_path / "x"))
+    assert [line.number for line in found if line.damage] == [51, 53]
+    assert found[51].text == "第三"
+
+
+def test_the_broken_end_of_a_compressed_file_is_a_line_with_damage(tmp_path: Path) -> None:
+    for suffix in (".gz", ".xz", ".bz2"):
+        packed = PACKINGS[suffix](b"".join(b"%d\n" % (number * 7919 % 10007) for number in range(30_000)))
+        (tmp_path / "x").write_bytes(packed[: len(packed) // 2])
+        *whole, last = read_lines(tmp_path / "x")
+        assert last.damage and "breaks off after line" in last.damage
+        assert all(line.damage is None for line in whole)
+
+
+@pytest.mark.parametrize("row", ["", "{", "[1]", "1", "nul", '{"a": 1', "[" * 100_000])
+def test_what_is_no_object_is_damaged(tmp_path: Path, row: str) -> None:
+    (tmp_path / "x").write_text(f'{{"a": 1}}\n{row}\n{{"b": 2}}\n')
+    first, second, third = read_lines(tmp_path / "x")
+    assert first.json() == {"a": 1} and third.json() == {"b": 2}
+    with pytest.raises(DamagedItem, match="line 2 is not"):
+        second.json()
+
+
+def test_an_unknown_encoding_is_a_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    with pytest.raises(UserError, match="no encoding 'utf-9'"):
+        list(read_lines(tmp_path / "x", "utf-9"))
+
+
+@given(st.lists(st.text("ab词\r", max_size=9), max_size=30), st.integers(1, 40), st.booleans())
+def test_ranges_have_every_line_once(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], step: int, ended: bool
+) -> None:
+    path = tmp_path_factory.mktemp("ranges") / "x"
+    path.write_bytes(("\n".join(lines) + ("\n" if ended else "")).encode())
+    parts = [list(lines_between(path, *each)) for each in byte_ranges(path, step)]
+    assert [line.text for part in parts for _, line in part] == [line.text for line in read_lines(path)]
+    content = path.read_bytes()
+    assert all(content[at - 1 : at] in (b"", b"\n") for part in parts for at, _ in part)
