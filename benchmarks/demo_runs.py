@@ -28,7 +28,7 @@ from skillnet_cli.data.pipeline import TaskBatch
 from skillnet_cli.engine.distributed.mesh import Ranks
 from skillnet_cli.engine.loader import step_dataset
 from skillnet_cli.engine.plan import plan_stage
-from skillnet_cli.engine.setup import begin, build_model, precision_of
+from skillnet_cli.engine.setup import build_model, precision_of, setup_training
 from skillnet_cli.engine.step import Updater
 from skillnet_cli.engine.trainer import run_stage
 from skillnet_cli.model.skillnet import SkillNet
@@ -89,7 +89,7 @@ def updater_and_batch(data: Path) -> tuple[Updater, TaskBatch]:
     (batch,) = next(found for found in map(dataset.__getitem__, range(100)) if found[0].task == TASK)
     assert len(batch.ids) == CHUNK, "the recipe's batch"
     model, _ = build_model(plan, None, registry)
-    return begin(plan, model, ranks, precision_of(plan, ranks, None), "replicate"), batch
+    return setup_training(plan, model, ranks, precision_of(plan, ranks, None), "replicate"), batch
 
 
 def chunks(batch: TaskBatch, items: int) -> list[TaskBatch]:

@@ -43,12 +43,12 @@ def measure(folder: Path, parameters: int) -> dict[str, float]:
     """All figures, by what they are."""
     import torch
 
-    from skillnet_cli.engine.checkpoint.writer import Saver
+    from skillnet_cli.engine.checkpoint.writer import CheckpointWriter
     from skillnet_cli.engine.distributed.mesh import Ranks
     from skillnet_cli.recipe.schema import CheckpointSection
 
     state = state_of(parameters)
-    with Saver(folder, Ranks(0, 1, torch.device("cpu")), CheckpointSection(keep=1), divided=False) as saver:
+    with CheckpointWriter(folder, Ranks(0, 1, torch.device("cpu")), CheckpointSection(keep=1), divided=False) as saver:
         saver.save(0, state, {})  # makes the memory for the copies
         saver.wait()
         held, whole, alone, beside = [], [], [], []

@@ -56,7 +56,7 @@ class Modality:
       ``(tokens (sum of lengths, hidden), lengths (items,))`` with the item's ``[CLS]`` first;
     * ``augment``: ``(features, rng) -> features``, in training only;
     * ``preview``: ``(source) -> str``, an HTML fragment for galleries, all that comes from the item in it escaped;
-    * ``init``: ``(config, embedder) -> Donor``: how the ``config.json`` of a pretrained model, as a mapping, and the
+    * ``init``: ``(config, embedder) -> SourceCheckpoint``: how the ``config.json`` of a pretrained model and the
       skill's own configuration say which of that model's tensors start which of ours (``[init]`` of a recipe);
       raises :class:`UserError` for a model that it cannot read. Must not import torch;
     * ``vocabularies``: for ``skillnet prepare vocab``, a builder for each kind of vocabulary:
@@ -75,7 +75,7 @@ class Modality:
 
 
 @dataclass(frozen=True)
-class Fill:
+class MappedWeight:
     """One parameter of ours and the tensors of a pretrained model that start it.
 
     ``to`` is ``embedder.NAME`` for the skill's embedder, else the name of a parameter of the model without the skill
@@ -91,7 +91,7 @@ class Fill:
 
 
 @dataclass(frozen=True)
-class Donor:
+class SourceCheckpoint:
     """What a pretrained model can start, read from its ``config.json`` by a plugin.
 
     ``encoder`` holds the keys of ``[model]`` that the donor's Transformer has (``layers``, ``hidden``, ``heads``,
@@ -99,7 +99,7 @@ class Donor:
     ``prefixes`` are what may stand before all the names in the donor's files.
     """
 
-    fills: tuple[Fill, ...]
+    fills: tuple[MappedWeight, ...]
     encoder: Mapping[str, Any] = field(default_factory=dict)
     prefixes: tuple[str, ...] = ("",)
 

@@ -98,7 +98,7 @@ def _link(source: str, target: str) -> str:
 
 
 @contextmanager
-def disk_told(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Raises FailedJob, naming the path, where the disk does not take what is written there."""
     try:
         yield

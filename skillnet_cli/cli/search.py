@@ -92,13 +92,13 @@ def search(
     """
     saved = find_checkpoint(checkpoint)
 
-    from skillnet_cli.inference.capabilities import strangers
+    from skillnet_cli.inference.capabilities import untrained_pairs
     from skillnet_cli.inference.collection import Collection
 
     collection = Collection.open(collection_of(saved, in_), saved.fingerprint)
     asking, vector = asked(saved, query)
     hits = collection.search(vector, top, skill or ())
-    never = strangers(saved.config, asking, {hit.entry.skill for hit in hits if hit.entry.by == "content"})
+    never = untrained_pairs(saved.config, asking, {hit.entry.skill for hit in hits if hit.entry.by == "content"})
     for other in never:
         remark(f"{asking} and {other} were never trained together: their scores mean little")
     if as_json:

@@ -17,7 +17,7 @@ from skillnet_cli.cli.common import AsJson, Data, Overrides, RecipeFile, Runs, p
 
 if TYPE_CHECKING:
     from skillnet_cli.engine.estimate.forecast import Forecast, TaskForecast
-    from skillnet_cli.engine.verify_resume import Verdict
+    from skillnet_cli.engine.verify_resume import Comparison
     from skillnet_cli.recipe import Recipe
 
 
@@ -308,12 +308,12 @@ def look_ahead(
 
     from skillnet_cli.cli.common import print_json
     from skillnet_cli.data.prepared import data_roots
-    from skillnet_cli.engine.estimate.cost import parse_fleet
-    from skillnet_cli.engine.estimate.forecast import Crew, forecast
+    from skillnet_cli.engine.estimate.cost import parse_accelerators
+    from skillnet_cli.engine.estimate.forecast import Cluster, forecast
     from skillnet_cli.plugins import load_registry
 
     hush_transformers()
-    crew = Crew(*processes, parse_fleet(on) if on else None)
+    crew = Cluster(*processes, parse_accelerators(on) if on else None)
     found = forecast(loaded, stage, load_registry(), data_roots(data or ()), crew)
     if as_json:
         print_json(found.as_json())
@@ -376,7 +376,7 @@ def verify_resume(
         raise FailedJob(f"{len(verdict.differences)} differences: a resumed run is not the undisturbed one")
 
 
-def lines(verdict: Verdict) -> list[str]:
+def lines(verdict: Comparison) -> list[str]:
     """What was compared, and the first differences."""
     many = {name: f"{verdict.tensors[name]:,} tensors ({verdict.values[name]:,} values)" for name in verdict.tensors}
     compared = [

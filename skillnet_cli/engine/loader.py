@@ -160,7 +160,7 @@ def steps(dataset: StepDataset, start: int, stop: int, workers: int) -> Iterator
 
 
 @contextmanager
-def deaths_told() -> Iterator[None]:
+def worker_errors() -> Iterator[None]:
     """Raises FailedJob where a process that reads ahead is killed, for want of memory for instance.
 
     The loader raises that wherever the main process happens to be.

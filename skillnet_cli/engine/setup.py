@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from skillnet_cli.api import UserError
-from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint, is_divided
+from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint, is_sharded
 from skillnet_cli.engine.checkpoint.state import (
     load_model_tensors,
     model_tensors,
@@ -21,7 +21,7 @@ from skillnet_cli.engine.checkpoint.state import (
     restore_optimizer,
     restore_tensors,
 )
-from skillnet_cli.engine.checkpoint.writer import Saved, Saver
+from skillnet_cli.engine.checkpoint.writer import CheckpointWriter, Saved
 from skillnet_cli.engine.consistency import trained_by
 from skillnet_cli.engine.distributed.mesh import Ranks, distribute, settle_strategy
 from skillnet_cli.engine.plan import StagePlan
@@ -39,7 +39,7 @@ from skillnet_cli.recipe.schema import EmaSection
 from skillnet_cli.runs import RunFolder, StageFolder
 
 
-def ancestors(plan: StagePlan) -> dict[str, str]:
+def weight_inheritance(plan: StagePlan) -> dict[str, str]:
     """For each fine-tuning task of a separate model, the pretraining task whose Transformers it starts from.
 
     That is the first in the recipe that has the same skills, and for every tower of the task a tower that reads the
@@ -68,7 +68,7 @@ def tower_for(skills: Sequence[str], task: TaskConfig) -> int | None:
     return next((place for place, tower in enumerate(task.towers) if set(skills) <= set(tower)), None)
 
 
-def inherit(model: SkillNet, ancestors_: Mapping[str, str]) -> None:
+def inherit_weights(model: SkillNet, ancestors_: Mapping[str, str]) -> None:
     """Copy the Transformers of pretraining tasks, embedders included, to the tasks that start from them."""
     for name, ancestor in ancestors_.items():
         theirs = model.towers_of(ancestor)
@@ -156,7 +156,7 @@ def build_model(plan: StagePlan, start: Path | None, registry: Registry) -> tupl
         return model, []
     saved, _ = load_model(start, registry)
     fresh = load_model_tensors(model, saved.state_dict(), str(start))
-    inherit(model, ancestors(plan))
+    inherit_weights(model, weight_inheritance(plan))
     return model, fresh
 
 
@@ -178,7 +178,7 @@ def strategy_of(plan: StagePlan, model: SkillNet, ranks: Ranks, checkpoint: Chec
     return settle_strategy(plan.stage.strategy, sum(each.numel() for each in model.parameters()), ranks)
 
 
-def begin(plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str, strategy: str) -> Updater:
+def setup_training(plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str, strategy: str) -> Updater:
     """Lay the model out over the ranks and give it an optimizer."""
     model.to(ranks.device).train()
     distribute(model, ranks, strategy)
@@ -187,18 +187,18 @@ def begin(plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str, strate
     return Updater(model, optimizer, plan.stage, precision, plan.recipe.seed, ranks, average=average, strategy=strategy)
 
 
-def open_saver(updater: Updater, plan: StagePlan, folder: StageFolder) -> Saver:
+def open_writer(updater: Updater, plan: StagePlan, folder: StageFolder) -> CheckpointWriter:
     """What saves this stage's state into its folder. All ranks must call this together."""
-    return Saver(
+    return CheckpointWriter(
         folder.checkpoints,
         updater.ranks,
         plan.stage.checkpoints,
-        divided=any(map(is_divided, updater.model.parameters())),
+        divided=any(map(is_sharded, updater.model.parameters())),
         describe=partial(write_description, copy.deepcopy(plan.config), plan.readers),
     )
 
 
-def begin_save(saver: Saver, updater: Updater, plan: StagePlan) -> Saved | None:
+def save_checkpoint(saver: CheckpointWriter, updater: Updater, plan: StagePlan) -> Saved | None:
     """Begin a checkpoint of this step. All ranks must call this together. Raises and returns as Saver.save."""
     state = {
         "progress": asdict(updater.progress),
@@ -220,7 +220,7 @@ def saved_tensors(updater: Updater) -> dict[str, dict[str, Tensor]]:
     return tensors if updater.average is None else {**tensors, AVERAGE: updater.average.tensors}
 
 
-def go_on(updater: Updater, checkpoint: Checkpoint) -> None:
+def resume(updater: Updater, checkpoint: Checkpoint) -> None:
     """Put the state of a checkpoint in place, to the bit, however many processes it was saved by.
 
     Raises:

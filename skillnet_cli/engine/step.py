@@ -19,8 +19,8 @@ from torch.optim import AdamW
 
 from skillnet_cli.api import Batch, UserError
 from skillnet_cli.data.pipeline import TaskBatch
-from skillnet_cli.engine.checkpoint.format import MODEL, Checkpoint, box_of, local
-from skillnet_cli.engine.distributed.mesh import Ranks, sync_gradients, whole
+from skillnet_cli.engine.checkpoint.format import MODEL, Checkpoint, chunk_of, local_shard
+from skillnet_cli.engine.distributed.mesh import Ranks, full_tensor, sync_gradients
 from skillnet_cli.engine.signals import SIGNALS
 from skillnet_cli.inference.encoder import to_device
 from skillnet_cli.model.device import autocast
@@ -95,8 +95,8 @@ class MovingAverage:
     def update(self) -> None:
         """Take in the update just applied; its gradients still tell what it activated."""
         moved = [name for name, parameter in self._parameters.items() if parameter.grad is not None]
-        averages = [local(self.tensors[name]) for name in moved]
-        parameters = [local(self._parameters[name]) for name in moved]
+        averages = [local_shard(self.tensors[name]) for name in moved]
+        parameters = [local_shard(self._parameters[name]) for name in moved]
         torch._foreach_lerp_(averages, parameters, 1 - self.decay)
 
     @contextmanager
@@ -111,7 +111,7 @@ class MovingAverage:
     @torch.no_grad()
     def _exchange(self) -> None:
         for name, parameter in self._parameters.items():
-            own, average = local(parameter), local(self.tensors[name])
+            own, average = local_shard(parameter), local_shard(self.tensors[name])
             kept = own.clone()
             own.copy_(average)
             average.copy_(kept)
@@ -126,9 +126,9 @@ def take_mean(model: nn.Module, checkpoints: Sequence[Checkpoint]) -> None:
     """
     saved = [checkpoint.slices(MODEL) for checkpoint in checkpoints]
     for name, parameter in model.named_parameters():
-        box = box_of(parameter)
+        box = chunk_of(parameter)
         total = sum((each.read(name, box).double() for each in saved), torch.zeros(box.size, dtype=torch.float64))
-        local(parameter).copy_(total / len(saved))
+        local_shard(parameter).copy_(total / len(saved))
 
 
 def averaged_checkpoints(found: Sequence[Checkpoint], every: int, count: int, last: int) -> list[Checkpoint]:
@@ -405,7 +405,7 @@ class Updater:
         """
         parameters = (parameter for group in self.optimizer.param_groups for parameter in group["params"])
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norm = float(whole(get_total_norm(gradients))) * scale
+        norm = float(full_tensor(get_total_norm(gradients))) * scale
         if math.isfinite(norm):
             torch._foreach_mul_(gradients, scale * min(1.0, self.stage.clip / (norm + 1e-12)))
             set_learning_rate(self.optimizer, rate)

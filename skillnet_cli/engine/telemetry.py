@@ -25,7 +25,7 @@ from skillnet_cli import objectives
 from skillnet_cli.engine.distributed.mesh import Ranks
 from skillnet_cli.engine.estimate.cost import checkpoint_bytes, kept_beside
 from skillnet_cli.engine.plan import StagePlan, TaskPlan
-from skillnet_cli.engine.setup import ancestors
+from skillnet_cli.engine.setup import weight_inheritance
 from skillnet_cli.model.analysis import Flops
 from skillnet_cli.model.parts import activated_parameters
 from skillnet_cli.model.skillnet import SkillNet
@@ -168,7 +168,7 @@ NAMED = 3
 """Names listed before the rest is only counted."""
 
 
-def start_lines(
+def banner(
     plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str, start: Path | None, fresh: Sequence[str]
 ) -> Iterator[str]:
     """The stage in a line, then a line a task.
@@ -198,7 +198,7 @@ def start_lines(
 
 def _started(plan: StagePlan) -> Iterator[str]:
     """What the tasks of a separate model start from, where that is another task's pretraining."""
-    found = ancestors(plan)
+    found = weight_inheritance(plan)
     if found:
         fresh = [
             name for name in plan.tasks if name not in found and name not in (plan.recipe.pretrain or plan.stage).tasks
@@ -207,7 +207,7 @@ def _started(plan: StagePlan) -> Iterator[str]:
         yield f"  started: {', '.join([*told, *(f'{name} fresh' for name in fresh)])}"
 
 
-def say(ranks: Ranks, lines: Iterator[str] | Sequence[str]) -> None:
+def log_lines(ranks: Ranks, lines: Iterator[str] | Sequence[str]) -> None:
     """Print lines on standard error, on the main rank alone."""
     if ranks.is_main:
         for line in lines:

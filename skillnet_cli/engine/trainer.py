@@ -15,28 +15,28 @@ from skillnet_cli.api import FailedJob
 from skillnet_cli.data.pipeline import TaskBatch
 from skillnet_cli.engine.checkpoint.best import Best
 from skillnet_cli.engine.checkpoint.format import Checkpoint, complete, damaged, latest
-from skillnet_cli.engine.checkpoint.state import load_model_tensors, whole_tensors
+from skillnet_cli.engine.checkpoint.state import full_tensors, load_model_tensors
 from skillnet_cli.engine.checkpoint.writer import Saved
 from skillnet_cli.engine.consistency import check_same, checked_plan, shard_digests
 from skillnet_cli.engine.distributed.mesh import Ranks, agree, process_group
-from skillnet_cli.engine.loader import deaths_told, step_dataset, steps
+from skillnet_cli.engine.loader import step_dataset, steps, worker_errors
 from skillnet_cli.engine.meter import Meter
 from skillnet_cli.engine.plan import StagePlan
 from skillnet_cli.engine.setup import (
-    begin,
-    begin_save,
     build_model,
     freeze,
-    go_on,
-    open_saver,
+    open_writer,
     origin,
     precision_of,
+    resume,
+    save_checkpoint,
+    setup_training,
     start_from_pretrained,
     strategy_of,
 )
 from skillnet_cli.engine.signals import Stopped, StopSignals
 from skillnet_cli.engine.step import Outcome, Updater, averaged_checkpoints, deterministic, take_mean
-from skillnet_cli.engine.telemetry import Silence, Telemetry, mix_lines, realised_mix, say, start_lines
+from skillnet_cli.engine.telemetry import Silence, Telemetry, banner, log_lines, mix_lines, realised_mix
 from skillnet_cli.evaluation.evaluate import evaluate
 from skillnet_cli.model.card import write_card
 from skillnet_cli.model.persistence import fingerprint, save_model
@@ -44,7 +44,7 @@ from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry, load_registry
 from skillnet_cli.recipe import Recipe, dump_toml
 from skillnet_cli.recipe.schema import LastSection
-from skillnet_cli.runs import Result, RunFolder, disk_told, read_metrics, record_results
+from skillnet_cli.runs import Result, RunFolder, disk_errors, read_metrics, record_results
 
 
 def measure(model: SkillNet, plan: StagePlan, limit: int | None, precision: str) -> list[Result]:
@@ -78,7 +78,7 @@ def gathered(model: SkillNet, plan: StagePlan, ranks: Ranks) -> SkillNet | None:
     """
     if ranks.world == 1:
         return model
-    tensors = whole_tensors(model, ranks.is_main)
+    tensors = full_tensors(model, ranks.is_main)
     if not ranks.is_main:
         return None
     copy = SkillNet(plan.config)
@@ -104,14 +104,14 @@ def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], allo
         check_same(recipe, stage, checkpoint.state()["trained_by"], folder.stage(stage).path)
     settings = recipe.stages()[stage]
     with StopSignals() as signals, process_group(settings.timeout) as ranks, deterministic(settings.deterministic):
-        say(ranks, list(damaged(folder.stage(stage).checkpoints)))
+        log_lines(ranks, list(damaged(folder.stage(stage).checkpoints)))
         agree(ranks, {f"the newest checkpoint in {folder.path}": checkpoint.step if checkpoint else None})
         if checkpoint and folder.stage(stage).model.exists():
-            return say(ranks, [f"{stage} has finished already: {folder.stage(stage).model}"])
+            return log_lines(ranks, [f"{stage} has finished already: {folder.stage(stage).model}"])
         plan, changes = checked_plan(recipe, stage, registry, roots, ranks.world, checkpoint, allow_data_change)
         agree(ranks, {f"the shards of '{name}'": digest for name, digest in shard_digests(plan).items()})
         updater = _start(plan, folder, ranks, checkpoint, registry)
-        with _telemetry(plan, folder, updater) as telemetry, deaths_told():
+        with _telemetry(plan, folder, updater) as telemetry, worker_errors():
             for change in changes:
                 telemetry.noted("data", updater.progress.step, f"the data has changed: {change}", change=change)
             train(plan, updater, folder, registry, signals, telemetry)
@@ -127,12 +127,12 @@ def _start(
     precision, strategy = precision_of(plan, ranks, checkpoint), strategy_of(plan, model, ranks, checkpoint)
     source = checkpoint.folder if checkpoint else start
     how = f"{precision}, {strategy}" if ranks.world > 1 else precision
-    say(ranks, start_lines(plan, model, ranks, how, source, fresh))
+    log_lines(ranks, banner(plan, model, ranks, how, source, fresh))
     if plan.recipe.init and not checkpoint and not start:
-        say(ranks, start_from_pretrained(plan, model, folder.stage(plan.name), ranks, registry))
-    updater = begin(plan, model, ranks, precision, strategy)
+        log_lines(ranks, start_from_pretrained(plan, model, folder.stage(plan.name), ranks, registry))
+    updater = setup_training(plan, model, ranks, precision, strategy)
     if checkpoint:
-        go_on(updater, checkpoint)
+        resume(updater, checkpoint)
     if ranks.is_main:
         folder.keep_recipe(dump_toml(plan.recipe.model_dump(mode="json", exclude_none=True)))
     return updater
@@ -151,7 +151,7 @@ def train(
     dataset = step_dataset(plan, registry, updater.ranks)
     clock, meter = Clock(), Meter(updater.model, plan.config, updater.ranks, updater.precision)
     telemetry.began(updater.progress.step, world=updater.ranks.world, precision=updater.precision, peak=meter.peak)
-    with open_saver(updater, plan, folder.stage(plan.name)) as saver:
+    with open_writer(updater, plan, folder.stage(plan.name)) as saver:
         for step, batches in steps(dataset, updater.progress.step, stage.steps, stage.workers):
             waited = clock.lap()
             updater.ranks.reached(step + 1)
@@ -170,7 +170,7 @@ def train(
             if stage.eval and done % stage.eval.every == 0 and done < stage.steps:
                 _measure(plan, updater, folder, registry, telemetry)
             if done % stage.checkpoints.every == 0 or done == stage.steps or outcome.stop:
-                _tell(telemetry, begin_save(saver, updater, plan))
+                _tell(telemetry, save_checkpoint(saver, updater, plan))
             if outcome.stop:
                 _tell(telemetry, saver.wait())
                 raise Stopped(outcome.stop, f"stopped after step {done} of {stage.steps}: run it again to go on")
@@ -190,7 +190,7 @@ def finish(
     with shown(updater, plan) as model:
         if model is not None:
             target = folder.stage(plan.name).model
-            with disk_told(target):
+            with disk_errors(target):
                 save_model(model, plan.readers, target)
                 folder.publish(target)
             write_card(folder.model, record_results(folder.path, results, fingerprint(folder.model)))

@@ -58,7 +58,7 @@ LOOK_EVERY = 0.005
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Comparison:
     """What was compared, and every difference, the first one first; ``tensors`` and ``values`` by what they are of."""
 
     stage: str
@@ -74,7 +74,7 @@ class Verdict:
 
 def verify_resume(
     recipe: Recipe, stage: str, steps: int, nproc: int, data: Sequence[Path], say: Callable[[str], None]
-) -> Verdict:
+) -> Comparison:
     """Train ``steps`` updates of a stage undisturbed, and again killed in the middle and gone on with; compare.
 
     Both trainings are ``skillnet`` commands of their own with ``nproc`` processes each, in a temporary folder; all
@@ -195,7 +195,7 @@ class _Trial:
         return lines[-1].removeprefix("skillnet: error: ") if lines else "it says nothing"
 
 
-def _compare(trial: _Trial, killed_after: int, resumed_from: int, kinds: Sequence[str]) -> Verdict:
+def _compare(trial: _Trial, killed_after: int, resumed_from: int, kinds: Sequence[str]) -> Comparison:
     one, other = trial.rows("straight"), trial.rows("killed")
     differences = list(_row_differences(one, other))
     tensors, values = {}, {}
@@ -205,7 +205,7 @@ def _compare(trial: _Trial, killed_after: int, resumed_from: int, kinds: Sequenc
         tensors[name], values[name] = len(tables[0]), sum(each.numel() for each in tables[0].values())
     tasks = tuple(dict.fromkeys(row["task"] for row in one))
     counted = (len(one), tensors, values, differences)
-    return Verdict(trial.stage, trial.steps, tasks, killed_after, resumed_from, *counted)
+    return Comparison(trial.stage, trial.steps, tasks, killed_after, resumed_from, *counted)
 
 
 def _final(trial: _Trial, run: str) -> Checkpoint:

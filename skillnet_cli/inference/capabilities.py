@@ -90,7 +90,7 @@ def needed_for(config: SkillNetConfig, skills: Iterable[str]) -> tuple[list[str]
     return list(dict.fromkeys(every)), [task.name for task in tasks]
 
 
-def strangers(config: SkillNetConfig, skill: str, others: Iterable[str]) -> list[str]:
+def untrained_pairs(config: SkillNetConfig, skill: str, others: Iterable[str]) -> list[str]:
     """Those of ``others`` whose vectors no task has put beside those of ``skill``."""
     pairs = comparable(config)
     return sorted({other for other in others if frozenset([skill, other]) not in pairs})

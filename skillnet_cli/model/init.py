@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skillnet_cli.api import Donor, Fill, UserError
+from skillnet_cli.api import MappedWeight, SourceCheckpoint, UserError
 from skillnet_cli.model.build import embedder_config
 from skillnet_cli.model.hub import Pretrained, fetch_pretrained
 from skillnet_cli.model.parts import SHARED, part_of
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry, resolve
-from skillnet_cli.recipe.checks import both_start_shared, misfits, read_donor, starts_shared
+from skillnet_cli.recipe.checks import both_start_shared, misfits, read_source_checkpoint, starts_shared
 from skillnet_cli.recipe.schema import InitSection
 
 
@@ -90,17 +90,19 @@ def initialise(model: SkillNet, sources: Mapping[str, InitSection], registry: Re
     return InitReport(reports, tuple(name for name in model.state_dict() if name not in started))
 
 
-def _fitting_donor(model: SkillNet, folder: Path, skill: str, section: InitSection, registry: Registry) -> Donor:
+def _fitting_donor(
+    model: SkillNet, folder: Path, skill: str, section: InitSection, registry: Registry
+) -> SourceCheckpoint:
     config = model.config
     own = embedder_config(skill, (config.skills or {})[skill]["embedder"], registry)
-    donor = read_donor(folder, skill, own, registry)
+    donor = read_source_checkpoint(folder, skill, own, registry)
     problems = list(misfits(donor, {key: getattr(config, key) for key in donor.encoder}, section.shared))
     if problems:
         raise UserError("; ".join(problems))
     return donor
 
 
-def _start(model: SkillNet, donor: Donor, folder: Path, skill: str, section: InitSection) -> SkillReport:
+def _start(model: SkillNet, donor: SourceCheckpoint, folder: Path, skill: str, section: InitSection) -> SkillReport:
     weights = Pretrained(folder)
     prefix = _prefix(donor, weights, folder)
     places = _places(model, skill)
@@ -120,7 +122,7 @@ def _start(model: SkillNet, donor: Donor, folder: Path, skill: str, section: Ini
     return SkillReport(section.source, str(folder), section.shared, tuple(loaded), skipped)
 
 
-def _prefix(donor: Donor, weights: Pretrained, folder: Path) -> str:
+def _prefix(donor: SourceCheckpoint, weights: Pretrained, folder: Path) -> str:
     """What stands before the names in this file: its writer saved the model alone or inside a larger one."""
     first = donor.fills[0].sources[0]
     for prefix in donor.prefixes:
@@ -130,7 +132,7 @@ def _prefix(donor: Donor, weights: Pretrained, folder: Path) -> str:
 
 
 def _places(model: SkillNet, skill: str) -> dict[str, list[tuple[str, nn.Parameter]]]:
-    """The model's parameters by the names that plugins use (:class:`skillnet_cli.api.Fill`)."""
+    """The model's parameters by the names that plugins use (:class:`skillnet_cli.api.MappedWeight`)."""
     places: dict[str, list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():
         place = _place(model, name, skill)
@@ -161,7 +163,7 @@ def _place(model: SkillNet, name: str, skill: str) -> str | None:
 
 
 def _read(
-    weights: Pretrained, sources: tuple[str, ...], fill: Fill, parameter: nn.Parameter, folder: Path
+    weights: Pretrained, sources: tuple[str, ...], fill: MappedWeight, parameter: nn.Parameter, folder: Path
 ) -> tuple[Tensor, bool]:
     """The tensor for a parameter, and whether it had to be fitted to its shape."""
     for source in sources:

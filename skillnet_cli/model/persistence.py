@@ -98,13 +98,13 @@ def _on_meta(module: nn.Module) -> bool:
     return any(tensor.is_meta for tensor in own)
 
 
-ModelT = TypeVar("ModelT", bound="SavedByPart")
+ModelT = TypeVar("ModelT", bound="PersistenceMixin")
 HUB_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "force_download"}
 FROM_AUTO = {"_from_auto", "trust_remote_code", "adapter_kwargs", "use_safetensors"}
 """What transformers' Auto classes hand on, and what asks for no more than is always done."""
 
 
-class SavedByPart(nn.Module):
+class PersistenceMixin(nn.Module):
     """A model whose parts are files of their own, opened only when they are asked for.
 
     It is opened and saved as transformers' models are, and its folder is one that Hugging Face's tools read.
@@ -281,7 +281,7 @@ def _hub_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in HUB_OPTIONS and value is not None}
 
 
-def save_model(model: SavedByPart, readers: Mapping[str, Reader], folder: Path) -> None:
+def save_model(model: PersistenceMixin, readers: Mapping[str, Reader], folder: Path) -> None:
     """Write configuration, weights by part, assets and card into ``folder``, which is replaced as a whole."""
     fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
     model.readers = dict(readers)

@@ -14,7 +14,7 @@ from skillnet_cli.model.build import build_embedders, build_encoder, build_heads
 from skillnet_cli.model.config import SkillNetConfig, require
 from skillnet_cli.model.device import recomputed
 from skillnet_cli.model.encoder import Run, direct
-from skillnet_cli.model.persistence import SavedByPart
+from skillnet_cli.model.persistence import PersistenceMixin
 from skillnet_cli.model.sequences import Segment, join
 from skillnet_cli.model.variants import balanced
 from skillnet_cli.objectives import Encoded, Objective, TaskConfig
@@ -26,7 +26,7 @@ Outline: TypeAlias = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 """The items' vectors, (items, hidden) for each tower, and how each tower used a mixture's experts, if it is one."""
 
 
-class SkillNet(SavedByPart):
+class SkillNet(PersistenceMixin):
     """One model for all installed modalities; a task activates only its skills (paper §3).
 
     The parts are ``embedders[SKILL]``, ``encoder`` (with ``skills[SKILL]`` in every block's attention) and

@@ -23,7 +23,7 @@ from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected, Verdi
 from skillnet_cli.sources.csv import Stretch, read_header, read_stretch, stretches
 from skillnet_cli.sources.tables import Row
 from skillnet_cli.sources.trees import Shelf
-from skillnet_cli.sources.web import Manners, Unavailable, client_kind, fetch_in_order
+from skillnet_cli.sources.web import RateLimits, Unavailable, client_kind, fetch_in_order
 
 PLAN = "stretches.json"
 SHARD_ROWS = 10_000
@@ -82,7 +82,7 @@ class Linked(Preparer):
 
     def begin(self) -> None:
         """Look at the options and find where each stretch of rows begins."""
-        manners_of(self.job, self.most_bytes)
+        rate_limits_of(self.job, self.most_bytes)
         rows = self.job.options.get("shard-rows", SHARD_ROWS)
         if rows < 1:
             raise UserError(f"--shard-rows: {rows} is less than 1")
@@ -110,7 +110,7 @@ class Linked(Preparer):
 
     def _fetched(self, rows: Iterable[Row]) -> Iterator[tuple[Row, Outcome]]:
         asked = ((row, None if self._rejection(row) else row.cells[self.link].strip()) for row in rows)
-        return fetch_in_order(asked, manners_of(self.job, self.most_bytes), self.converted)
+        return fetch_in_order(asked, rate_limits_of(self.job, self.most_bytes), self.converted)
 
     def _found(self, name: str, rows: Iterable[Row]) -> Iterator[tuple[Row, Outcome]]:
         for row in rows:
@@ -154,14 +154,14 @@ def in_number_order(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
-def manners_of(job: Preparation, most_bytes: int) -> Manners:
+def rate_limits_of(job: Preparation, most_bytes: int) -> RateLimits:
     """How servers are asked, as the job's options say. Raises UserError where one makes no sense."""
 
     options = {"connections": 64, "per-host": 8, "timeout": 30.0, "retries": 2, "private-host": (), **job.options}
     for name, least in (("connections", 1), ("per-host", 1), ("timeout", 0.1), ("retries", 0)):
         if options[name] < least:
             raise UserError(f"--{name}: {options[name]} is less than {least}")
-    return Manners(
+    return RateLimits(
         connections=options["connections"],
         per_host=options["per-host"],
         seconds=options["timeout"],

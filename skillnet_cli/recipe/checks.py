@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from skillnet_cli.api import Donor, Task, UserError
+from skillnet_cli.api import SourceCheckpoint, Task, UserError
 from skillnet_cli.plugins import Registry, resolve
 from skillnet_cli.recipe.errors import Mistake, check_section, did_you_mean
 from skillnet_cli.recipe.schema import InitSection, ModelSection
@@ -40,7 +40,7 @@ def reads_pretrained(skill: str, registry: Registry) -> str:
     return init
 
 
-def read_donor(folder: Path, skill: str, embedder: Any, registry: Registry) -> Donor:
+def read_source_checkpoint(folder: Path, skill: str, embedder: Any, registry: Registry) -> SourceCheckpoint:
     """What the pretrained model in a folder can start of a skill, as the skill's plugin says.
 
     Args:
@@ -59,7 +59,7 @@ def read_donor(folder: Path, skill: str, embedder: Any, registry: Registry) -> D
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
     if not isinstance(config, dict):
         raise UserError(f"{path}: not the configuration of a model")
-    donor: Donor = resolve(init)(config, embedder)
+    donor: SourceCheckpoint = resolve(init)(config, embedder)
     return donor
 
 
@@ -68,14 +68,14 @@ def both_start_shared(other: str) -> str:
     return f'would start the shared parts, as init.{other} does: write {{ from = "…", shared = false }} for one'
 
 
-def misfits(donor: Donor, model: Mapping[str, Any], shared: bool) -> Iterator[str]:
+def misfits(donor: SourceCheckpoint, model: Mapping[str, Any], shared: bool) -> Iterator[str]:
     """What of ``[model]`` a donor's Transformer does not have; the shared parts' keys only if these are wanted."""
     for key, wanted in donor.encoder.items():
         if (shared or key in OF_PROJECTIONS) and model[key] != wanted:
             yield f"needs model.{key} = {json.dumps(wanted)}, and the recipe has {json.dumps(model[key])}"
 
 
-def starts_shared(donor: Donor, shared: bool) -> bool:
+def starts_shared(donor: SourceCheckpoint, shared: bool) -> bool:
     """Whether a donor's tensors go into the parts that all skills share."""
     return shared and bool(donor.encoder)
 
@@ -157,7 +157,9 @@ def _check_inits(document: Mapping[str, Any], registry: Registry) -> Iterator[Mi
     yield from (Mistake(("init", skill), both_start_shared(sharing[0])) for skill in sharing[1:])
 
 
-def _local_donor(document: Mapping[str, Any], skill: str, section: InitSection, registry: Registry) -> Donor | None:
+def _local_donor(
+    document: Mapping[str, Any], skill: str, section: InitSection, registry: Registry
+) -> SourceCheckpoint | None:
     """What the folder that a skill starts from can start; None for a hub's, and where the skill's own keys are wrong.
 
     Raises:
@@ -168,7 +170,7 @@ def _local_donor(document: Mapping[str, Any], skill: str, section: InitSection, 
     reads_pretrained(skill, registry)
     folder = local_folder(section.source)
     embedder = _valid(resolve(registry.modality(skill).config), _embedders(document).get(skill, {}))
-    return read_donor(folder, skill, embedder, registry) if folder and embedder else None
+    return read_source_checkpoint(folder, skill, embedder, registry) if folder and embedder else None
 
 
 def _valid(schema: type[SchemaT], values: Any) -> SchemaT | None:

@@ -30,7 +30,7 @@ class Unavailable(Exception):
 
 
 @dataclass(frozen=True)
-class Manners:
+class RateLimits:
     """How servers are asked.
 
     Attributes:
@@ -53,7 +53,7 @@ class Manners:
 
 
 def fetch_in_order(
-    requests: Iterable[tuple[Key, str | None]], manners: Manners, then: Callable[[bytes], Result]
+    requests: Iterable[tuple[Key, str | None]], manners: RateLimits, then: Callable[[bytes], Result]
 ) -> Iterator[tuple[Key, Result | Exception | None]]:
     """Fetch files side by side and hand them on in the order in which they are named.
 
@@ -116,7 +116,7 @@ def client_kind() -> type[Client]:
 
 
 @contextmanager
-def _client(manners: Manners) -> Iterator[tuple[Client, asyncio.AbstractEventLoop]]:
+def _client(manners: RateLimits) -> Iterator[tuple[Client, asyncio.AbstractEventLoop]]:
     """A client, and the event loop that it runs in, in a thread of its own."""
     kind = client_kind()
     loop = asyncio.new_event_loop()

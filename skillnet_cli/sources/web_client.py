@@ -15,7 +15,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 
 from skillnet_cli.sources.download import is_private_address
-from skillnet_cli.sources.web import Manners, Unavailable
+from skillnet_cli.sources.web import RateLimits, Unavailable
 
 HOPS = 5
 FIRST_WAIT = 0.25
@@ -33,7 +33,7 @@ class _Passing(Exception):
 class Client:
     """Fetches single files; made and used in one event loop."""
 
-    def __init__(self, manners: Manners) -> None:
+    def __init__(self, manners: RateLimits) -> None:
         self._manners = manners
         self._all = asyncio.Semaphore(manners.connections)
         self._hosts: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(manners.per_host))
@@ -45,7 +45,7 @@ class Client:
         )  # fmt: skip
 
     @classmethod
-    async def open(cls, manners: Manners) -> Client:
+    async def open(cls, manners: RateLimits) -> Client:
         """A client that belongs to the running loop."""
         return cls(manners)
 
@@ -133,7 +133,7 @@ class Client:
 class _PublicResolver(aiohttp.ThreadedResolver):
     """Resolves names, and refuses those that lead into a private network."""
 
-    def __init__(self, manners: Manners) -> None:
+    def __init__(self, manners: RateLimits) -> None:
         super().__init__()
         self._trusted = manners.private_hosts
 

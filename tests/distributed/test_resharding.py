@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint, box_of, latest, local
+from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint, chunk_of, latest, local_shard
 from skillnet_cli.engine.distributed.mesh import process_group
 from skillnet_cli.engine.plan import StagePlan, plan_stage
-from skillnet_cli.engine.setup import begin, begin_save, build_model, go_on, open_saver, saved_tensors
+from skillnet_cli.engine.setup import build_model, open_writer, resume, save_checkpoint, saved_tensors, setup_training
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.runs import StageFolder
 from tests.ranks import run_ranks
@@ -45,19 +45,19 @@ def save_again(plan: StagePlan, saved: Checkpoint, folder: Path) -> None:
     """Go on from a checkpoint, see that every part is right, and save it as this layout does."""
     with process_group() as ranks:
         model, _ = build_model(plan, None, load_registry())
-        updater = begin(plan, model, ranks, "fp32", plan.stage.strategy)
-        go_on(updater, saved)
+        updater = setup_training(plan, model, ranks, "fp32", plan.stage.strategy)
+        resume(updater, saved)
         held = saved_tensors(updater)
         for kind, tensors in held.items():
             whole = saved.tensors(kind)
             assert tensors.keys() == whole.keys()
             for name, tensor in tensors.items():
-                box = box_of(tensor)
+                box = chunk_of(tensor)
                 place = tuple(slice(a, a + n) for a, n in zip(box.begin, box.size, strict=True))
-                assert torch.equal(local(tensor), whole[name][place]), (kind, name)
+                assert torch.equal(local_shard(tensor), whole[name][place]), (kind, name)
         assert updater.progress.step == saved.step == STEPS
-        with open_saver(updater, plan, StageFolder(folder)) as saver:
-            begin_save(saver, updater, plan)
+        with open_writer(updater, plan, StageFolder(folder)) as saver:
+            save_checkpoint(saver, updater, plan)
             saver.wait()
 
 

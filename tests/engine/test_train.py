@@ -15,7 +15,7 @@ from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.engine.distributed.mesh import Ranks
 from skillnet_cli.engine.loader import StepDataset, step_dataset
 from skillnet_cli.engine.plan import StagePlan, check_plan, plan_stage
-from skillnet_cli.engine.setup import begin, build_model
+from skillnet_cli.engine.setup import build_model, setup_training
 from skillnet_cli.engine.step import Updater
 from skillnet_cli.model.parts import activated_parts, part_of
 from skillnet_cli.model.skillnet import SkillNet, load_model
@@ -32,7 +32,7 @@ def start(world: World, **changes: Any) -> tuple[StagePlan, Updater]:
     check_plan(plan, 1)
     model, fresh = build_model(plan, None, load_registry())
     assert fresh == []
-    return plan, begin(plan, model, ALONE, "fp32", "replicate")
+    return plan, setup_training(plan, model, ALONE, "fp32", "replicate")
 
 
 def test_losses_fall(world: World) -> None:

@@ -10,7 +10,7 @@ import torch
 from skillnet_cli.api import UserError
 from skillnet_cli.engine.loader import step_dataset
 from skillnet_cli.engine.plan import plan_stage
-from skillnet_cli.engine.setup import ancestors, build_model
+from skillnet_cli.engine.setup import build_model, weight_inheritance
 from skillnet_cli.model.parts import activated_parts, part_of
 from skillnet_cli.model.skillnet import load_model
 from skillnet_cli.plugins import load_registry
@@ -101,7 +101,7 @@ def test_one_tower_of_two_skills_starts_two_towers(world: World) -> None:
     }
     world.train(stage="pretrain", **settings)
     plan = plan_stage(world.recipe(**settings), "finetune", load_registry(), world.roots)
-    assert ancestors(plan) == {"mirror": "pair"}
+    assert weight_inheritance(plan) == {"mirror": "pair"}
     model, _ = build_model(plan, world.run() / "pretrain" / "model", load_registry())
     (both,), towers = model.towers_of("pair"), model.towers_of("mirror")
     for tower, skill in zip(towers, ("letters", "marks"), strict=True):

@@ -19,7 +19,7 @@ import torch
 from skillnet_cli.engine.checkpoint import format as checkpoints
 from skillnet_cli.engine.checkpoint import writer as drafts
 from skillnet_cli.engine.checkpoint.format import Checkpoint
-from skillnet_cli.engine.checkpoint.writer import Saver
+from skillnet_cli.engine.checkpoint.writer import CheckpointWriter
 from skillnet_cli.engine.trainer import run_stage
 from skillnet_cli.recipe import Recipe
 from tests.ranks import run_ranks, start_ranks
@@ -109,9 +109,9 @@ def _wait_for_save(world: World, after: int, processes: Sequence[BaseProcess]) -
 
 def _train_with_little_room(recipe: Recipe, run: Path, roots: Sequence[Path]) -> None:
     """No file may become longer than the longest of the first checkpoint found: an error as of a full disk."""
-    original, limited = Saver.save, False
+    original, limited = CheckpointWriter.save, False
 
-    def save(self: Saver, step: int, *arguments: Any) -> Any:
+    def save(self: CheckpointWriter, step: int, *arguments: Any) -> Any:
         nonlocal limited
         found = checkpoints.latest(self.root)
         if found is not None and not limited:  # once: a save that had begun by then may be longer
@@ -119,7 +119,7 @@ def _train_with_little_room(recipe: Recipe, run: Path, roots: Sequence[Path]) ->
             resource.setrlimit(resource.RLIMIT_FSIZE, (max(f["bytes"] for f in found.files.values()),) * 2)
         return original(self, step, *arguments)
 
-    Saver.save = save  # type: ignore[method-assign]
+    CheckpointWriter.save = save  # type: ignore[method-assign]
     run_stage(recipe, "finetune", run, roots)
 
 

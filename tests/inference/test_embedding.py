@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.inference.capabilities import embeddable, needed_for, query_skill, route_of, strangers
+from skillnet_cli.inference.capabilities import embeddable, needed_for, query_skill, route_of, untrained_pairs
 from skillnet_cli.inference.collection import Collection, Embedding, Tally
 from skillnet_cli.inference.encoder import encode_sources
 from skillnet_cli.inference.inputs import gather
@@ -43,7 +43,9 @@ def test_what_the_tasks_teach(world: World) -> None:
     assert [route_of(config, skill) for skill in ("word", "shape", "hum", "lone")] == [
         "content", "content", "transcript", None,
     ]  # fmt: skip
-    assert strangers(config, "shape", ["word", "shape"]) == [] and strangers(config, "word", ["hum", "word"]) == ["hum"]
+    assert untrained_pairs(config, "shape", ["word", "shape"]) == [] and untrained_pairs(
+        config, "word", ["hum", "word"]
+    ) == ["hum"]
 
 
 def test_files_are_embedded_refused_or_damaged(world: World, files: Path) -> None:

@@ -14,10 +14,10 @@ import pytest
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.sources import web
 from skillnet_cli.sources.download import is_private_address
-from skillnet_cli.sources.web import Manners, Unavailable, fetch_in_order
+from skillnet_cli.sources.web import RateLimits, Unavailable, fetch_in_order
 from tests.webserver import Server, serving
 
-QUICK = Manners(connections=16, per_host=16, seconds=2.0, idle=0.5, retries=1, most_bytes=1 << 20)
+QUICK = RateLimits(connections=16, per_host=16, seconds=2.0, idle=0.5, retries=1, most_bytes=1 << 20)
 LOCAL = replace(QUICK, private_hosts=frozenset({"127.0.0.1"}))
 
 
@@ -31,7 +31,7 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def fetched(urls: list[str | None], manners: Manners = LOCAL, then: Any = bytes) -> list[Any]:
+def fetched(urls: list[str | None], manners: RateLimits = LOCAL, then: Any = bytes) -> list[Any]:
     return [outcome for _, outcome in fetch_in_order(((url, url) for url in urls), manners, then)]
 
 

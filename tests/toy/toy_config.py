@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from skillnet_cli.api import Donor, Fill, UserError
+from skillnet_cli.api import MappedWeight, SourceCheckpoint, UserError
 
 
 class ToyConfig(BaseModel):
@@ -19,15 +19,15 @@ class ToyConfig(BaseModel):
     letters: PositiveInt = 8
 
 
-def donor(config: Mapping[str, Any], embedder: ToyConfig) -> Donor:
+def donor(config: Mapping[str, Any], embedder: ToyConfig) -> SourceCheckpoint:
     """A table, the first layer's projections in three, and its output projection."""
     if config.get("model_type") != "toy":
         raise UserError(f"starts from a toy, not from a model of type '{config.get('model_type')}'")
-    return Donor(
+    return SourceCheckpoint(
         fills=(
-            Fill("embedder.tokens.weight", ("table",)),
-            Fill("encoder.blocks.0.attention.weight", ("q", "k", "v")),
-            Fill("encoder.blocks.0.attention.out.weight", ("out",)),
+            MappedWeight("embedder.tokens.weight", ("table",)),
+            MappedWeight("encoder.blocks.0.attention.weight", ("q", "k", "v")),
+            MappedWeight("encoder.blocks.0.attention.out.weight", ("out",)),
         ),
         encoder={"hidden": config["hidden"], "norm": config.get("norm", "pre")},
         prefixes=("toy.", ""),

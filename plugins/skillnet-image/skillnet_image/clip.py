@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from skillnet_cli.api import Donor, Fill, UserError
+from skillnet_cli.api import MappedWeight, SourceCheckpoint, UserError
 from skillnet_image.config import ImageConfig
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ DEFAULTS: dict[str, Any] = {
 """What transformers' CLIPVisionConfig means where a config.json leaves a key out."""
 
 
-def donor(config: Mapping[str, Any], embedder: ImageConfig) -> Donor:
+def donor(config: Mapping[str, Any], embedder: ImageConfig) -> SourceCheckpoint:
     """What a saved ``CLIPVisionModel``, or the vision part of a ``CLIPModel``, can start: all of it.
 
     Raises:
@@ -42,28 +42,30 @@ def donor(config: Mapping[str, Any], embedder: ImageConfig) -> Donor:
         "norm": "pre",
         "activation": vision["hidden_act"],
     }
-    return Donor(tuple(_fills(encoder["layers"])), encoder, prefixes=("vision_model.", "", "clip.vision_model."))
+    return SourceCheckpoint(
+        tuple(_fills(encoder["layers"])), encoder, prefixes=("vision_model.", "", "clip.vision_model.")
+    )
 
 
-def _fills(layers: int) -> Iterator[Fill]:
-    yield Fill("embedder.cls", ("embeddings.class_embedding",))
-    yield Fill("embedder.projection", ("embeddings.patch_embedding.weight",))
+def _fills(layers: int) -> Iterator[MappedWeight]:
+    yield MappedWeight("embedder.cls", ("embeddings.class_embedding",))
+    yield MappedWeight("embedder.projection", ("embeddings.patch_embedding.weight",))
     table = ("embeddings.position_embedding.weight",)
-    yield Fill("embedder.positions", table, fit="skillnet_image.clip:resize_positions")
+    yield MappedWeight("embedder.positions", table, fit="skillnet_image.clip:resize_positions")
     for kind in ("weight", "bias"):
-        yield Fill(f"embedder.norm.{kind}", (f"pre_layrnorm.{kind}",))
-        yield Fill(f"encoder.final_norm.{kind}", (f"post_layernorm.{kind}",))
+        yield MappedWeight(f"embedder.norm.{kind}", (f"pre_layrnorm.{kind}",))
+        yield MappedWeight(f"encoder.final_norm.{kind}", (f"post_layernorm.{kind}",))
         for number in range(layers):
             yield from _layer(f"encoder.blocks.{number}", f"encoder.layers.{number}", kind)
 
 
-def _layer(ours: str, theirs: str, kind: str) -> Iterator[Fill]:
-    yield Fill(f"{ours}.attention.{kind}", tuple(f"{theirs}.self_attn.{x}_proj.{kind}" for x in "qkv"))
-    yield Fill(f"{ours}.attention.out.{kind}", (f"{theirs}.self_attn.out_proj.{kind}",))
-    yield Fill(f"{ours}.attention_norm.{kind}", (f"{theirs}.layer_norm1.{kind}",))
-    yield Fill(f"{ours}.ffn_norm.{kind}", (f"{theirs}.layer_norm2.{kind}",))
-    yield Fill(f"{ours}.feed_forward.up.{kind}", (f"{theirs}.mlp.fc1.{kind}",))
-    yield Fill(f"{ours}.feed_forward.down.{kind}", (f"{theirs}.mlp.fc2.{kind}",))
+def _layer(ours: str, theirs: str, kind: str) -> Iterator[MappedWeight]:
+    yield MappedWeight(f"{ours}.attention.{kind}", tuple(f"{theirs}.self_attn.{x}_proj.{kind}" for x in "qkv"))
+    yield MappedWeight(f"{ours}.attention.out.{kind}", (f"{theirs}.self_attn.out_proj.{kind}",))
+    yield MappedWeight(f"{ours}.attention_norm.{kind}", (f"{theirs}.layer_norm1.{kind}",))
+    yield MappedWeight(f"{ours}.ffn_norm.{kind}", (f"{theirs}.layer_norm2.{kind}",))
+    yield MappedWeight(f"{ours}.feed_forward.up.{kind}", (f"{theirs}.mlp.fc1.{kind}",))
+    yield MappedWeight(f"{ours}.feed_forward.down.{kind}", (f"{theirs}.mlp.fc2.{kind}",))
 
 
 def resize_positions(table: Tensor, wanted: tuple[int, ...]) -> Tensor:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from skillnet_cli.api import Donor, Fill, UserError
+from skillnet_cli.api import MappedWeight, SourceCheckpoint, UserError
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.frames import KERNELS, STRIDES
 
 
-def donor(config: Mapping[str, Any], embedder: SoundConfig) -> Donor:
+def donor(config: Mapping[str, Any], embedder: SoundConfig) -> SourceCheckpoint:
     """What a saved ``Wav2Vec2Model``, with or without a head, can start: the convolutions, not its Transformer.
 
     Raises:
@@ -33,7 +33,7 @@ def donor(config: Mapping[str, Any], embedder: SoundConfig) -> Donor:
             raise UserError(
                 f"needs model.embedders.sound.{key} = {_said(wanted)}, and the recipe has {_said(ours[key])}"
             )
-    return Donor(tuple(_fills(embedder)), prefixes=("wav2vec2.", ""))
+    return SourceCheckpoint(tuple(_fills(embedder)), prefixes=("wav2vec2.", ""))
 
 
 def _said(value: Any) -> str:
@@ -47,11 +47,13 @@ def _said(value: Any) -> str:
     )
 
 
-def _fills(embedder: SoundConfig) -> Iterator[Fill]:
+def _fills(embedder: SoundConfig) -> Iterator[MappedWeight]:
     for number in range(len(embedder.kernels)):
         ours, theirs = f"embedder.convolution.layers.{number}", f"feature_extractor.conv_layers.{number}"
-        yield Fill(f"{ours}.weight", (f"{theirs}.conv.weight",))
+        yield MappedWeight(f"{ours}.weight", (f"{theirs}.conv.weight",))
         if embedder.conv_bias:
-            yield Fill(f"{ours}.bias", (f"{theirs}.conv.bias",))
+            yield MappedWeight(f"{ours}.bias", (f"{theirs}.conv.bias",))
         if embedder.conv_norm == "layer" or number == 0:
-            yield from (Fill(f"{ours}.norm.{kind}", (f"{theirs}.layer_norm.{kind}",)) for kind in ("weight", "bias"))
+            yield from (
+                MappedWeight(f"{ours}.norm.{kind}", (f"{theirs}.layer_norm.{kind}",)) for kind in ("weight", "bias")
+            )

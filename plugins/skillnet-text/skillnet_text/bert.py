@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from skillnet_cli.api import Donor, Fill, UserError
+from skillnet_cli.api import MappedWeight, SourceCheckpoint, UserError
 from skillnet_text.config import TextConfig
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ DEFAULTS: dict[str, Any] = {
 """What transformers' BertConfig means where a config.json leaves a key out."""
 
 
-def donor(config: Mapping[str, Any], embedder: TextConfig) -> Donor:
+def donor(config: Mapping[str, Any], embedder: TextConfig) -> SourceCheckpoint:
     """What a saved ``BertModel``, with or without a head, can start: all but its pooler and head.
 
     Raises:
@@ -42,28 +42,28 @@ def donor(config: Mapping[str, Any], embedder: TextConfig) -> Donor:
         "norm": "post",
         "activation": facts["hidden_act"],
     }
-    return Donor(tuple(_fills(encoder["layers"])), encoder, prefixes=("bert.", ""))
+    return SourceCheckpoint(tuple(_fills(encoder["layers"])), encoder, prefixes=("bert.", ""))
 
 
-def _fills(layers: int) -> Iterator[Fill]:
+def _fills(layers: int) -> Iterator[MappedWeight]:
     first_rows = "skillnet_text.bert:first_rows"
-    yield Fill("embedder.tokens.weight", ("embeddings.word_embeddings.weight",))
-    yield Fill("embedder.positions.weight", ("embeddings.position_embeddings.weight",), fit=first_rows)
-    yield Fill("embedder.segments.weight", ("embeddings.token_type_embeddings.weight",), fit=first_rows)
+    yield MappedWeight("embedder.tokens.weight", ("embeddings.word_embeddings.weight",))
+    yield MappedWeight("embedder.positions.weight", ("embeddings.position_embeddings.weight",), fit=first_rows)
+    yield MappedWeight("embedder.segments.weight", ("embeddings.token_type_embeddings.weight",), fit=first_rows)
     for kind in ("weight", "bias"):
-        yield Fill(f"embedder.norm.{kind}", (f"embeddings.LayerNorm.{kind}",))
+        yield MappedWeight(f"embedder.norm.{kind}", (f"embeddings.LayerNorm.{kind}",))
         for number in range(layers):
             yield from _layer(f"encoder.blocks.{number}", f"encoder.layer.{number}", kind)
 
 
-def _layer(ours: str, theirs: str, kind: str) -> Iterator[Fill]:
+def _layer(ours: str, theirs: str, kind: str) -> Iterator[MappedWeight]:
     qkv = tuple(f"{theirs}.attention.self.{name}.{kind}" for name in ("query", "key", "value"))
-    yield Fill(f"{ours}.attention.{kind}", qkv)
-    yield Fill(f"{ours}.attention.out.{kind}", (f"{theirs}.attention.output.dense.{kind}",))
-    yield Fill(f"{ours}.attention_norm.{kind}", (f"{theirs}.attention.output.LayerNorm.{kind}",))
-    yield Fill(f"{ours}.ffn_norm.{kind}", (f"{theirs}.output.LayerNorm.{kind}",))
-    yield Fill(f"{ours}.feed_forward.up.{kind}", (f"{theirs}.intermediate.dense.{kind}",))
-    yield Fill(f"{ours}.feed_forward.down.{kind}", (f"{theirs}.output.dense.{kind}",))
+    yield MappedWeight(f"{ours}.attention.{kind}", qkv)
+    yield MappedWeight(f"{ours}.attention.out.{kind}", (f"{theirs}.attention.output.dense.{kind}",))
+    yield MappedWeight(f"{ours}.attention_norm.{kind}", (f"{theirs}.attention.output.LayerNorm.{kind}",))
+    yield MappedWeight(f"{ours}.ffn_norm.{kind}", (f"{theirs}.output.LayerNorm.{kind}",))
+    yield MappedWeight(f"{ours}.feed_forward.up.{kind}", (f"{theirs}.intermediate.dense.{kind}",))
+    yield MappedWeight(f"{ours}.feed_forward.down.{kind}", (f"{theirs}.output.dense.{kind}",))
 
 
 def first_rows(table: Tensor, wanted: tuple[int, ...]) -> Tensor:

@@ -15,7 +15,7 @@ from skillnet_cli.files import write_whole
 from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry
-from skillnet_cli.runs import Result, StageFolder, disk_told, replace_linked
+from skillnet_cli.runs import Result, StageFolder, disk_errors, replace_linked
 
 MEAN = "mean"
 
@@ -114,7 +114,7 @@ class Best:
         if not places:
             return
         fresh = self.folder.best / ".fresh"
-        with disk_told(fresh):
+        with disk_errors(fresh):
             save_model(model, self.readers, fresh)
             for place in places:
                 replace_linked(fresh, self.folder.best / place)

@@ -17,7 +17,7 @@ from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.model.surgery import export, must_be_new
 from skillnet_cli.plugins import Registry
-from skillnet_cli.runs import disk_told
+from skillnet_cli.runs import disk_errors
 
 
 def export_training(
@@ -36,11 +36,11 @@ def export_training(
     must_be_new(to)
     model = open_training(folder, registry)
     if skills is None and tasks is None:
-        with disk_told(to):
+        with disk_errors(to):
             save_model(model, model.readers, to)
         return model
     to.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.") as scratch, disk_told(to):
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.") as scratch, disk_errors(to):
         save_model(model, model.readers, Path(scratch) / folder.name)
         return export(Path(scratch) / folder.name, to, registry, skills, tasks)
 

@@ -28,12 +28,12 @@ from torch.distributed.tensor import DTensor
 from skillnet_cli.api import FailedJob
 from skillnet_cli.model.checkpoint import PICKLED
 
-SLICES = "slices"
+CHUNKS = "slices"
 """The key of a file's metadata that says of each tensor in it, unless it is whole, what it is a slice of and where."""
 
 
 @dataclass(frozen=True)
-class Box:
+class Chunk:
     """A part of a tensor: the shape of the whole, where the part begins in it, and the part's own shape."""
 
     whole: tuple[int, ...]
@@ -41,39 +41,39 @@ class Box:
     size: tuple[int, ...]
 
     @classmethod
-    def all_of(cls, shape: Sequence[int]) -> Box:
+    def all_of(cls, shape: Sequence[int]) -> Chunk:
         """The whole of a tensor of that shape."""
         return cls(tuple(shape), (0,) * len(shape), tuple(shape))
 
-    def common(self, other: Box) -> Box | None:
+    def common(self, other: Chunk) -> Chunk | None:
         """What both have of the tensor, None where that is nothing."""
         begin = tuple(map(max, self.begin, other.begin))
         size = tuple(
             min(a + m, b + n) - c
             for a, m, b, n, c in zip(self.begin, self.size, other.begin, other.size, begin, strict=True)
         )
-        return Box(self.whole, begin, size) if all(length > 0 for length in size) else None
+        return Chunk(self.whole, begin, size) if all(length > 0 for length in size) else None
 
-    def place_of(self, inner: Box) -> tuple[slice, ...]:
+    def place_of(self, inner: Chunk) -> tuple[slice, ...]:
         """Where a box that lies in this one is, by this one's own indices."""
         starts = [a - b for a, b in zip(inner.begin, self.begin, strict=True)]
         return tuple(slice(start, start + length) for start, length in zip(starts, inner.size, strict=True))
 
 
-def box_of(tensor: Tensor) -> Box:
+def chunk_of(tensor: Tensor) -> Chunk:
     """The part of a tensor that this rank holds; all of it unless ranks share it."""
     if not isinstance(tensor, DTensor):
-        return Box.all_of(tensor.shape)
+        return Chunk.all_of(tensor.shape)
     (chunk,) = tensor.__create_chunk_list__()  # what torch.distributed.checkpoint goes by
-    return Box(tuple(tensor.shape), tuple(chunk.offsets), tuple(chunk.sizes))
+    return Chunk(tuple(tensor.shape), tuple(chunk.offsets), tuple(chunk.sizes))
 
 
-def local(tensor: Tensor) -> Tensor:
+def local_shard(tensor: Tensor) -> Tensor:
     """The memory of that part."""
     return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
-def is_divided(tensor: Tensor) -> bool:
+def is_sharded(tensor: Tensor) -> bool:
     """Whether ranks hold different parts of a tensor."""
     if not isinstance(tensor, DTensor):
         return False
@@ -81,16 +81,16 @@ def is_divided(tensor: Tensor) -> bool:
     return any(kind.is_shard() and size > 1 for kind, size in zip(tensor.placements, sizes, strict=True))
 
 
-def is_ours(tensor: Tensor, rank: int) -> bool:
+def is_saved_here(tensor: Tensor, rank: int) -> bool:
     """Whether this rank saves what it holds of a tensor: of ranks that hold the same, the first one does."""
     if not isinstance(tensor, DTensor):
         return rank == 0
     place = tensor.device_mesh.get_coordinate() or ()
     copies = (number for number, kind in zip(place, tensor.placements, strict=True) if kind.is_replicate())
-    return local(tensor).numel() > 0 and not any(copies)
+    return local_shard(tensor).numel() > 0 and not any(copies)
 
 
-def laid_out_like(part: Tensor, like: Tensor) -> Tensor:
+def with_layout_of(part: Tensor, like: Tensor) -> Tensor:
     """A tensor of the shape and layout of ``like``, whose part on this rank is ``part``."""
     part = part.to(like.device)
     if not isinstance(like, DTensor):
@@ -98,31 +98,31 @@ def laid_out_like(part: Tensor, like: Tensor) -> Tensor:
     return DTensor.from_local(part, like.device_mesh, like.placements, shape=like.shape, stride=like.stride())
 
 
-def write_slices(path: Path, parts: Mapping[str, tuple[Tensor, Box]]) -> None:
+def write_chunks(path: Path, parts: Mapping[str, tuple[Tensor, Chunk]]) -> None:
     """Write parts of tensors into one safetensors file."""
     cut = {name: [box.whole, box.begin] for name, (_, box) in parts.items() if box.size != box.whole}
-    metadata = {"format": "pt", **({SLICES: json.dumps(cut)} if cut else {})}
+    metadata = {"format": "pt", **({CHUNKS: json.dumps(cut)} if cut else {})}
     save_file({name: tensor for name, (tensor, _) in parts.items()}, path, metadata=metadata)
 
 
-class Slices:
+class ShardedTensors:
     """Tensors that lie in one or several files, each whole or in slices. Nothing is read before it is asked for."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         """Raises FailedJob where a file is no safetensors file, or does not say what its slices are of."""
-        self._parts: dict[str, list[tuple[Path, Any, Box]]] = defaultdict(list)
+        self._parts: dict[str, list[tuple[Path, Any, Chunk]]] = defaultdict(list)
         for path in paths:
             with _damage_told(path):
                 self._open(path)
 
     def _open(self, path: Path) -> None:
         file: Any = safe_open(path, framework="pt")
-        cut = json.loads((file.metadata() or {}).get(SLICES, "{}"))
+        cut = json.loads((file.metadata() or {}).get(CHUNKS, "{}"))
         for name in file.keys():  # noqa: SIM118 - it is no mapping
             size = tuple(file.get_slice(name).get_shape())
             whole, begin = map(tuple, cut.get(name, (size, (0,) * len(size))))
-            box = Box(whole, begin, size)
-            if box.common(Box.all_of(whole)) != box and 0 not in size:
+            box = Chunk(whole, begin, size)
+            if box.common(Chunk.all_of(whole)) != box and 0 not in size:
                 raise ValueError(f"tensor '{name}' lies outside itself")
             self._parts[name].append((path, file, box))
 
@@ -138,20 +138,20 @@ class Slices:
         """The shape of a tensor as a whole."""
         return self._parts[name][0][2].whole
 
-    def read(self, name: str, wanted: Box | None = None) -> Tensor:
+    def read(self, name: str, wanted: Chunk | None = None) -> Tensor:
         """A part of a tensor, by default all of it; of the files, only what overlaps with it is read.
 
         Raises:
             FailedJob: a file is damaged, or the files do not have all of the part.
         """
-        wanted = wanted or Box.all_of(self.shape(name))
+        wanted = wanted or Chunk.all_of(self.shape(name))
         for path, file, box in self._parts[name]:
             if box == wanted:
                 with _damage_told(path):
                     return file.get_tensor(name)
         return self._put_together(name, wanted)
 
-    def _put_together(self, name: str, wanted: Box) -> Tensor:
+    def _put_together(self, name: str, wanted: Chunk) -> Tensor:
         path, file, _ = self._parts[name][0]
         found, missing = torch.empty(wanted.size, dtype=file.get_slice(name)[0:0].dtype), math.prod(wanted.size)
         for path, file, box in self._parts[name]:
@@ -196,10 +196,10 @@ class Checkpoint:
         state: dict[str, Any] = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
         return state
 
-    def slices(self, name: str) -> Slices:
+    def slices(self, name: str) -> ShardedTensors:
         """The tensors saved under ``name``, to be read in parts. Raises FailedJob where a file is damaged."""
         ours = re.compile(rf"{name}(-\d+-of-\d+)?\.safetensors")
-        return Slices(self.folder / file for file in sorted(self.files) if ours.fullmatch(file))
+        return ShardedTensors(self.folder / file for file in sorted(self.files) if ours.fullmatch(file))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors saved under ``name``, whole. Raises FailedJob where a file is damaged."""

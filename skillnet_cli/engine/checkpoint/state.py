@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.engine.checkpoint.format import Slices, box_of, laid_out_like, local
-from skillnet_cli.engine.distributed.mesh import whole
+from skillnet_cli.engine.checkpoint.format import ShardedTensors, chunk_of, local_shard, with_layout_of
+from skillnet_cli.engine.distributed.mesh import full_tensor
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -18,11 +18,11 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in model.state_dict().items()}
 
 
-def whole_tensors(model: nn.Module, wanted: bool) -> dict[str, Tensor]:
+def full_tensors(model: nn.Module, wanted: bool) -> dict[str, Tensor]:
     """Every parameter and buffer in one piece where they are ``wanted``, nothing elsewhere. Together on all ranks."""
     tensors = {}
     for name, tensor in model_tensors(model).items():
-        full = whole(tensor)
+        full = full_tensor(tensor)
         if wanted:
             tensors[name] = full
     return tensors
@@ -47,7 +47,7 @@ def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: 
     return [name for name in own if name not in tensors]
 
 
-def restore_tensors(tensors: Mapping[str, Tensor], saved: Slices, source: str) -> None:
+def restore_tensors(tensors: Mapping[str, Tensor], saved: ShardedTensors, source: str) -> None:
     """Put what was saved into the parts that this rank holds.
 
     Raises:
@@ -57,7 +57,7 @@ def restore_tensors(tensors: Mapping[str, Tensor], saved: Slices, source: str) -
         for name, tensor in tensors.items():
             if name not in saved or saved.shape(name) != tuple(tensor.shape):
                 raise FailedJob(f"{source}: tensor '{name}' is missing or of another shape: delete {source}")
-            local(tensor).copy_(_finite(name, saved.read(name, box_of(tensor)), source))
+            local_shard(tensor).copy_(_finite(name, saved.read(name, chunk_of(tensor)), source))
 
 
 def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
@@ -69,14 +69,14 @@ def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tenso
     }
 
 
-def restore_optimizer(model: nn.Module, optimizer: Optimizer, saved: Slices, source: str) -> None:
+def restore_optimizer(model: nn.Module, optimizer: Optimizer, saved: ShardedTensors, source: str) -> None:
     """Undo :func:`optimizer_tensors`, in whatever layout the parameters are. Raises as :func:`restore_tensors`."""
     parameters = dict(model.named_parameters())
     for path in saved.names:
         name, _, key = path.rpartition("/")
         like = parameters[name]
         if saved.shape(path) == tuple(like.shape):
-            value = laid_out_like(_finite(path, saved.read(path, box_of(like)), source), like.detach())
+            value = with_layout_of(_finite(path, saved.read(path, chunk_of(like)), source), like.detach())
         else:
             value = saved.read(path).to(like.device)
         optimizer.state[like][key] = value

@@ -22,14 +22,14 @@ from skillnet_cli.api import FailedJob
 from skillnet_cli.engine.checkpoint.format import (
     MARKER,
     STATE,
-    Box,
     Checkpoint,
-    box_of,
+    Chunk,
+    chunk_of,
     complete,
     crc32_of_file,
-    is_ours,
-    local,
-    write_slices,
+    is_saved_here,
+    local_shard,
+    write_chunks,
 )
 from skillnet_cli.engine.distributed.mesh import Ranks
 from skillnet_cli.files import sync_folder, write_whole
@@ -38,7 +38,7 @@ from skillnet_cli.recipe.schema import CheckpointSection
 DESCRIPTION = "description"
 """The folder of what is the same in all checkpoints: the model's configuration and its readers' assets."""
 
-Parts = Mapping[str, Mapping[str, tuple[Tensor, Box]]]
+Parts = Mapping[str, Mapping[str, tuple[Tensor, Chunk]]]
 """What one rank writes: under the name of each file, tensors and which part of the whole they are."""
 
 
@@ -81,7 +81,7 @@ class Draft:
         self.folder.mkdir(parents=True, exist_ok=True)
         written = [self.folder / self._file_name(name, rank) for name in parts]
         for path, tensors in zip(written, parts.values(), strict=True):
-            write_slices(path, tensors)
+            write_chunks(path, tensors)
         if state is not None:
             (self.folder / STATE).write_text(json.dumps(state, ensure_ascii=False, indent=1), encoding="utf-8")
             written.append(self.folder / STATE)
@@ -185,7 +185,7 @@ class _Underway:
 
 
 @dataclass
-class Saver:
+class CheckpointWriter:
     """Writes checkpoints into ``root`` beside the training, which waits only while its tensors are copied.
 
     Every rank calls every method at the same step. Threads only write; what the ranks have to agree on they agree on
@@ -212,7 +212,7 @@ class Saver:
         drawn = random.SystemRandom().randrange(1 << 31) if self.ranks.is_main else 0
         self._token = f"{int(self.ranks.sum(torch.tensor([drawn], device=self.ranks.device))):08x}"
 
-    def __enter__(self) -> Saver:
+    def __enter__(self) -> CheckpointWriter:
         return self
 
     def __exit__(
@@ -262,9 +262,9 @@ class Saver:
         rank = self.ranks.rank
         parts = {
             kind: {
-                name: (self._copy(f"{kind}/{name}", local(tensor)), box_of(tensor))
+                name: (self._copy(f"{kind}/{name}", local_shard(tensor)), chunk_of(tensor))
                 for name, tensor in some.items()
-                if is_ours(tensor, rank)
+                if is_saved_here(tensor, rank)
             }
             for kind, some in tensors.items()
         }
@@ -293,14 +293,14 @@ class Saver:
 
     def _agree(self, failure: str | None, draft: Draft) -> None:
         """Raises FailedJob on all ranks where one has failed."""
-        told = told_to_all(failure, self.ranks)
+        told = broadcast_message(failure, self.ranks)
         if told is not None:
             if self.ranks.is_main:
                 draft.discard()
             raise FailedJob(told)
 
 
-def told_to_all(text: str | None, ranks: Ranks) -> str | None:
+def broadcast_message(text: str | None, ranks: Ranks) -> str | None:
     """What the first rank that has something to say says, None where none has. All ranks must call this together."""
     if ranks.world == 1:
         return text

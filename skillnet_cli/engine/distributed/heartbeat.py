@@ -26,7 +26,7 @@ SLOWEST, QUICKEST = 0.5, 0.2
 """Seconds between two signs of life: at most, at least; in between a tenth of the patience."""
 
 
-class Watch:
+class Heartbeat:
     """The signs of life of this rank, and an eye on those of others.
 
     Args:

@@ -19,7 +19,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.engine.distributed.heartbeat import Watch
+from skillnet_cli.engine.distributed.heartbeat import Heartbeat
 from skillnet_cli.model.encoder import Encoder
 from skillnet_cli.model.parts import members
 from skillnet_cli.model.skillnet import SkillNet
@@ -163,7 +163,7 @@ def process_group(patience: float = TIMEOUT.total_seconds()) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     rank, world = distributed.get_rank(), distributed.get_world_size()
-    watch = Watch(rank, world, patience)
+    watch = Heartbeat(rank, world, patience)
     try:
         yield Ranks(rank, world, device, watch.reached)
     except RuntimeError as error:
@@ -259,7 +259,7 @@ def sync_gradients(model: nn.Module, wanted: bool) -> None:
         model.set_requires_gradient_sync(wanted)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A tensor with every rank's part in it. All ranks must call this together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 

@@ -81,14 +81,14 @@ KNOWN = {
 
 
 @dataclass(frozen=True)
-class Fleet:
+class Accelerators:
     """So many accelerators of one kind that train together."""
 
     hardware: Hardware
     count: int
 
 
-def parse_fleet(text: str) -> Fleet:
+def parse_accelerators(text: str) -> Accelerators:
     """Read ``NAME`` or ``NAME:COUNT``. Raises UserError naming what is known."""
     name, colon, number = text.partition(":")
     if name not in KNOWN:
@@ -97,7 +97,7 @@ def parse_fleet(text: str) -> Fleet:
         raise UserError(f"--on {text}: {hint}known are {', '.join(KNOWN)}")
     if colon and not (number.isascii() and number.isdigit() and int(number)):
         raise UserError(f"--on {text}: write it as NAME:COUNT, for example {name}:8")
-    return Fleet(KNOWN[name], int(number) if colon else 1)
+    return Accelerators(KNOWN[name], int(number) if colon else 1)
 
 
 WORK = 1e11
@@ -176,7 +176,7 @@ class PeakMemory(TorchDispatchMode):
         self.now -= size
 
 
-def measure(
+def dry_run(
     config: SkillNetConfig, task: str, lengths: Sequence[Sequence[int]], flops: float, most: int, where: Where
 ) -> Cost | None:
     """The cost of a task's longest items, in batches of at most ``most``; None where they cannot be made up.
@@ -361,7 +361,7 @@ class Load:
         return self.cost.bytes_of(items) + (similarity_bytes(self.batch, ranks) if self.contrastive else 0.0)
 
 
-def seconds_on(fleet: Fleet, load: Load, sizes: Sizes) -> float:
+def seconds_on(fleet: Accelerators, load: Load, sizes: Sizes) -> float:
     """Seconds of an update on named hardware, by the model above."""
     computing = load.work * load.flops_an_update / (fleet.count * fleet.hardware.peak * 1e12 * UTILISATION)
     sent = 2 * FLOAT * sizes.activated * (fleet.count - 1) / fleet.count

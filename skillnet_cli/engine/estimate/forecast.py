@@ -19,14 +19,14 @@ from skillnet_cli.data.prepared import PreparedSet, find_set
 from skillnet_cli.engine.distributed.mesh import fitting_strategy
 from skillnet_cli.engine.estimate.cost import (
     UTILISATION,
-    Fleet,
+    Accelerators,
     Load,
     Sizes,
     Where,
     checkpoint_bytes,
+    dry_run,
     kept_beside,
     largest_micro_batch,
-    measure,
     seconds_here,
     seconds_on,
     state_bytes,
@@ -54,12 +54,12 @@ from skillnet_cli.recipe.schema import Recipe, StageTask
 
 
 @dataclass(frozen=True)
-class Crew:
+class Cluster:
     """Who trains: so many processes on so many machines like this one, or named hardware."""
 
     processes: int = 1
     machines: int = 1
-    fleet: Fleet | None = None
+    fleet: Accelerators | None = None
 
     @property
     def ranks(self) -> int:
@@ -177,7 +177,7 @@ LOOKED_AT = 32
 """Items of each task whose lengths stand for those of its sets."""
 
 
-def forecast(recipe: Recipe, stage: str, registry: Registry, roots: Sequence[Path], crew: Crew) -> Forecast:
+def forecast(recipe: Recipe, stage: str, registry: Registry, roots: Sequence[Path], crew: Cluster) -> Forecast:
     """Look ahead at a stage. What is not there is listed, and everything else computed all the same.
 
     Raises:
@@ -189,7 +189,7 @@ def forecast(recipe: Recipe, stage: str, registry: Registry, roots: Sequence[Pat
 class _Look:
     """One look ahead: what is prepared, the model on shapes alone, and each task in turn."""
 
-    def __init__(self, recipe: Recipe, stage: str, registry: Registry, roots: Sequence[Path], crew: Crew) -> None:
+    def __init__(self, recipe: Recipe, stage: str, registry: Registry, roots: Sequence[Path], crew: Cluster) -> None:
         self.recipe, self.name, self.registry, self.roots, self.crew = recipe, stage, registry, roots, crew
         self.stage = recipe.stages()[stage]
         self.missing: list[str] = []
@@ -305,7 +305,7 @@ class _Look:
         here = max(1, settings.batch // self.crew.ranks)
         micro = min(here, settings.micro_batch or here)
         flops, tokens = float(self.facts["tasks"][name]["flops"]), self.flops.tokens_of(name) or []
-        cost = measure(self._labelled(name), name, tokens, flops, micro, self.where)
+        cost = dry_run(self._labelled(name), name, tokens, flops, micro, self.where)
         twice = settings.recompute or (contrastive and micro < here)
         return Load(settings.batch, micro, flops, cost, contrastive, share, twice)
 

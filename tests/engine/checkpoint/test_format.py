@@ -14,7 +14,7 @@ import torch
 from skillnet_cli.api import FailedJob
 from skillnet_cli.engine.checkpoint import format as checkpoints
 from skillnet_cli.engine.checkpoint import writer as drafts
-from skillnet_cli.engine.checkpoint.format import Box
+from skillnet_cli.engine.checkpoint.format import Chunk
 from skillnet_cli.engine.checkpoint.writer import Draft
 
 TENSORS = {"model": {"a": torch.arange(6.0).reshape(2, 3)}, "optimizer": {"a/step": torch.tensor(3.0)}}
@@ -25,7 +25,7 @@ def save(root: Path, step: int, keep: int = 9, every: int = 1) -> None:
     drafts.clear(root)
     draft = Draft(root, step, "x")
     parts = {
-        kind: {name: (tensor, Box.all_of(tensor.shape)) for name, tensor in some.items()}
+        kind: {name: (tensor, Chunk.all_of(tensor.shape)) for name, tensor in some.items()}
         for kind, some in TENSORS.items()
     }
     draft.write(0, parts, {"at": step, "word": "识别"}, describe)

@@ -13,7 +13,15 @@ from hypothesis import given
 from safetensors.torch import save_file
 
 from skillnet_cli.api import FailedJob
-from skillnet_cli.engine.checkpoint.format import SLICES, Box, Slices, box_of, is_divided, is_ours, write_slices
+from skillnet_cli.engine.checkpoint.format import (
+    CHUNKS,
+    Chunk,
+    ShardedTensors,
+    chunk_of,
+    is_saved_here,
+    is_sharded,
+    write_chunks,
+)
 
 SHAPES = {"table": (7, 3), "bias": (5,), "one": (1,), "deep": (2, 3, 4), "count": ()}
 
@@ -23,17 +31,17 @@ def whole_tensors() -> dict[str, torch.Tensor]:
     return {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
 
 
-def rows(shape: tuple[int, ...], rank: int, world: int) -> Box:
+def rows(shape: tuple[int, ...], rank: int, world: int) -> Chunk:
     """The rows that a rank holds of a tensor dealt out as ``torch.chunk`` does; a number is the first one's."""
     if not shape:
-        return Box.all_of(shape)
+        return Chunk.all_of(shape)
     step = -(-shape[0] // world)
     start = min(rank * step, shape[0])
-    return Box(shape, (start, *(0,) * (len(shape) - 1)), (min(step, shape[0] - start), *shape[1:]))
+    return Chunk(shape, (start, *(0,) * (len(shape) - 1)), (min(step, shape[0] - start), *shape[1:]))
 
 
-def cut(tensor: torch.Tensor, box: Box) -> torch.Tensor:
-    return tensor[Box.all_of(tensor.shape).place_of(box)]
+def cut(tensor: torch.Tensor, box: Chunk) -> torch.Tensor:
+    return tensor[Chunk.all_of(tensor.shape).place_of(box)]
 
 
 def save(folder: Path, world: int) -> list[Path]:
@@ -45,13 +53,13 @@ def save(folder: Path, world: int) -> list[Path]:
             if 0 not in box.size and (rank == 0 or tensor.dim()):
                 parts[name] = (cut(tensor, box).contiguous(), box)
         paths.append(folder / f"model-{rank + 1:05}-of-{world:05}.safetensors")
-        write_slices(paths[-1], parts)
+        write_chunks(paths[-1], parts)
     return paths
 
 
 @pytest.mark.parametrize(("writers", "readers"), [(1, 2), (2, 1), (2, 2), (2, 4), (3, 2), (4, 3), (8, 5)])
 def test_another_number_of_ranks_reads_what_it_holds(writers: int, readers: int, tmp_path: Path) -> None:
-    slices = Slices(save(tmp_path, writers))
+    slices = ShardedTensors(save(tmp_path, writers))
     assert slices.names == sorted(SHAPES)
     for name, tensor in whole_tensors().items():
         assert slices.shape(name) == SHAPES[name] and torch.equal(slices.read(name), tensor)
@@ -68,26 +76,26 @@ def test_the_common_part_of_two_boxes_is_what_both_have(data: st.DataObject) -> 
     boxes = [_any_box(data, whole) for _ in range(2)]
     marks = [np.zeros(whole, dtype=bool) for _ in boxes]
     for mark, box in zip(marks, boxes, strict=True):
-        mark[Box.all_of(whole).place_of(box)] = True
+        mark[Chunk.all_of(whole).place_of(box)] = True
     common, expected = boxes[0].common(boxes[1]), np.logical_and(*marks)
     assert (common is None) == (not expected.any())
     if common is not None:
         found = np.zeros(whole, dtype=bool)
-        found[Box.all_of(whole).place_of(common)] = True
+        found[Chunk.all_of(whole).place_of(common)] = True
         assert (found == expected).all()
         inside = np.zeros(boxes[0].size, dtype=bool)
         inside[boxes[0].place_of(common)] = True
-        assert (inside == expected[Box.all_of(whole).place_of(boxes[0])]).all()
+        assert (inside == expected[Chunk.all_of(whole).place_of(boxes[0])]).all()
 
 
-def _any_box(data: st.DataObject, whole: tuple[int, ...]) -> Box:
+def _any_box(data: st.DataObject, whole: tuple[int, ...]) -> Chunk:
     begin = tuple(data.draw(st.integers(0, length - 1)) for length in whole)
     size = tuple(data.draw(st.integers(0, length - start)) for length, start in zip(whole, begin, strict=True))
-    return Box(whole, begin, size)
+    return Chunk(whole, begin, size)
 
 
 def test_a_missing_file_is_noticed(tmp_path: Path) -> None:
-    slices = Slices(save(tmp_path, 4)[:-1])
+    slices = ShardedTensors(save(tmp_path, 4)[:-1])
     with pytest.raises(FailedJob, match=r"3 numbers of tensor 'table' are in none of its files"):
         slices.read("table")
 
@@ -105,9 +113,9 @@ BAD_SLICES = {
 
 @pytest.mark.parametrize("bad", BAD_SLICES)
 def test_slices_that_make_no_sense_are_damage(bad: str, tmp_path: Path) -> None:
-    save_file({"a": torch.zeros(2, 2)}, tmp_path / "model.safetensors", metadata={SLICES: BAD_SLICES[bad]})
+    save_file({"a": torch.zeros(2, 2)}, tmp_path / "model.safetensors", metadata={CHUNKS: BAD_SLICES[bad]})
     with pytest.raises(FailedJob, match=r"model\.safetensors: damaged"):
-        Slices([tmp_path / "model.safetensors"])
+        ShardedTensors([tmp_path / "model.safetensors"])
 
 
 def test_a_file_of_whole_tensors_is_a_plain_safetensors_file(tmp_path: Path) -> None:
@@ -119,5 +127,5 @@ def test_a_file_of_whole_tensors_is_a_plain_safetensors_file(tmp_path: Path) -> 
 
 def test_a_process_alone_holds_and_saves_all() -> None:
     tensor = torch.zeros(3, 2)
-    assert box_of(tensor) == Box.all_of((3, 2)) and is_ours(tensor, 0) and not is_ours(tensor, 1)
-    assert not is_divided(tensor)
+    assert chunk_of(tensor) == Chunk.all_of((3, 2)) and is_saved_here(tensor, 0) and not is_saved_here(tensor, 1)
+    assert not is_sharded(tensor)

@@ -14,7 +14,7 @@ import torch
 from skillnet_cli.api import FailedJob
 from skillnet_cli.engine.checkpoint import format as checkpoints
 from skillnet_cli.engine.checkpoint import writer as drafts
-from skillnet_cli.engine.checkpoint.writer import Saver, told_to_all
+from skillnet_cli.engine.checkpoint.writer import CheckpointWriter, broadcast_message
 from skillnet_cli.engine.distributed.mesh import Ranks, process_group
 from skillnet_cli.recipe.schema import CheckpointSection
 from tests.ranks import run_ranks
@@ -22,8 +22,8 @@ from tests.ranks import run_ranks
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
-def saver(root: Path, ranks: Ranks = ALONE, divided: bool = False, keep: int = 2) -> Saver:
-    return Saver(root, ranks, CheckpointSection(every=1, keep=keep), divided)
+def saver(root: Path, ranks: Ranks = ALONE, divided: bool = False, keep: int = 2) -> CheckpointWriter:
+    return CheckpointWriter(root, ranks, CheckpointSection(every=1, keep=keep), divided)
 
 
 def tensors(value: float) -> dict[str, dict[str, torch.Tensor]]:
@@ -126,8 +126,8 @@ def test_what_was_cut_off_is_cleared_away(tmp_path: Path) -> None:
 
 def _two_of_three_speak() -> None:
     with process_group() as ranks:
-        assert told_to_all(None, ranks) is None
-        told = told_to_all(None if ranks.rank == 0 else f"the disk of {ranks.rank} 满了", ranks)
+        assert broadcast_message(None, ranks) is None
+        told = broadcast_message(None if ranks.rank == 0 else f"the disk of {ranks.rank} 满了", ranks)
         assert told == "process 1: the disk of 1 满了"
 
 

@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 
-from skillnet_cli.engine.distributed.mesh import process_group, reduce_in_the_background, whole
+from skillnet_cli.engine.distributed.mesh import full_tensor, process_group, reduce_in_the_background
 from tests.ranks import run_ranks
 
 
@@ -49,7 +49,7 @@ def _compare(passes: int) -> None:
             gradient, wanted = found[name].grad, parameter.grad
             assert gradient is not None and wanted is not None
             distributed.all_reduce(wanted, distributed.ReduceOp.AVG)
-            torch.testing.assert_close(whole(gradient), wanted, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(full_tensor(gradient), wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("passes", [1, 3])

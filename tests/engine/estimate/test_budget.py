@@ -7,13 +7,13 @@ import pytest
 from skillnet_cli.api import UserError
 from skillnet_cli.engine.estimate.cost import (
     KNOWN,
+    Accelerators,
     Cost,
-    Fleet,
     Load,
     Sizes,
     checkpoint_bytes,
     largest_micro_batch,
-    parse_fleet,
+    parse_accelerators,
     seconds_here,
     seconds_on,
     similarity_bytes,
@@ -31,7 +31,7 @@ def test_replicate_holds_everything_and_fsdp_its_part() -> None:
 
 
 def test_seconds_on_named_hardware() -> None:
-    fleet = Fleet(KNOWN["a100-40g"], 64)
+    fleet = Accelerators(KNOWN["a100-40g"], 64)
     load = Load(batch=3_072, micro_batch=48, flops=1e11, cost=None, contrastive=True)
     sizes = Sizes(0, 0, 124_000_000, 0)
     assert load.flops_an_update == 3_072 * 3e11
@@ -57,10 +57,10 @@ def test_the_largest_micro_batch_that_fits() -> None:
 
 
 def test_hardware_by_name() -> None:
-    assert parse_fleet("a100-40g:64") == Fleet(KNOWN["a100-40g"], 64)
-    assert parse_fleet("h100-80g").count == 1
+    assert parse_accelerators("a100-40g:64") == Accelerators(KNOWN["a100-40g"], 64)
+    assert parse_accelerators("h100-80g").count == 1
     with pytest.raises(UserError, match="did you mean 'a100-40g'.*known are a10-24g"):
-        parse_fleet("a100-40:64")
+        parse_accelerators("a100-40:64")
     for wrong in ("a100-40g:", "a100-40g:0", "a100-40g:-1", "a100-40g:x"):
         with pytest.raises(UserError):
-            parse_fleet(wrong)
+            parse_accelerators(wrong)

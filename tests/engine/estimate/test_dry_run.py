@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from skillnet_cli.engine.estimate import cost as dry
-from skillnet_cli.engine.estimate.cost import PeakMemory, Where, measure
+from skillnet_cli.engine.estimate.cost import PeakMemory, Where, dry_run
 from skillnet_cli.model.analysis import Flops
 from skillnet_cli.model.build import config_of, embedder_config
 from skillnet_cli.model.config import SkillNetConfig
@@ -42,7 +42,7 @@ def costs(task: str, layers: int, monkeypatch: pytest.MonkeyPatch, work: float) 
         flops = Flops(SkillNet(configured))
     counted, tokens = flops.of_task(task), flops.tokens_of(task)
     assert counted is not None and tokens is not None
-    return measure(configured, task, tokens, float(sum(counted.values())), 8, HERE)
+    return dry_run(configured, task, tokens, float(sum(counted.values())), 8, HERE)
 
 
 def test_memory_is_what_lives_at_once() -> None:

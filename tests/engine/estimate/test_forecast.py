@@ -7,15 +7,15 @@ import math
 
 import pytest
 
-from skillnet_cli.engine.estimate.cost import parse_fleet
-from skillnet_cli.engine.estimate.forecast import Crew, forecast
+from skillnet_cli.engine.estimate.cost import parse_accelerators
+from skillnet_cli.engine.estimate.forecast import Cluster, forecast
 from skillnet_cli.plugins import load_registry
 from tests.workbench import World, make_set, tasks
 
-HERE = Crew()
+HERE = Cluster()
 
 
-def look(world: World, crew: Crew = HERE, **changes: object):  # type: ignore[no-untyped-def]
+def look(world: World, crew: Cluster = HERE, **changes: object):  # type: ignore[no-untyped-def]
     return forecast(world.recipe(**changes), "finetune", load_registry(), world.roots, crew)
 
 
@@ -33,7 +33,7 @@ def test_with_its_data(world: World) -> None:
 
 def test_what_is_missing_is_listed_and_the_rest_looked_at(world: World) -> None:
     table = {**tasks("fill", datasets=["toi"], batch=9), **tasks("match", batch=64), **tasks("sort", datasets=["tay"])}
-    found = look(world, Crew(processes=2), finetune__tasks=table)
+    found = look(world, Cluster(processes=2), finetune__tasks=table)
     assert [line.split("'")[1] for line in found.missing] == ["toi", "tay"]
     assert found.tasks["fill"].items is None and found.tasks["match"].items == 48
     assert found.problems == [
@@ -45,9 +45,9 @@ def test_what_is_missing_is_listed_and_the_rest_looked_at(world: World) -> None:
 
 
 def test_on_named_hardware(world: World) -> None:
-    found = look(world, Crew(fleet=parse_fleet("a100-40g:4")))
+    found = look(world, Cluster(fleet=parse_accelerators("a100-40g:4")))
     assert found.ranks == 4 and found.precision == "fp32" and set(found.tasks["sort"].memory) == {"replicate", "fsdp"}
-    assert found.memory == parse_fleet("a100-40g").hardware.usable_bytes
+    assert found.memory == parse_accelerators("a100-40g").hardware.usable_bytes
     state = 4 * (found.parameters + 2 * found.trained + found.tasks["sort"].activated)
     assert found.tasks["sort"].memory["replicate"] > state
 
