@@ -25,7 +25,7 @@ FAILED = 1
 INTERRUPTED = 130
 
 
-class Verbs(TyperGroup):
+class _Verbs(TyperGroup):
     """The verbs; one of two words, as ``prepare table``, is found before its first word alone."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -37,7 +37,7 @@ class Verbs(TyperGroup):
 
 app = typer.Typer(
     name="skillnet",
-    cls=Verbs,
+    cls=_Verbs,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="One sparsely activated Transformer for text, sound, image, video and code: train it, measure it, use it.",

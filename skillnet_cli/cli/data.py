@@ -62,15 +62,15 @@ def data_show(
         write_page(opened, surveys, chosen, load_registry(), html)
         remark(f"{html}: {sum(map(len, chosen.values()))} items to look at")
     if as_json:
-        return print_json(document(opened, surveys, {name: shown(splits[name], chosen[name]) for name in splits}))
+        return print_json(_document(opened, surveys, {name: _shown(splits[name], chosen[name]) for name in splits}))
     print(f"{opened.path}: {summary(opened)}; licence: {opened.manifest.licence}")
     for name, found in surveys.items():
-        print_split(name, found)
+        _print_split(name, found)
         for place in chosen[name]:
-            print_item(splits[name][place])
+            _print_item(splits[name][place])
 
 
-def document(prepared: PreparedSet, surveys: Mapping[str, Survey], items: Mapping[str, Any]) -> dict[str, Any]:
+def _document(prepared: PreparedSet, surveys: Mapping[str, Survey], items: Mapping[str, Any]) -> dict[str, Any]:
     """A set for programs."""
     numbers = {
         name: {
@@ -85,7 +85,7 @@ def document(prepared: PreparedSet, surveys: Mapping[str, Survey], items: Mappin
     return {**describe(prepared), "fields": prepared.manifest.fields, "shown": numbers}
 
 
-def shown(split: Split, places: list[int]) -> list[dict[str, Any]]:
+def _shown(split: Split, places: list[int]) -> list[dict[str, Any]]:
     """Items as JSON can say them: of media, the number of bytes."""
     return [
         {name: {"bytes": len(value)} if isinstance(value, bytes) else value for name, value in split[place].items()}
@@ -93,19 +93,19 @@ def shown(split: Split, places: list[int]) -> list[dict[str, Any]]:
     ]
 
 
-def print_split(name: str, found: Survey) -> None:
+def _print_split(name: str, found: Survey) -> None:
     """Print the numbers of a split."""
     part = f", {found.looked_at:,} of them looked at" if found.looked_at < found.items else ""
     print(f"\n{name} ({found.items:,} items{part})")
     if found.spreads:
         head = ("", "smallest", "median", "mean", "largest", "")
-        print_table([head, *(spread_row(what, spread) for what, spread in found.spreads.items())])
+        print_table([head, *(_spread_row(what, spread) for what, spread in found.spreads.items())])
     for label, values in found.labels.items():
         most = ", ".join(f"{value} {count:,}" for value, count in list(values.items())[:SHOWN_LABELS])
         print(f"{label}: {most}{f' and {len(values) - SHOWN_LABELS} more' if len(values) > SHOWN_LABELS else ''}")
 
 
-def spread_row(what: str, spread: Spread) -> tuple[str, ...]:
+def _spread_row(what: str, spread: Spread) -> tuple[str, ...]:
     """A spread in a line, its histogram drawn with blocks."""
     numbers = (spread.smallest, spread.median, spread.mean, spread.largest)
     most = max(spread.bins)
@@ -113,15 +113,15 @@ def spread_row(what: str, spread: Spread) -> tuple[str, ...]:
     return (what, *(f"{number:,.4g}" if number < 1e6 else f"{number:,.0f}" for number in numbers), bars)
 
 
-def print_item(sample: Mapping[str, Any]) -> None:
+def _print_item(sample: Mapping[str, Any]) -> None:
     """Print an item, a field a line."""
-    print(f"- {short(sample['id'])}")
+    print(f"- {_short(sample['id'])}")
     for name, value in sample.items():
         if name != "id":
-            print(f"    {name}: {f'{len(value):,} bytes' if isinstance(value, bytes) else short(value)}")
+            print(f"    {name}: {f'{len(value):,} bytes' if isinstance(value, bytes) else _short(value)}")
 
 
-def short(value: Any) -> str:
+def _short(value: Any) -> str:
     """A value in a line."""
     text = " ".join(str(" | ".join(map(str, value)) if isinstance(value, list) else value).split())
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
@@ -197,7 +197,7 @@ def data_overlap(
     from skillnet_cli.data.progress import choose_progress
 
     roots = data_roots(data or [])
-    places = [located(each, roots) for each in (first, *(others or ()))]
+    places = [_located(each, roots) for each in (first, *(others or ()))]
     sets = [PreparedSet.open(folder) for _, folder, _ in places]
     apart = splits or len(sets) == 1
     parts = [
@@ -210,10 +210,10 @@ def data_overlap(
     found = find_overlaps(parts, kinds, choose_progress())
     if as_json:
         return print_json({"overlaps": [vars(each) for each in found]})
-    show(found)
+    _show(found)
 
 
-def located(named: str, roots: list[Path]) -> tuple[str, Path, str | None]:
+def _located(named: str, roots: list[Path]) -> tuple[str, Path, str | None]:
     """What is called ``NAME:SPLIT``: its name, its folder, its split."""
     from skillnet_cli.data.prepared import locate_set
 
@@ -226,10 +226,10 @@ def located(named: str, roots: list[Path]) -> tuple[str, Path, str | None]:
         return name, locate_set(name, roots), split
 
 
-def show(found: list[Overlap]) -> None:
+def _show(found: list[Overlap]) -> None:
     """Print what is shared, with examples; where nothing is, say so."""
     shared = [each for each in found if each.left_items]
-    rows = [(each.left, each.right, each.field, FORMS[each.form], *map(share, *counts(each))) for each in shared]
+    rows = [(each.left, each.right, each.field, FORMS[each.form], *map(_share, *_counts(each))) for each in shared]
     if rows:
         print_table([("in", "and in", "field", "compared", "items of the first", "of the second"), *rows])
     for each in shared:
@@ -239,11 +239,11 @@ def show(found: list[Overlap]) -> None:
         print(f"nothing in common ({len({(each.left, each.right) for each in found})} pairs compared)")
 
 
-def counts(overlap: Overlap) -> tuple[tuple[int, int], tuple[int, int]]:
+def _counts(overlap: Overlap) -> tuple[tuple[int, int], tuple[int, int]]:
     """The items found in each of the two, and all items of each."""
     return (overlap.left_items, overlap.right_items), (overlap.left_size, overlap.right_size)
 
 
-def share(items: int, size: int) -> str:
+def _share(items: int, size: int) -> str:
     """A number of items and what part of all they are."""
     return f"{items:,} of {size:,} ({items / max(size, 1):.2%})"

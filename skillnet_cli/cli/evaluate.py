@@ -50,24 +50,24 @@ def evaluate(
       skillnet eval --task asr --split my-speech:dev --limit 200 --checkpoint runs/my/model
     """
     saved = find_checkpoint(checkpoint)
-    results = measured(saved, task, split or [], data or [], limit)
+    results = _measured(saved, task, split or [], data or [], limit)
     if saved.run is not None and limit is None:
         from skillnet_cli.model.card import write_card
         from skillnet_cli.runs import record_results
 
         write_card(saved.folder, record_results(saved.run, results, saved.fingerprint))
     if as_json:
-        print_json(as_document(saved, results))
+        print_json(_as_document(saved, results))
     else:
-        print_results(results)
+        _print_results(results)
 
 
-def measured(saved: Saved, name: str, places: list[str], data: list[Path], limit: int | None) -> list[Result]:
+def _measured(saved: Saved, name: str, places: list[str], data: list[Path], limit: int | None) -> list[Result]:
     """The task's results on each place. Raises UserError where the task or a place is unknown."""
     from skillnet_cli.evaluation.evaluate import evaluate as measure
 
     task = saved.task(name)
-    splits = list(open_splits(places or list(task.datasets), data, strict=bool(places)))
+    splits = list(_open_splits(places or list(task.datasets), data, strict=bool(places)))
     if not splits:
         raise UserError(f"none of the sets of task '{name}' has a part '{PART}': name one with --split SET:PART")
     model, readers = saved.open(tasks=[name])
@@ -80,7 +80,7 @@ def measured(saved: Saved, name: str, places: list[str], data: list[Path], limit
     return results
 
 
-def open_splits(places: list[str], data: list[Path], strict: bool) -> Iterator[Split]:
+def _open_splits(places: list[str], data: list[Path], strict: bool) -> Iterator[Split]:
     """The splits that ``SET[:PART]`` names; without ``strict``, sets that lack the part are passed over."""
     from skillnet_cli.data.prepared import PreparedSet, data_roots, find_set
 
@@ -91,13 +91,13 @@ def open_splits(places: list[str], data: list[Path], strict: bool) -> Iterator[S
             yield prepared.split(part)
 
 
-def as_document(saved: Saved, results: list[Result]) -> dict[str, Any]:
+def _as_document(saved: Saved, results: list[Result]) -> dict[str, Any]:
     """The results for programs, without the cases that galleries show."""
     rows = [{key: value for key, value in each.as_json().items() if key != "cases"} for each in results]
     return {"checkpoint": str(saved.folder), "model": saved.fingerprint, "results": rows}
 
 
-def print_results(results: list[Result]) -> None:
+def _print_results(results: list[Result]) -> None:
     """Print a row a result."""
     for result in results:
         figures = [(name, f"{value:.4f}") for name, value in result.metrics.items()]

@@ -60,7 +60,7 @@ def inspect(
     from skillnet_cli.model.config import read_config
 
     if recipe is not None:
-        where, (config, unknown) = {"recipe": str(recipe)}, sketch(recipe, set_ or [], data or [])
+        where, (config, unknown) = {"recipe": str(recipe)}, _sketch(recipe, set_ or [], data or [])
     else:
         if set_:
             raise UserError("--set changes a recipe: name it with --recipe")
@@ -72,10 +72,10 @@ def inspect(
     facts = where | summarise(config, unknown, task)
     if as_json:
         return print_json(facts)
-    print_facts(facts)
+    _print_facts(facts)
 
 
-def sketch(path: Path, changes: list[str], data: list[Path]) -> tuple[Any, dict[str, str]]:
+def _sketch(path: Path, changes: list[str], data: list[Path]) -> tuple[Any, dict[str, str]]:
     """The configuration of the model that a recipe trains, and the tasks whose labels are not known yet."""
     from skillnet_cli.data.prepared import data_roots
     from skillnet_cli.engine.estimate.forecast import sketch_model
@@ -86,7 +86,7 @@ def sketch(path: Path, changes: list[str], data: list[Path]) -> tuple[Any, dict[
     return sketch_model(load_recipe(find_recipe(path), changes, registry), registry, data_roots(data))
 
 
-def print_facts(facts: dict[str, Any]) -> None:
+def _print_facts(facts: dict[str, Any]) -> None:
     """Print what a model consists of."""
     print(facts.get("recipe") or facts["checkpoint"])
     print(", ".join(f"{key} {value}" for key, value in facts["encoder"].items()))
@@ -151,14 +151,14 @@ def export(
 
     hush_transformers()
     save = export_training if of_training else export_model
-    part = save(model, to, load_registry(), names_in(skills), names_in(tasks))
+    part = save(model, to, load_registry(), _names_in(skills), _names_in(tasks))
     has = {"skills": list(part.config.skills or {}), "tasks": list(part.config.tasks or {})}
     if as_json:
         return print_json({"from": str(model), "to": str(to), **has})
     remark(f"{to}: skills {', '.join(has['skills'])}; tasks {', '.join(has['tasks']) or 'none'}")
 
 
-def names_in(text: str | None) -> list[str] | None:
+def _names_in(text: str | None) -> list[str] | None:
     """The names in a list with commas."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
@@ -181,10 +181,10 @@ def skills_list(checkpoint: Checkpoint = None, as_json: AsJson = False) -> None:
     skills = describe_skills(model, load_registry())
     if as_json:
         return print_json({"checkpoint": str(model), "skills": skills})
-    print_table([("skill", "plugin", "projections", "embedder", "tasks"), *map(row_of, skills)])
+    print_table([("skill", "plugin", "projections", "embedder", "tasks"), *map(_row_of, skills)])
 
 
-def row_of(skill: dict[str, Any]) -> tuple[str, ...]:
+def _row_of(skill: dict[str, Any]) -> tuple[str, ...]:
     """A skill for people; parameters in millions."""
     plugin = f"{skill['plugin']} {skill['version']}"
     if skill["installed"] is None:
@@ -244,16 +244,16 @@ def skills_graft(
     hush_transformers()
     registry = load_registry()
     if from_ is not None:
-        grown = graft_from(model, skill, from_, to, registry, names_in(tasks))
+        grown = graft_from(model, skill, from_, to, registry, _names_in(tasks))
     else:
-        grown = graft_new(model, skill, to, registry, like=like, keys=keys_of(set_ or []), seed=seed)
+        grown = graft_new(model, skill, to, registry, like=like, keys=_keys_of(set_ or []), seed=seed)
     has = {"skills": list(grown.config.skills or {}), "tasks": list(grown.config.tasks or {})}
     if as_json:
         return print_json({"checkpoint": str(model), "to": str(to), **has})
     remark(f"{to}: skills {', '.join(has['skills'])}; tasks {', '.join(has['tasks']) or 'none'}")
 
 
-def keys_of(pairs: list[str]) -> dict[str, Any]:
+def _keys_of(pairs: list[str]) -> dict[str, Any]:
     """The keys of an embedder, as ``--set`` says them."""
     from skillnet_cli.recipe.load import apply_override, parse_override
 
@@ -283,10 +283,10 @@ def skills_diff(
     found = diff(first, second)
     if as_json:
         return print_json({"first": str(first), "second": str(second), "parts": [asdict(each) for each in found]})
-    print_table([(each.part, f"{each.equal} of {each.tensors} tensors equal", described(each)) for each in found])
+    print_table([(each.part, f"{each.equal} of {each.tensors} tensors equal", _described(each)) for each in found])
 
 
-def described(difference: Difference) -> str:
+def _described(difference: Difference) -> str:
     """What differs in a part, in a line."""
     said = [f"largest difference {difference.largest:.3g}"] if difference.largest else []
     said += [f"{name} has shape {one} and {two}" for name, (one, two) in list(difference.shapes.items())[:1]]

@@ -22,13 +22,13 @@ def plugins(as_json: AsJson = False) -> None:
     if as_json:
         tasks = [owned.value for owned in registry.tasks.values()]
         return print_json({
-            "plugins": [describe(plugin) for plugin in registry.plugins],
-            "incomplete": {task.name: hint for task in tasks if (hint := wanting(registry, task))},
+            "plugins": [_describe(plugin) for plugin in registry.plugins],
+            "incomplete": {task.name: hint for task in tasks if (hint := _wanting(registry, task))},
         })  # fmt: skip
-    print_plugins(registry)
+    _print_plugins(registry)
 
 
-def describe(plugin: Plugin) -> dict[str, Any]:
+def _describe(plugin: Plugin) -> dict[str, Any]:
     """A plugin for programs."""
     return {
         "name": plugin.name,
@@ -42,7 +42,7 @@ def describe(plugin: Plugin) -> dict[str, Any]:
     }
 
 
-def wanting(registry: Registry, task: Task) -> str | None:
+def _wanting(registry: Registry, task: Task) -> str | None:
     """What to install before a task can be used; None where nothing is missing."""
     try:
         registry.task(task.name)
@@ -51,19 +51,19 @@ def wanting(registry: Registry, task: Task) -> str | None:
     return None
 
 
-def print_plugins(registry: Registry) -> None:
+def _print_plugins(registry: Registry) -> None:
     """Print a row a plugin, then what is missing."""
     if not registry.plugins:
         return print("no plugin is installed: pip install 'skillnet-cli[all]'")
-    print_table([("plugin", "version", "skills", "tasks", "data sets"), *(row(plugin) for plugin in registry.plugins)])
+    print_table([("plugin", "version", "skills", "tasks", "data sets"), *(_row(plugin) for plugin in registry.plugins)])
     for owned in registry.tasks.values():
-        if hint := wanting(registry, owned.value):
+        if hint := _wanting(registry, owned.value):
             print(hint)
 
 
-def row(plugin: Plugin) -> tuple[str, ...]:
+def _row(plugin: Plugin) -> tuple[str, ...]:
     """A plugin for people; a broken one says why."""
     if plugin.error:
         return plugin.distribution, plugin.version, f"cannot be loaded: {plugin.error}", "", ""
-    facts = describe(plugin)
+    facts = _describe(plugin)
     return plugin.distribution, plugin.version, *(", ".join(facts[kind]) for kind in ("skills", "tasks", "datasets"))

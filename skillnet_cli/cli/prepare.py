@@ -62,7 +62,7 @@ class DatasetCommand(TyperCommand):
         return next((table[word].value for word in words if word in table), None)
 
 
-def own_values(dataset: Dataset) -> Mapping[str, Any]:
+def _own_values(dataset: Dataset) -> Mapping[str, Any]:
     """The values of a data set's options on this command line: those that were given, else their defaults."""
     given = _given.get()
     return {option.name: given.get(option.name, option.absent) for option in dataset.options}
@@ -111,7 +111,7 @@ MaxDuplicate = Annotated[str | None, typer.Option(metavar="SHARE", help=_TOLERAT
 MaxUnavailable = Annotated[str | None, typer.Option(metavar="SHARE", help=_TOLERATED.format("unavailable"))]
 
 
-class Protocol(str, Enum):
+class _Protocol(str, Enum):
     """How a set is divided: as the paper does, or as its publisher does."""
 
     paper = "paper"
@@ -143,7 +143,7 @@ def prepare(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every choice.")] = 0,
     split: Annotated[
-        Protocol | None,
+        _Protocol | None,
         typer.Option(help="The division into splits.", show_default="paper where the set is large enough"),
     ] = None,
     shard: Annotated[
@@ -170,8 +170,8 @@ def prepare(
     """
     registry = load_registry()
     if list_:
-        return list_datasets(registry, as_json)
-    folders = chosen(registry, name, out, source or [])
+        return _list_datasets(registry, as_json)
+    folders = _chosen(registry, name, out, source or [])
 
     from skillnet_cli.data.progress import choose_progress
     from skillnet_cli.prepare.job import Preparation, Share
@@ -183,7 +183,7 @@ def prepare(
         "max_unavailable": max_unavailable,
     }
     rows = [
-        make_set(
+        _make_set(
             Preparation(
                 dataset=each,
                 sources=tuple(source or ()),
@@ -194,9 +194,9 @@ def prepare(
                 progress=choose_progress(),
                 protocol=split.value if split else None,
                 urls=tuple(url or ()),
-                options=own_values(each),
+                options=_own_values(each),
                 share=Share.parse(shard) if shard else None,
-                tolerance=tolerance(stated),
+                tolerance=_tolerance(stated),
             ),
             [option for option, value in {**stated, "shard": shard}.items() if value is not None],
         )
@@ -206,7 +206,7 @@ def prepare(
         print_json({"sets": rows})
 
 
-def chosen(registry: Registry, name: str | None, out: Path | None, source: list[str]) -> dict[Dataset, Path]:
+def _chosen(registry: Registry, name: str | None, out: Path | None, source: list[str]) -> dict[Dataset, Path]:
     """The data sets that a name stands for, and the folder of each.
 
     Raises:
@@ -222,7 +222,7 @@ def chosen(registry: Registry, name: str | None, out: Path | None, source: list[
     return {each: (out or DATA) / each.name for each in datasets}
 
 
-def tolerance(stated: Mapping[str, str | None]) -> Tolerance:
+def _tolerance(stated: Mapping[str, str | None]) -> Tolerance:
     """The bounds that ``--max-…`` state, and the usual ones. Raises UserError where one is no share."""
     from skillnet_cli.prepare.job import Tolerance, share
 
@@ -234,7 +234,7 @@ def tolerance(stated: Mapping[str, str | None]) -> Tolerance:
     return Tolerance(**bounds)
 
 
-def make_set(job: Preparation, engine_options: Sequence[str] = ()) -> dict[str, Any]:
+def _make_set(job: Preparation, engine_options: Sequence[str] = ()) -> dict[str, Any]:
     """Prepare one set, or a share of it, unless it is whole already; say what it holds."""
     from skillnet_cli.data.format import MANIFEST
     from skillnet_cli.prepare.preparer import Preparer
@@ -242,16 +242,16 @@ def make_set(job: Preparation, engine_options: Sequence[str] = ()) -> dict[str, 
 
     if (job.out / MANIFEST).exists():
         Work(job.out).remove()  # left by a kill at the very end
-        return tell(job, made=False)
+        return _tell(job, made=False)
     preparer = resolve(job.dataset.prepare)
     if isinstance(preparer, type) and issubclass(preparer, Preparer):
         job = preparer.specified(job)
-    check_options(job)
+    _check_options(job)
     remark(f"preparing {job.dataset.name} ({job.dataset.size}; {job.dataset.licence})")
     if not isinstance(preparer, type):
-        refuse_engine_options(job, engine_options)
+        _refuse_engine_options(job, engine_options)
         preparer(job)
-        return tell(job, made=True)
+        return _tell(job, made=True)
 
     from skillnet_cli.prepare.run import run
 
@@ -259,10 +259,10 @@ def make_set(job: Preparation, engine_options: Sequence[str] = ()) -> dict[str, 
     if account is None:
         remark(f"{job.out}: share {job.share} is read; when all are: skillnet prepare merge {job.out}")
         return {"name": job.dataset.name, "path": str(job.out), "share": str(job.share), "made": False}
-    return tell(job, made=True, account=account)
+    return _tell(job, made=True, account=account)
 
 
-def check_options(job: Preparation) -> None:
+def _check_options(job: Preparation) -> None:
     """Raises UserError for an option that this data set has no use for."""
     dataset = job.dataset
     if job.protocol and job.protocol not in dataset.protocols:
@@ -274,13 +274,13 @@ def check_options(job: Preparation) -> None:
         raise UserError("--url says where the published files are fetched, --source what to read instead: give one")
 
 
-def refuse_engine_options(job: Preparation, given: Sequence[str]) -> None:
+def _refuse_engine_options(job: Preparation, given: Sequence[str]) -> None:
     """Raises UserError where the set is made at one go and an option is about making it in parts."""
     for option in given:
         raise UserError(f"--{option.replace('_', '-')}: {job.dataset.name} is made at one go and has no use for it")
 
 
-def tell(job: Preparation, made: bool, account: Account | None = None) -> dict[str, Any]:
+def _tell(job: Preparation, made: bool, account: Account | None = None) -> dict[str, Any]:
     """Say what a set holds and, by class, what was left out; returns it for programs."""
     from skillnet_cli.data.prepared import PreparedSet
 
@@ -313,15 +313,15 @@ def describe(prepared: PreparedSet) -> dict[str, Any]:
     }
 
 
-def list_datasets(registry: Registry, as_json: bool) -> None:
+def _list_datasets(registry: Registry, as_json: bool) -> None:
     """Print every data set that an installed plugin prepares."""
     owned = sorted(registry.datasets.values(), key=lambda each: (each.value.part_of or "", each.value.name))
     if as_json:
-        return print_json({"datasets": [for_programs(each) for each in owned]})
-    print_table([("name", "tasks", "plugin", "size", "licence", "from", "options"), *map(row, owned)])
+        return print_json({"datasets": [_for_programs(each) for each in owned]})
+    print_table([("name", "tasks", "plugin", "size", "licence", "from", "options"), *map(_row, owned)])
 
 
-def row(owned: Owned[Dataset]) -> tuple[str, ...]:
+def _row(owned: Owned[Dataset]) -> tuple[str, ...]:
     """A data set for people."""
     each = owned.value
     options = " ".join(f"--{option.name}" for option in each.options)
@@ -329,7 +329,7 @@ def row(owned: Owned[Dataset]) -> tuple[str, ...]:
     return each.name, ", ".join(each.feeds), owned.plugin.distribution, each.size, each.licence, origin, options
 
 
-def for_programs(owned: Owned[Dataset]) -> dict[str, Any]:
+def _for_programs(owned: Owned[Dataset]) -> dict[str, Any]:
     """A data set as JSON can say it."""
     each = owned.value
     return {
@@ -372,10 +372,10 @@ def prepare_merge(
         "max_duplicate": max_duplicate,
         "max_unavailable": max_unavailable,
     }
-    job = Preparation(dataset, (), out, progress=choose_progress(), tolerance=tolerance(stated))
+    job = Preparation(dataset, (), out, progress=choose_progress(), tolerance=_tolerance(stated))
     job = resumed(out, dataset, job)
     account = merge(resolve(dataset.prepare)(job), Work(out))
-    row = tell(job, made=True, account=account)
+    row = _tell(job, made=True, account=account)
     if as_json:
         print_json({"sets": [row]})
 
@@ -424,18 +424,18 @@ def prepare_table(
         table=table,
         out=out or DATA / table.stem,
         task=load_registry().task(task),
-        columns=pairs("--columns", columns),
+        columns=_pairs("--columns", columns),
         split_column=split_column,
-        fractions=fractions(shares),
+        fractions=_fractions(shares),
         licence=licence,
         seed=seed,
         limit=limit,
         progress=choose_progress(),
     )
-    make_table(job, as_json)
+    _make_table(job, as_json)
 
 
-def make_table(job: TableJob, as_json: bool) -> None:
+def _make_table(job: TableJob, as_json: bool) -> None:
     """Prepare the set and say what it holds."""
     from skillnet_cli.data.prepared import PreparedSet
     from skillnet_cli.prepare import table
@@ -447,7 +447,7 @@ def make_table(job: TableJob, as_json: bool) -> None:
         print_json({"sets": [describe(prepared)]})
 
 
-def pairs(option: str, text: str) -> dict[str, str]:
+def _pairs(option: str, text: str) -> dict[str, str]:
     """``a=b,c=d`` as a mapping. Raises UserError where a part is no such pair."""
     found: dict[str, str] = {}
     for part in filter(None, text.split(",")):
@@ -458,10 +458,10 @@ def pairs(option: str, text: str) -> dict[str, str]:
     return found
 
 
-def fractions(text: str) -> Mapping[str, float]:
+def _fractions(text: str) -> Mapping[str, float]:
     """``train=0.9,test=0.1`` as numbers. Raises UserError where one is none."""
     try:
-        return {part: float(share) for part, share in pairs("--shares", text).items()}
+        return {part: float(share) for part, share in _pairs("--shares", text).items()}
     except ValueError as error:
         raise UserError(f"--shares: {error}") from error
 

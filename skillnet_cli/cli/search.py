@@ -51,12 +51,12 @@ def embed(
     folder = collection_of(saved, to)
     collection = Collection.create(folder, saved.fingerprint, saved.config.hidden)
     tally = Embedding(model, readers, saved.config, collection).add(found.candidates)
-    tell(tally, folder, len(collection))
+    _tell(tally, folder, len(collection))
     if as_json:
         print_json({"collection": str(folder), "model": saved.fingerprint, "items": len(collection), **vars(tally)})
 
 
-def tell(tally: Tally, folder: Path, size: int) -> None:
+def _tell(tally: Tally, folder: Path, size: int) -> None:
     """Say on standard error what became of the items."""
     for path, reason in tally.damaged.items():
         remark(f"{path}: {reason}")
@@ -96,19 +96,19 @@ def search(
     from skillnet_cli.inference.collection import Collection
 
     collection = Collection.open(collection_of(saved, in_), saved.fingerprint)
-    asking, vector = asked(saved, query)
+    asking, vector = _asked(saved, query)
     hits = collection.search(vector, top, skill or ())
     never = untrained_pairs(saved.config, asking, {hit.entry.skill for hit in hits if hit.entry.by == "content"})
     for other in never:
         remark(f"{asking} and {other} were never trained together: their scores mean little")
     if as_json:
         document = {"query": query, "skill": asking, "collection": str(collection.folder), "model": collection.model}
-        print_json({**document, "untrained": never, "hits": [row_of(hit) for hit in hits]})
+        print_json({**document, "untrained": never, "hits": [_row_of(hit) for hit in hits]})
     else:
-        print_table([(f"{hit.score:.3f}", marked(hit), hit.entry.path, hit.entry.text) for hit in hits])
+        print_table([(f"{hit.score:.3f}", _marked(hit), hit.entry.path, hit.entry.text) for hit in hits])
 
 
-def asked(saved: Saved, query: str) -> tuple[str, Any]:
+def _asked(saved: Saved, query: str) -> tuple[str, Any]:
     """The skill and the vector of what is looked for.
 
     Raises:
@@ -125,18 +125,18 @@ def asked(saved: Saved, query: str) -> tuple[str, Any]:
         raise UserError(f"cannot search with {query!r}: {error}") from error
 
 
-def marked(hit: Hit) -> str:
+def _marked(hit: Hit) -> str:
     """A hit's skill, and that it was found by its transcript where it was."""
     return hit.entry.skill if hit.entry.by == "content" else f"{hit.entry.skill} by {hit.entry.by}"
 
 
-def row_of(hit: Hit) -> dict[str, Any]:
+def _row_of(hit: Hit) -> dict[str, Any]:
     """A hit for programs."""
     facts = {key: value for key, value in asdict(hit.entry).items() if key != "stamp"}
     return {"score": round(hit.score, 6), **facts}
 
 
-class Format(str, Enum):
+class _Format(str, Enum):
     """How transcripts are written."""
 
     text = "text"
@@ -147,7 +147,7 @@ class Format(str, Enum):
 
 def transcribe(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings of any length.")],
-    format_: Annotated[Format, typer.Option("--format", help="How to write the transcripts.")] = Format.text,
+    format_: Annotated[_Format, typer.Option("--format", help="How to write the transcripts.")] = _Format.text,
     task: Annotated[
         str | None,
         typer.Option(
@@ -169,8 +169,8 @@ def transcribe(
       skillnet transcribe talk.mp3 --format srt > talk.srt
       skillnet transcribe *.wav --json
     """
-    wanted = Format.json if as_json else format_
-    check(files, wanted)
+    wanted = _Format.json if as_json else format_
+    _check(files, wanted)
     saved = find_checkpoint(checkpoint)
 
     from skillnet_cli.inference.capabilities import ctc_task
@@ -178,26 +178,26 @@ def transcribe(
 
     chosen = ctc_task(saved.config, task)
     transcriber = Transcriber(*saved.open(tasks=[chosen.name]), chosen)
-    transcripts, damaged = transcribe_all(transcriber, files)
-    if wanted is Format.json:
-        print_json({"model": saved.fingerprint, "transcripts": [row(*each) for each in transcripts.items()]})
+    transcripts, damaged = _transcribe_all(transcriber, files)
+    if wanted is _Format.json:
+        print_json({"model": saved.fingerprint, "transcripts": [_row(*each) for each in transcripts.items()]})
     else:
         for file, transcript in transcripts.items():
-            print(written(transcript, wanted, f"{file}: " if len(files) > 1 else ""))
+            print(_written(transcript, wanted, f"{file}: " if len(files) > 1 else ""))
     if damaged:
         raise FailedJob(f"{damaged} of {len(files)} files could not be read")
 
 
-def check(files: list[Path], wanted: Format) -> None:
+def _check(files: list[Path], wanted: _Format) -> None:
     """Raises UserError where a file is missing, or several would become one file of subtitles."""
     for file in files:
         if not file.is_file():
             raise UserError(f"{file}: there is no such file")
-    if wanted in (Format.srt, Format.vtt) and len(files) > 1:
+    if wanted in (_Format.srt, _Format.vtt) and len(files) > 1:
         raise UserError(f"--format {wanted.value} writes one recording at a time; {len(files)} are named")
 
 
-def transcribe_all(transcriber: Transcriber, files: list[Path]) -> tuple[dict[Path, Transcript], int]:
+def _transcribe_all(transcriber: Transcriber, files: list[Path]) -> tuple[dict[Path, Transcript], int]:
     """The transcripts of the files that could be read, and how many could not; those are named on standard error.
 
     Raises:
@@ -217,15 +217,15 @@ def transcribe_all(transcriber: Transcriber, files: list[Path]) -> tuple[dict[Pa
     return done, len(reasons)
 
 
-def written(transcript: Transcript, wanted: Format, prefix: str) -> str:
+def _written(transcript: Transcript, wanted: _Format, prefix: str) -> str:
     """A transcript in one of the formats for people and players."""
     from skillnet_cli.inference.transcriber import as_srt, as_vtt
 
-    if wanted is Format.text:
+    if wanted is _Format.text:
         return prefix + transcript.text
-    return {Format.srt: as_srt, Format.vtt: as_vtt}[wanted](transcript)
+    return {_Format.srt: as_srt, _Format.vtt: as_vtt}[wanted](transcript)
 
 
-def row(file: Path, transcript: Transcript) -> dict[str, Any]:
+def _row(file: Path, transcript: Transcript) -> dict[str, Any]:
     """A transcript for programs; times in seconds."""
     return {"path": str(file), "text": transcript.text, "passages": [asdict(each) for each in transcript.passages]}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 
 
-def print_forecast(found: Forecast) -> None:
+def _print_forecast(found: Forecast) -> None:
     """Print a look ahead at a stage on standard output."""
     from rich.console import Console
 
@@ -229,7 +229,7 @@ def pretrain(
       skillnet pretrain recipes/paper.toml --nproc 8
     """
     if plan or on or as_json:
-        return look_ahead("pretrain", recipe, set_, data, (nproc, nnodes), plan, on, as_json)
+        return _look_ahead("pretrain", recipe, set_, data, (nproc, nnodes), plan, on, as_json)
     train("pretrain", recipe, set_, data, runs, (nproc, nnodes, rdzv_endpoint, max_restarts), allow_data_change)
 
 
@@ -259,7 +259,7 @@ def finetune(
       skillnet finetune recipes/paper.toml --nproc 8 --nnodes 2 --rdzv-endpoint host0:29500
     """
     if plan or on or as_json:
-        return look_ahead("finetune", recipe, set_, data, (nproc, nnodes), plan, on, as_json)
+        return _look_ahead("finetune", recipe, set_, data, (nproc, nnodes), plan, on, as_json)
     train("finetune", recipe, set_, data, runs, (nproc, nnodes, rdzv_endpoint, max_restarts), allow_data_change)
 
 
@@ -275,7 +275,7 @@ def train(
     """Check the recipe, then train a stage of it in ``runs/NAME``."""
     # A rank that is lost gets one line from us; torch's sockets would add a page of C++ frames for each of the others.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    loaded = open_recipe(recipe, overrides)
+    loaded = _open_recipe(recipe, overrides)
 
     from skillnet_cli.data.prepared import data_roots
     from skillnet_cli.engine.launch import Processes, launch
@@ -289,7 +289,7 @@ def train(
         raise typer.Exit(128 + stopped.number) from stopped
 
 
-def look_ahead(
+def _look_ahead(
     stage: str,
     recipe: Path,
     overrides: list[str] | None,
@@ -302,7 +302,7 @@ def look_ahead(
     """Print what a stage will do and take; nothing is trained or written. Exit code 2 where it could not work."""
     if not plan:
         raise UserError(f"{'--on' if on else '--json'} says how to look ahead: add --plan")
-    loaded = open_recipe(recipe, overrides)
+    loaded = _open_recipe(recipe, overrides)
     if stage not in loaded.stages():
         raise UserError(f"the recipe '{loaded.name}' has no [{stage}]; it has {' and '.join(loaded.stages())}")
 
@@ -318,12 +318,12 @@ def look_ahead(
     if as_json:
         print_json(found.as_json())
     else:
-        print_forecast(found)
+        _print_forecast(found)
     if found.problems:
         raise typer.Exit(2)
 
 
-def open_recipe(recipe: Path, overrides: list[str] | None) -> Recipe:
+def _open_recipe(recipe: Path, overrides: list[str] | None) -> Recipe:
     """A recipe by its file or by the name of a shipped one, with --set applied. Raises UserError as load_recipe."""
     from skillnet_cli.plugins import load_registry
     from skillnet_cli.recipe import load_recipe
@@ -359,7 +359,7 @@ def verify_resume(
       skillnet verify resume demo
       skillnet verify resume recipes/demo.toml --stage finetune --steps 26 --nproc 2 --set model.dropout=0.1
     """
-    loaded = open_recipe(recipe, set_)
+    loaded = _open_recipe(recipe, set_)
     chosen = stage or next(iter(loaded.stages()))
     if chosen not in loaded.stages():
         raise UserError(f"--stage {chosen}: the recipe has {' and '.join(loaded.stages())}")
@@ -370,13 +370,13 @@ def verify_resume(
     if as_json:
         print_json({"same": not verdict.differences, **asdict(verdict)})
     else:
-        for line in lines(verdict):
+        for line in _lines(verdict):
             print(line)
     if verdict.differences:
         raise FailedJob(f"{len(verdict.differences)} differences: a resumed run is not the undisturbed one")
 
 
-def lines(verdict: Comparison) -> list[str]:
+def _lines(verdict: Comparison) -> list[str]:
     """What was compared, and the first differences."""
     many = {name: f"{verdict.tensors[name]:,} tensors ({verdict.values[name]:,} values)" for name in verdict.tensors}
     compared = [

@@ -45,12 +45,12 @@ def encode_sample(key: str, record: Mapping[str, Any], media: Mapping[str, tuple
         record: id and fields, as JSON can say them.
         media: field -> (bytes, suffix with its dot).
     """
-    members = [(f"{key}.json", encode_record(record))]
+    members = [(f"{key}.json", _encode_record(record))]
     members += [(f"{key}.{field}{suffix}", content) for field, (content, suffix) in sorted(media.items())]
     return b"".join(_member(name, content) for name, content in members)
 
 
-def encode_record(record: Mapping[str, Any]) -> bytes:
+def _encode_record(record: Mapping[str, Any]) -> bytes:
     """JSON in the one form that the same record always has. Raises ValueError for what JSON cannot say."""
     text = json.dumps(record, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8")
@@ -69,11 +69,11 @@ def decode_sample(region: bytes) -> dict[str, Any]:
             sample.update(json.loads(str(content, "utf-8")))
         else:
             sample[field] = content
-        start += BLOCK + padded(size)
+        start += BLOCK + _padded(size)
     return sample
 
 
-def padded(size: int) -> int:
+def _padded(size: int) -> int:
     """``size`` bytes rounded up to whole blocks."""
     return -(-size // BLOCK) * BLOCK
 
@@ -100,7 +100,7 @@ def _member(name: str, content: bytes) -> bytes:
     info = tarfile.TarInfo(name)
     info.size = len(content)
     info.mode = 0o644
-    return info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(padded(len(content)) - len(content))
+    return info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(_padded(len(content)) - len(content))
 
 
 def _header(block: bytes) -> tuple[str, int]:
@@ -149,7 +149,7 @@ class LedgerCounts:
         if entry.why not in CLASSES:
             raise ValueError(f"class {entry.why!r} is none of {', '.join(CLASSES)}")
         self._counts[entry.why] += 1
-        key = (entry.why, _SPECIFIC.sub("…", clean(entry.reason)))
+        key = (entry.why, _SPECIFIC.sub("…", _clean(entry.reason)))
         if entry.reason and (key in self._reasons or len(self._reasons) < MOST_REASONS):
             self._reasons[key] += 1
 
@@ -187,7 +187,7 @@ class Ledger:
     def add(self, entry: Entry) -> None:
         """Write one row."""
         self._counts.add(entry)
-        row = {"split": entry.split, "id": entry.id, "class": entry.why, "reason": clean(entry.reason)}
+        row = {"split": entry.split, "id": entry.id, "class": entry.why, "reason": _clean(entry.reason)}
         self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", errors="replace") + b"\n")
 
     def finish(self) -> str:
@@ -199,14 +199,14 @@ class Ledger:
         self._file.close()
 
 
-def clean(reason: str) -> str:
+def _clean(reason: str) -> str:
     """A reason without the addresses of objects."""
     return _ADDRESS.sub("", reason)
 
 
 def encode_row(entry: Entry, facts: Any = None) -> bytes:
     """A row as parts keep it, short, with the facts of its item where there are any."""
-    row = [entry.split, entry.id, entry.why, clean(entry.reason), *([] if facts is None else [facts])]
+    row = [entry.split, entry.id, entry.why, _clean(entry.reason), *([] if facts is None else [facts])]
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8", errors="replace") + b"\n"
 
 

@@ -16,7 +16,7 @@ from skillnet_cli.api import Batch, DamagedItem, Features, Reader, Source, Task
 
 
 @runtime_checkable
-class TargetSide(Protocol):
+class _TargetSide(Protocol):
     """The data side of an objective, as :class:`skillnet_cli.objectives.Targets` defines it."""
 
     def example(
@@ -71,7 +71,7 @@ class TaskPipeline:
         self,
         task: Task,
         readers: Mapping[str, Reader],
-        targets: TargetSide,
+        targets: _TargetSide,
         augments: Mapping[str, Callable[[Features, np.random.Generator], Features]] | None = None,
         seed: int = 0,
         identify: bool = False,
@@ -96,7 +96,7 @@ class TaskPipeline:
             found = [self._read(skill, sample, training) for skill in tower]
             read.append([features for features, _ in found])
             if self._identify:
-                contents.append(fingerprint(source for _, source in found))
+                contents.append(_fingerprint(source for _, source in found))
         target = None if self.task.target is None else _field(sample, self.task.target)
         features, wanted = self._targets.example(read, target, rng)
         return Example(sample["id"], features, wanted, self._length(features), contents=tuple(contents))
@@ -142,7 +142,7 @@ class TaskPipeline:
         )
 
 
-def fingerprint(sources: Iterable[Source]) -> int:
+def _fingerprint(sources: Iterable[Source]) -> int:
     """64 bits that are the same for the same texts and media, as a signed number (BLAKE2)."""
     digest = hashlib.blake2b(digest_size=8)
     for source in sources:

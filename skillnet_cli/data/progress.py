@@ -40,11 +40,11 @@ class Plain:
             now = float(time.monotonic())
             if now - told >= SECONDS_A_LINE:
                 told = now
-                _say(f"{what}: {count}{f' of {total}' if total else ''}{pace(count, total, now - begun)}")
+                _say(f"{what}: {count}{f' of {total}' if total else ''}{_pace(count, total, now - begun)}")
         _say(f"{what}: {count} done")
 
 
-def pace(count: int, total: int | None, seconds: float) -> str:
+def _pace(count: int, total: int | None, seconds: float) -> str:
     """How fast a job goes and, where it is known how much there is to do, how long it takes from here."""
     rate = count / seconds if seconds > 0 else 0.0
     if not rate:

@@ -51,7 +51,7 @@ def _round_keys(key: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(map(int, np.random.SeedSequence(key).generate_state(ROUNDS, np.uint64)))
 
 
-class BlockOrder:
+class _BlockOrder:
     """An endless order of kinds in which every block of ``sum(counts)`` places has each kind exactly its count.
 
     Where a kind's place stands among its own is known in closed form, for any place at once.
@@ -91,7 +91,7 @@ class TaskOrder:
     def __init__(self, ratios: Mapping[str, int], seed: int) -> None:
         self.ratios = dict(ratios)
         self._names = tuple(ratios)
-        self._order = BlockOrder(tuple(ratios.values()), seed)
+        self._order = _BlockOrder(tuple(ratios.values()), seed)
 
     def task(self, step: int) -> str:
         """The task of a step, counted from 0."""
@@ -175,7 +175,7 @@ class Stream:
         self._ends = list(accumulate(sizes))
         pools = sizes if weights is not None else [sum(sizes)]
         self._pools = [_Pool(size, (seed, number)) for number, size in enumerate(pools)]
-        self._order = BlockOrder(shares([1.0] if weights is None else weights), seed)
+        self._order = _BlockOrder(shares([1.0] if weights is None else weights), seed)
 
     def items(self, k: int) -> list[Place]:
         """The samples of the k-th update, counted from 0."""

@@ -34,7 +34,7 @@ from skillnet_cli.files import CHUNK, sha256_of
 
 
 @dataclass(frozen=True)
-class Fault:
+class _Fault:
     """Something that is not as it was written: in which file, of which item where it is one, and what."""
 
     file: str
@@ -45,7 +45,7 @@ class Fault:
         return f"{self.file}: {f'item {self.item}: ' if self.item else ''}{self.what}"
 
 
-def verify(folder: Path) -> Iterator[Fault]:
+def verify(folder: Path) -> Iterator[_Fault]:
     """Every fault of the set in a folder, file by file. Memory does not grow with the set.
 
     Raises:
@@ -56,7 +56,7 @@ def verify(folder: Path) -> Iterator[Fault]:
     except UserError as error:
         if not (folder / MANIFEST).is_file():
             raise
-        yield Fault(MANIFEST, str(error).removeprefix(f"{folder / MANIFEST}: "))
+        yield _Fault(MANIFEST, str(error).removeprefix(f"{folder / MANIFEST}: "))
         return
     ids = _Ids()
     for name, facts in prepared.manifest.splits.items():
@@ -65,9 +65,9 @@ def verify(folder: Path) -> Iterator[Fault]:
     yield from _of_ledger(folder, prepared.manifest, ids)
 
 
-def _of_split(prepared: PreparedSet, name: str, facts: SplitFacts, ids: _Ids) -> Iterator[Fault]:
+def _of_split(prepared: PreparedSet, name: str, facts: SplitFacts, ids: _Ids) -> Iterator[_Fault]:
     if sum(shard.items for shard in facts.shards) != facts.items:
-        yield Fault(MANIFEST, f"split '{name}' has {facts.items} items, its shards have another number")
+        yield _Fault(MANIFEST, f"split '{name}' has {facts.items} items, its shards have another number")
     check = _Samples(facts, prepared.manifest)
     for number, shard in enumerate(facts.shards):
         read = _Shard(prepared.path / shard.file, shard, check)
@@ -101,7 +101,7 @@ class _Shard:
     ids: Any = field(default_factory=hashlib.sha256)
     unknown: bool = False
 
-    def faults(self) -> Iterator[Fault]:
+    def faults(self) -> Iterator[_Fault]:
         if not self.path.is_file():
             self.unknown = True
             yield self._fault("is missing")
@@ -124,11 +124,11 @@ class _Shard:
         offsets = yield from _table(index, self.facts.index_sha256, self.facts.items + 1)
         found = yield from _table(checks, self.facts.crc32_sha256, self.facts.items)
         if offsets is not None and (offsets[0] != 0 or (np.diff(offsets) <= 0).any()):
-            yield Fault(index.name, "its places are not in order")
+            yield _Fault(index.name, "its places are not in order")
             offsets = None
         return offsets, found
 
-    def _content(self, offsets: np.ndarray, checks: np.ndarray, size: int) -> Iterator[Fault]:
+    def _content(self, offsets: np.ndarray, checks: np.ndarray, size: int) -> Iterator[_Fault]:
         digest, damaged = hashlib.sha256(), False
         with open(self.path, "rb") as file:
             for place, length in enumerate(np.diff(offsets).tolist()):
@@ -141,7 +141,7 @@ class _Shard:
                 what = self._sample(region, int(checks[place]))
                 if what:
                     damaged = True
-                    yield Fault(self.path.name, what, self._name(region, place))
+                    yield _Fault(self.path.name, what, self._name(region, place))
             end = file.read(CHUNK)
             digest.update(end)
             while piece := file.read(CHUNK):
@@ -170,13 +170,13 @@ class _Shard:
         except (ValueError, KeyError, TypeError):
             return f"number {place}"
 
-    def _breaks_off(self, place: int) -> Fault:
+    def _breaks_off(self, place: int) -> _Fault:
         last = self.facts.items - 1
         what = "is" if place == last else f"and all after it, up to number {last}, are"
-        return Fault(self.path.name, f"{what} not there: the file breaks off", f"number {place}")
+        return _Fault(self.path.name, f"{what} not there: the file breaks off", f"number {place}")
 
-    def _fault(self, what: str) -> Fault:
-        return Fault(self.path.name, what)
+    def _fault(self, what: str) -> _Fault:
+        return _Fault(self.path.name, what)
 
 
 def _table(path: Path, sha256: str, entries: int) -> Any:
@@ -184,25 +184,25 @@ def _table(path: Path, sha256: str, entries: int) -> Any:
     try:
         content = path.read_bytes()
     except OSError as error:
-        yield Fault(path.name, "is missing" if isinstance(error, FileNotFoundError) else str(error.strerror))
+        yield _Fault(path.name, "is missing" if isinstance(error, FileNotFoundError) else str(error.strerror))
         return None
     if hashlib.sha256(content).hexdigest() != sha256:
-        yield Fault(path.name, "its checksum is another")
+        yield _Fault(path.name, "its checksum is another")
         return None
     table: Integer[np.ndarray, " entries"] = np.load(io.BytesIO(content), allow_pickle=False)
     if table.shape != (entries,):
-        yield Fault(path.name, f"has {table.size} entries, {entries} are needed")
+        yield _Fault(path.name, f"has {table.size} entries, {entries} are needed")
         return None
     return table
 
 
-def _of_assets(folder: Path, assets: Mapping[str, str]) -> Iterator[Fault]:
+def _of_assets(folder: Path, assets: Mapping[str, str]) -> Iterator[_Fault]:
     for name, sha256 in assets.items():
         path = folder / ASSETS / name
         if not path.is_file():
-            yield Fault(f"{ASSETS}/{name}", "is missing")
+            yield _Fault(f"{ASSETS}/{name}", "is missing")
         elif sha256_of(path) != sha256:
-            yield Fault(f"{ASSETS}/{name}", "its checksum is another")
+            yield _Fault(f"{ASSETS}/{name}", "its checksum is another")
 
 
 @dataclass
@@ -215,13 +215,13 @@ class _Ids:
         """Take down a shard's ids; None where they are not all known."""
         self.shards.setdefault(split, []).append((facts, digest.hexdigest() if digest else None))
 
-    def compare(self, kept: Mapping[str, _Kept]) -> Iterator[Fault]:
+    def compare(self, kept: Mapping[str, _Kept]) -> Iterator[_Fault]:
         """The shards whose ids are others than the ledger says."""
         for split, shards in self.shards.items():
             found = kept.get(split)
             for (facts, digest), stated in zip(shards, found.digests if found else (), strict=False):
                 if digest is not None and digest != stated:
-                    yield Fault(facts.file, f"its items are others than the ones that {LEDGER} keeps")
+                    yield _Fault(facts.file, f"its items are others than the ones that {LEDGER} keeps")
 
 
 class _Kept:
@@ -243,43 +243,40 @@ class _Kept:
             self._open, self._end = hashlib.sha256(), next(self._ends, -1)
 
 
-def _of_ledger(folder: Path, manifest: Manifest, ids: _Ids) -> Iterator[Fault]:
+def _of_ledger(folder: Path, manifest: Manifest, ids: _Ids) -> Iterator[_Fault]:
     path = folder / LEDGER
     if not path.is_file():
-        yield Fault(LEDGER, "is missing")
+        yield _Fault(LEDGER, "is missing")
         return
     if sha256_of(path) != manifest.ledger_sha256:
-        yield Fault(LEDGER, "its checksum is another")
+        yield _Fault(LEDGER, "its checksum is another")
     counts: Counter[str] = Counter()
     kept = {name: _Kept(facts.shards) for name, facts in manifest.splits.items()}
     try:
         for number, entry in enumerate(read_ledger(folder), 1):
             counts[entry.why] += 1
             if entry.why not in CLASSES:
-                yield Fault(LEDGER, f"line {number}: '{entry.why}' is no class", entry.id)
+                yield _Fault(LEDGER, f"line {number}: '{entry.why}' is no class", entry.id)
             elif entry.why == "kept" and entry.split not in kept:
-                yield Fault(LEDGER, f"line {number}: is kept in '{entry.split}', which is no split", entry.id)
+                yield _Fault(LEDGER, f"line {number}: is kept in '{entry.split}', which is no split", entry.id)
             elif entry.why == "kept":
                 kept[entry.split].add(entry.id)
     except (UserError, UnicodeDecodeError) as error:
-        yield Fault(LEDGER, str(error).removeprefix(f"{path}, ").partition(": prepare")[0])
+        yield _Fault(LEDGER, str(error).removeprefix(f"{path}, ").partition(": prepare")[0])
         return
     yield from _sums(manifest, counts, kept)
     yield from ids.compare(kept)
 
 
-def _sums(manifest: Manifest, counts: Mapping[str, int], kept: Mapping[str, _Kept]) -> Iterator[Fault]:
+def _sums(manifest: Manifest, counts: Mapping[str, int], kept: Mapping[str, _Kept]) -> Iterator[_Fault]:
     """Where the account does not add up."""
     for why, stated in manifest.ledger.items():
         if counts.get(why, 0) != stated:
-            yield Fault(LEDGER, f"has {counts.get(why, 0)} items '{why}', the manifest says {stated}")
+            yield _Fault(LEDGER, f"has {counts.get(why, 0)} items '{why}', the manifest says {stated}")
     for name, facts in manifest.splits.items():
         if kept[name].items != facts.items:
-            yield Fault(LEDGER, f"keeps {kept[name].items} items in '{name}', the split has {facts.items}")
+            yield _Fault(LEDGER, f"keeps {kept[name].items} items in '{name}', the split has {facts.items}")
 
 
 def _add_id(digest: Any, id: str) -> None:
     digest.update(id.encode("utf-8", errors="surrogatepass") + b"\0")
-
-
-__all__ = ["Fault", "verify"]

@@ -72,12 +72,12 @@ def checked_plan(
         UserError: something cannot work, or the data has changed and that is not allowed.
     """
     saved = checkpoint.state().get("data") if checkpoint else None
-    plan, changes = settle_data(plan_stage(recipe, stage, registry, roots), saved, allow_data_change)
+    plan, changes = _settle_data(plan_stage(recipe, stage, registry, roots), saved, allow_data_change)
     check_plan(plan, world)
     return plan, changes
 
 
-def settle_data(plan: StagePlan, saved: Mapping[str, Any] | None, allowed: bool) -> tuple[StagePlan, list[str]]:
+def _settle_data(plan: StagePlan, saved: Mapping[str, Any] | None, allowed: bool) -> tuple[StagePlan, list[str]]:
     """Compare the data with what the manifests say and, in a run that goes on, with what its checkpoint saw.
 
     Shards count as they lie on disk by their size, and by their content where their time is another than the
@@ -94,10 +94,10 @@ def settle_data(plan: StagePlan, saved: Mapping[str, Any] | None, allowed: bool)
     Raises:
         UserError: the data has changed and ``allowed`` is false, or labels have.
     """
-    before = saved or data_state(plan)
+    before = saved or _data_state(plan)
     broken = {name: _broken(each, before["shards"].get(name, {})) for name, each in _sets(plan).items()}
     left = _without(plan, broken)
-    now = data_state(left)
+    now = _data_state(left)
     relabelled = [task for task, labels in now["labels"].items() if before["labels"].get(task, labels) != labels]
     if relabelled:
         tasks = "; ".join(f"'{task}' ({', '.join(plan.tasks[task].config.datasets)})" for task in relabelled)
@@ -112,7 +112,7 @@ def settle_data(plan: StagePlan, saved: Mapping[str, Any] | None, allowed: bool)
     return dataclasses.replace(left, data=now), changes
 
 
-def data_state(plan: StagePlan) -> dict[str, Any]:
+def _data_state(plan: StagePlan) -> dict[str, Any]:
     """What a checkpoint keeps of the data: the labels of each task, and of each shard its checksum and time."""
     return {
         "labels": {name: _digest(task.config.labels) for name, task in plan.tasks.items()},

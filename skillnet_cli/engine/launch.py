@@ -36,7 +36,7 @@ class Processes:
     max_restarts: int = 0
 
 
-class RankFailed(Exception):
+class _RankFailed(Exception):
     """A bug in one of several processes; the message has its traceback."""
 
 
@@ -102,7 +102,7 @@ def _launch_elastic(
     arguments = (document, stage, str(run), [str(root) for root in roots], allow_data_change)
     with RelayedSignals() as signals:
         try:
-            ended = elastic_launch(config, worker)(*arguments)
+            ended = elastic_launch(config, _worker)(*arguments)
         except SignalException as error:
             raise Stopped(error.sigval.value, f"stopped by {error.sigval.name}: run it again to go on") from error
         except ChildFailedError as error:
@@ -120,7 +120,7 @@ def _quieten() -> None:
 
 
 @record
-def worker(recipe: dict[str, Any], stage: str, run: str, roots: Sequence[str], allow_data_change: bool) -> int:
+def _worker(recipe: dict[str, Any], stage: str, run: str, roots: Sequence[str], allow_data_change: bool) -> int:
     """One process of an elastic launch. Signals come to it from the launcher alone, so that one stays one.
 
     Returns the number of the signal that stopped the training, 0 where it came to its end. To the launcher both are
@@ -155,4 +155,4 @@ def _first_failure(error: ChildFailedError, received: int) -> Exception:
     kind, _, text = recorded["message"].partition(": ")
     known: dict[str, type[Exception]] = {"UserError": UserError, "FailedJob": FailedJob}
     trace = recorded["extraInfo"]["py_callstack"]
-    return known[kind](text) if kind in known else RankFailed(f"rank {rank} (pid {failure.pid}):\n{trace}")
+    return known[kind](text) if kind in known else _RankFailed(f"rank {rank} (pid {failure.pid}):\n{trace}")

@@ -97,7 +97,7 @@ class StepDataset(Dataset[list[TaskBatch]]):
         raise FailedJob(f"task '{task}': {PATIENCE} samples in a row cannot be read, the last is '{item}': {reason}")
 
 
-def task_order(plan: StagePlan) -> TaskOrder:
+def _task_order(plan: StagePlan) -> TaskOrder:
     """Which task each step has."""
     return TaskOrder({name: task.settings.ratio for name, task in plan.tasks.items()}, plan.recipe.seed)
 
@@ -106,7 +106,7 @@ def step_dataset(plan: StagePlan, registry: Registry, ranks: Ranks) -> StepDatas
     """This rank's batches of every step, a pure function of the seed and the step."""
     seed = plan.recipe.seed
     return StepDataset(
-        task_order(plan),
+        _task_order(plan),
         {name: Stream(task.splits, task.weights, task.settings.batch, seed) for name, task in plan.tasks.items()},
         {name: task_pipeline(plan, task, registry) for name, task in plan.tasks.items()},
         ranks.rank,

@@ -32,7 +32,7 @@ class Meter:
 
     def __init__(self, model: nn.Module, config: SkillNetConfig, ranks: Ranks, precision: str) -> None:
         self.ranks = ranks
-        self.by_token = FORTH_AND_BACK * 2 * config.layers * weights_a_token(config)
+        self.by_token = FORTH_AND_BACK * 2 * config.layers * _weights_a_token(config)
         self.by_pair = FORTH_AND_BACK * 4 * config.layers * config.hidden
         self.peak = peak_of_a_rank(ranks, precision)
         self._lengths: list[Tensor] = []
@@ -61,7 +61,7 @@ class Meter:
         }
 
 
-def weights_a_token(config: SkillNetConfig) -> int:
+def _weights_a_token(config: SkillNetConfig) -> int:
     """The weights of a layer that one token is multiplied with."""
     projections = 4 * config.hidden**2
     if config.routing == "moe":

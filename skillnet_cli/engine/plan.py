@@ -100,7 +100,7 @@ def encoder_keys(recipe: Recipe) -> dict[str, Any]:
 def _open(recipe: Recipe, stage: str, task: Task, roots: Sequence[Path], missing: list[str]) -> dict[str, PreparedSet]:
     """As :func:`open_sets`, what is wrong added to ``missing``."""
     opened = {}
-    for name in set_names(recipe, stage, task):
+    for name in _set_names(recipe, stage, task):
         try:
             opened[name] = PreparedSet.open(find_set(name, roots))
         except UserError as error:
@@ -114,10 +114,10 @@ def open_sets(recipe: Recipe, stage: str | None, task: Task, roots: Sequence[Pat
     Raises:
         UserError: one is missing, unfinished or damaged.
     """
-    return {name: PreparedSet.open(find_set(name, roots)) for name in set_names(recipe, stage, task)}
+    return {name: PreparedSet.open(find_set(name, roots)) for name in _set_names(recipe, stage, task)}
 
 
-def set_names(recipe: Recipe, stage: str | None, task: Task) -> list[str]:
+def _set_names(recipe: Recipe, stage: str | None, task: Task) -> list[str]:
     """The names of a task's sets of this stage, and of the other one if the task has labels, each once."""
     names = [
         name

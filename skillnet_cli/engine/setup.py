@@ -59,21 +59,21 @@ def weight_inheritance(plan: StagePlan) -> dict[str, str]:
 
 
 def _fits(task: TaskConfig, other: TaskConfig) -> bool:
-    places = [tower_for(skills, other) for skills in task.towers]
+    places = [_tower_for(skills, other) for skills in task.towers]
     return set(task.skills) == set(other.skills) and None not in places
 
 
-def tower_for(skills: Sequence[str], task: TaskConfig) -> int | None:
+def _tower_for(skills: Sequence[str], task: TaskConfig) -> int | None:
     """The place of a task's first tower that reads all of ``skills``, or None."""
     return next((place for place, tower in enumerate(task.towers) if set(skills) <= set(tower)), None)
 
 
-def inherit_weights(model: SkillNet, ancestors_: Mapping[str, str]) -> None:
+def _inherit_weights(model: SkillNet, ancestors_: Mapping[str, str]) -> None:
     """Copy the Transformers of pretraining tasks, embedders included, to the tasks that start from them."""
     for name, ancestor in ancestors_.items():
         theirs = model.towers_of(ancestor)
         for skills, tower in zip(model.task(name).towers, model.towers_of(name), strict=True):
-            source = theirs[tower_for(skills, model.task(ancestor)) or 0]
+            source = theirs[_tower_for(skills, model.task(ancestor)) or 0]
             tower.encoder.load_state_dict(source.encoder.state_dict())
             for skill in skills:
                 tower.embedders[skill].load_state_dict(source.embedders[skill].state_dict())
@@ -156,7 +156,7 @@ def build_model(plan: StagePlan, start: Path | None, registry: Registry) -> tupl
         return model, []
     saved, _ = load_model(start, registry)
     fresh = load_model_tensors(model, saved.state_dict(), str(start))
-    inherit_weights(model, weight_inheritance(plan))
+    _inherit_weights(model, weight_inheritance(plan))
     return model, fresh
 
 

@@ -226,7 +226,7 @@ class Computation:
 def backward(computation: Computation, batches: Sequence[TaskBatch]) -> tuple[Tensor, Tensor]:
     """Add up the gradients of the loss of this rank's micro-batches. Returns the loss as (sum, count)."""
     if computation.comparing is not None and len(batches) > 1:
-        return accumulate_in_two_passes(computation, batches)
+        return _accumulate_in_two_passes(computation, batches)
     return accumulate(computation, batches)
 
 
@@ -243,7 +243,7 @@ def accumulate(computation: Computation, batches: Sequence[TaskBatch]) -> tuple[
     return torch.stack(losses).sum(), torch.stack(counts).sum()
 
 
-def accumulate_in_two_passes(computation: Computation, chunks: Sequence[TaskBatch]) -> tuple[Tensor, Tensor]:
+def _accumulate_in_two_passes(computation: Computation, chunks: Sequence[TaskBatch]) -> tuple[Tensor, Tensor]:
     """The same for a loss that compares all items of the batch: GradCache (Gao et al. 2021).
 
     A first pass encodes the chunks without keeping activations. From all their outlines come the loss and its gradient
@@ -260,7 +260,7 @@ def accumulate_in_two_passes(computation: Computation, chunks: Sequence[TaskBatc
     return loss.detach().double(), count
 
 
-def duplicates(computation: Computation, batches: Sequence[TaskBatch]) -> Tensor | None:
+def _duplicates(computation: Computation, batches: Sequence[TaskBatch]) -> Tensor | None:
     """How many of this rank's items are the same as another of the global batch; None where nobody compares them."""
     comparing = computation.comparing
     return None if comparing is None else comparing.duplicates(computation.targets(batches))
@@ -369,7 +369,7 @@ class Updater:
         self.optimizer.zero_grad(set_to_none=True)
         computation = self._computation(task)
         loss, count = backward(computation, batches)
-        alike = duplicates(computation, batches)
+        alike = _duplicates(computation, batches)
         replaced = float(sum(len(batch.damaged) for batch in batches))
         signals = (float(signal == number) for number in SIGNALS)
         own = (loss, count, replaced, 0.0 if alike is None else alike, *signals)
@@ -379,7 +379,7 @@ class Updater:
         applied = math.isfinite(norm)
         self._advance(applied)
         found = None if alike is None else int(same)
-        return Outcome(task, mean, int(counted), rate, norm, applied, first_signal(votes), int(damaged), found)
+        return Outcome(task, mean, int(counted), rate, norm, applied, _first_signal(votes), int(damaged), found)
 
     def _learning_rate(self) -> float:
         stage = self.stage
@@ -410,7 +410,7 @@ class Updater:
             torch._foreach_mul_(gradients, scale * min(1.0, self.stage.clip / (norm + 1e-12)))
             set_learning_rate(self.optimizer, rate)
             self.optimizer.step()
-            limit_heads(self.model, task)
+            _limit_heads(self.model, task)
         return norm
 
     def _advance(self, applied: bool) -> None:
@@ -421,7 +421,7 @@ class Updater:
         self.progress.skipped_in_row = 0 if applied else self.progress.skipped_in_row + 1
 
 
-def limit_heads(model: SkillNet, task: str) -> None:
+def _limit_heads(model: SkillNet, task: str) -> None:
     """Let those of a task's heads that have limits keep to them."""
     heads = model.heads_of(task)
     for name in model.objectives[task].heads(model.config.hidden):
@@ -429,6 +429,6 @@ def limit_heads(model: SkillNet, task: str) -> None:
             head.limit()
 
 
-def first_signal(votes: Sequence[float]) -> int:
+def _first_signal(votes: Sequence[float]) -> int:
     """The number of a signal that some rank has voted for, 0 if none has."""
     return next((int(number) for number, count in zip(SIGNALS, votes, strict=True) if count), 0)

@@ -35,7 +35,7 @@ SECONDS_BETWEEN_LINES = 10.0
 REDRAWS_A_SECOND = 2
 
 
-class Display(ABC):
+class _Display(ABC):
     """What both kinds of display do."""
 
     @abstractmethod
@@ -54,7 +54,7 @@ class Display(ABC):
 
 
 @dataclass
-class Row:
+class _Row:
     """What the table says of a task."""
 
     updates: int = 0
@@ -67,12 +67,12 @@ class TaskTable:
     """A row for each task, drawn anew whenever rich asks for it."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, _Row] = {}
         self.losses: Mapping[str, float] = {}
 
-    def row(self, task: str) -> Row:
+    def row(self, task: str) -> _Row:
         """The task's row, made where it is new."""
-        return self.rows.setdefault(task, Row())
+        return self.rows.setdefault(task, _Row())
 
     def __rich__(self) -> Table:
         table = Table("task", "updates", "loss", "samples/s", "of peak", "last measured", box=SIMPLE_HEAD)
@@ -82,7 +82,7 @@ class TaskTable:
         return table
 
 
-class Bar(Display):
+class Bar(_Display):
     """A table of the tasks above a progress bar, for a person who watches."""
 
     def __init__(self, progress: Progress, bar: TaskID, table: TaskTable | None = None) -> None:
@@ -106,7 +106,7 @@ class Bar(Display):
         self.table.row(task).measured = figures
 
 
-class Lines(Display):
+class Lines(_Display):
     """A plain line every few seconds, for logs."""
 
     def __init__(self, stage: str, start: int, steps: int) -> None:
@@ -125,7 +125,7 @@ class Lines(Display):
         print(text, file=sys.stderr, flush=True)
 
 
-def open_display(stage: str, start: int, steps: int, stack: ExitStack) -> Display:
+def open_display(stage: str, start: int, steps: int, stack: ExitStack) -> _Display:
     """The display that suits standard error; ``stack`` closes it."""
     if not sys.stderr.isatty():
         return Lines(stage, start, steps)

@@ -62,16 +62,16 @@ def measure(model: SkillNet, plan: StagePlan, limit: int | None, precision: str)
 
 
 @contextmanager
-def shown(updater: Updater, plan: StagePlan) -> Iterator[SkillNet | None]:
+def _shown(updater: Updater, plan: StagePlan) -> Iterator[SkillNet | None]:
     """The model that is measured and exported: with averaged parameters where updates are averaged.
 
     It is in one piece on the main rank, None on the others. All ranks must enter and leave together.
     """
     with updater.average.in_place() if updater.average is not None else nullcontext():
-        yield gathered(updater.model, plan, updater.ranks)
+        yield _gathered(updater.model, plan, updater.ranks)
 
 
-def gathered(model: SkillNet, plan: StagePlan, ranks: Ranks) -> SkillNet | None:
+def _gathered(model: SkillNet, plan: StagePlan, ranks: Ranks) -> SkillNet | None:
     """The model in one piece on the main rank, None on the others. All ranks must call this together.
 
     Alone, it is the very model that trains.
@@ -114,8 +114,8 @@ def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], allo
         with _telemetry(plan, folder, updater) as telemetry, worker_errors():
             for change in changes:
                 telemetry.noted("data", updater.progress.step, f"the data has changed: {change}", change=change)
-            train(plan, updater, folder, registry, signals, telemetry)
-            finish(plan, updater, folder, registry, telemetry)
+            _train(plan, updater, folder, registry, signals, telemetry)
+            _finish(plan, updater, folder, registry, telemetry)
 
 
 def _start(
@@ -138,7 +138,7 @@ def _start(
     return updater
 
 
-def train(
+def _train(
     plan: StagePlan,
     updater: Updater,
     folder: RunFolder,
@@ -149,14 +149,14 @@ def train(
     """All steps from the updater's position to the stage's last: read, update, write down, measure, save."""
     stage = plan.stage
     dataset = step_dataset(plan, registry, updater.ranks)
-    clock, meter = Clock(), Meter(updater.model, plan.config, updater.ranks, updater.precision)
+    clock, meter = _Clock(), Meter(updater.model, plan.config, updater.ranks, updater.precision)
     telemetry.began(updater.progress.step, world=updater.ranks.world, precision=updater.precision, peak=meter.peak)
     with open_writer(updater, plan, folder.stage(plan.name)) as saver:
         for step, batches in steps(dataset, updater.progress.step, stage.steps, stage.workers):
             waited = clock.lap()
             updater.ranks.reached(step + 1)
             if stage.debug:
-                audit(updater, batches[0].task, dataset.places(step)[1], sum(len(batch.ids) for batch in batches))
+                _audit(updater, batches[0].task, dataset.places(step)[1], sum(len(batch.ids) for batch in batches))
             outcome = updater.update(batches, signals.received)
             done = step + 1
             seconds = waited + clock.lap()
@@ -178,7 +178,7 @@ def train(
         _tell(telemetry, saver.wait())
 
 
-def finish(
+def _finish(
     plan: StagePlan, updater: Updater, folder: RunFolder, registry: Registry, telemetry: Telemetry | Silence
 ) -> None:
     """Measure the result, write it as a model, and make it the run's."""
@@ -187,7 +187,7 @@ def finish(
         found = list(complete(folder.stage(plan.name).checkpoints))
         take_mean(updater.model, averaged_checkpoints(found, stage.checkpoints.every, stage.average.count, stage.steps))
     results = _measure(plan, updater, folder, registry, telemetry)
-    with shown(updater, plan) as model:
+    with _shown(updater, plan) as model:
         if model is not None:
             target = folder.stage(plan.name).model
             with disk_errors(target):
@@ -208,7 +208,7 @@ def _measure(
     if stage.eval is None:
         return []
     best = Best(folder.stage(plan.name), stage.checkpoints.best, plan.readers, registry)
-    with shown(updater, plan) as model:
+    with _shown(updater, plan) as model:
         results = measure(model, plan, stage.eval.items, updater.precision) if model is not None else []
         for result in results:
             telemetry.measured(step, result.task, result.set, result.metrics, result.items)
@@ -244,7 +244,7 @@ def _telemetry(plan: StagePlan, folder: RunFolder, updater: Updater) -> Abstract
     return Telemetry(folder.stage(plan.name), plan.name, updater.progress.step, plan.stage.steps)
 
 
-class Clock:
+class _Clock:
     """Seconds since the last lap."""
 
     def __init__(self) -> None:
@@ -260,7 +260,7 @@ AUDIT_EVERY = 10
 """Steps from one comparison of the copies' parameters to the next."""
 
 
-def audit(updater: Updater, task: str, places: Sequence[Any], items: int) -> None:
+def _audit(updater: Updater, task: str, places: Sequence[Any], items: int) -> None:
     """Before an update (``train.debug``): the same step and task, the same global batch, the same parameters.
 
     Args:

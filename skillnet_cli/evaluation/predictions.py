@@ -55,11 +55,11 @@ def _answer(work: Work, decode: Callable[[Any], Sequence[str]]) -> Findings:
         )
     found = [answers[index] for index in sorted(answers)]
     return Findings(
-        metrics=score(work, [answer for _, answer in found], [item.reference for item, _ in found]),
+        metrics=_score(work, [answer for _, answer in found], [item.reference for item, _ in found]),
         items=len(found),
         queries=len(found),
         damaged=len(reader.damaged),
-        protocol=protocol(work),
+        protocol=_protocol(work),
         cases=_cases(found),
     )
 
@@ -85,8 +85,8 @@ def fill_in(work: Work) -> Findings:
         total, items = total + loss, items + len(hidden)
         predicted += answers
         wanted += truth
-    metrics = {**score(work, predicted, wanted), LOSS: total / max(1, len(wanted))}
-    stated = {**protocol(work), "hidden": "by the item's id"}
+    metrics = {**_score(work, predicted, wanted), LOSS: total / max(1, len(wanted))}
+    stated = {**_protocol(work), "hidden": "by the item's id"}
     return Findings(metrics, items, len(wanted), len(reader.damaged), stated)
 
 
@@ -113,7 +113,7 @@ def _ask(
     return loss.item(), answers.tolist(), truth.tolist()
 
 
-def score(work: Work, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+def _score(work: Work, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
     """The task's metrics. Raises FailedJob where nothing could be read."""
     if not references:
         raise FailedJob(
@@ -122,6 +122,6 @@ def score(work: Work, predictions: Sequence[Any], references: Sequence[Any]) -> 
     return {name: scorer(name, work.registry)(predictions, references) for name in work.task.metrics}
 
 
-def protocol(work: Work) -> dict[str, Any]:
+def _protocol(work: Work) -> dict[str, Any]:
     """How each of the task's metrics is computed, in its own words."""
     return {"metrics": {name: described(name, work.registry) for name in work.task.metrics}}

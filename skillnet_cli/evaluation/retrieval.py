@@ -74,7 +74,7 @@ BEST = 3
 
 
 @dataclass(frozen=True)
-class Caller:
+class _Caller:
     """Whose a query is: the item's index in the split, which of its texts, and a name for both."""
 
     index: int
@@ -83,7 +83,7 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class Asked:
+class _Asked:
     """The queries and the pool of a split: whose each vector is.
 
     ``own`` is each query's item as a place in the pool; ``pool_indices`` are the pool items' indices in the split.
@@ -92,7 +92,7 @@ class Asked:
     queries: Float[Tensor, "queries hidden"]
     pool: Float[Tensor, "items hidden"]
     own: Int[Tensor, " queries"]
-    callers: list[Caller]
+    callers: list[_Caller]
     pool_indices: list[int]
     damaged: int
 
@@ -119,7 +119,7 @@ def _k(metric: str, work: Work) -> int:
     return int(k)
 
 
-def _encode(work: Work) -> Asked:
+def _encode(work: Work) -> _Asked:
     query_skill, item_skill = _skills(work)
     encode = partial(encode_sources, work.model, work.readers, task=work.task.name, precision=work.precision)
     items = encode(item_skill, _media(work, item_skill))
@@ -128,14 +128,14 @@ def _encode(work: Work) -> Asked:
         raise FailedJob(
             f"task '{work.task.name}': none of {len(work.indices)} items of {work.split.name} could be read"
         )
-    callers: list[Caller] = []
+    callers: list[_Caller] = []
     queries = _queries(work, query_skill, pool_indices, callers)
     asked = encode(query_skill, queries)
     kept = [callers[place] for place in asked.kept]
     places = {index: place for place, index in enumerate(pool_indices)}
     own = torch.tensor([places[caller.index] for caller in kept], dtype=torch.int64)
     damaged = len(items.damaged) + len(asked.damaged)
-    return Asked(asked.vectors, items.vectors, own, kept, pool_indices, damaged)
+    return _Asked(asked.vectors, items.vectors, own, kept, pool_indices, damaged)
 
 
 def _skills(work: Work) -> tuple[str, str]:
@@ -149,16 +149,16 @@ def _media(work: Work, skill: str) -> Iterator[Source]:
     return (texts(work.split[index][skill])[0] for index in work.indices)
 
 
-def _queries(work: Work, skill: str, indices: Sequence[int], callers: list[Caller]) -> Iterator[Source]:
+def _queries(work: Work, skill: str, indices: Sequence[int], callers: list[_Caller]) -> Iterator[Source]:
     """Every text of the items; ``callers`` is told whose each is as it is read."""
     for index in indices:
         sample = work.split[index]
         for which, text in enumerate(texts(sample[skill])):
-            callers.append(Caller(index, which, f"{sample['id']}#{which}"))
+            callers.append(_Caller(index, which, f"{sample['id']}#{which}"))
             yield text
 
 
-def _protocol(work: Work, asked: Asked) -> dict[str, Any]:
+def _protocol(work: Work, asked: _Asked) -> dict[str, Any]:
     query_skill, item_skill = _skills(work)
     return {
         "pool": f"{len(asked.pool_indices)} items of skill {item_skill}",
@@ -169,7 +169,7 @@ def _protocol(work: Work, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _cases(asked: Asked, found: Int[Tensor, " queries"]) -> tuple[dict[str, Any], ...]:
+def _cases(asked: _Asked, found: Int[Tensor, " queries"]) -> tuple[dict[str, Any], ...]:
     shown = by_chance({place: caller.id for place, caller in enumerate(asked.callers)})
     scores, best = top(asked.queries[shown], asked.pool, BEST)
     return tuple(
@@ -179,7 +179,7 @@ def _cases(asked: Asked, found: Int[Tensor, " queries"]) -> tuple[dict[str, Any]
 
 
 def _case(
-    caller: Caller, rank: int, places: Sequence[int], scores: Sequence[float], pool: Sequence[int]
+    caller: _Caller, rank: int, places: Sequence[int], scores: Sequence[float], pool: Sequence[int]
 ) -> dict[str, Any]:
     best = [{"index": pool[place], "score": round(score, 4)} for place, score in zip(places, scores, strict=True)]
     return {"index": caller.index, "caption": caller.which, "rank": rank + 1, "best": best}

@@ -9,25 +9,25 @@ from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.objectives import TaskConfig
 
 
-def tasks_of(config: SkillNetConfig, objective: str) -> list[TaskConfig]:
+def _tasks_of(config: SkillNetConfig, objective: str) -> list[TaskConfig]:
     """The model's tasks with that objective, in the order of its configuration."""
     return [task for task in map(config.task, config.tasks or {}) if task.objective == objective]
 
 
-def comparable(config: SkillNetConfig) -> set[frozenset[str]]:
+def _comparable(config: SkillNetConfig) -> set[frozenset[str]]:
     """The pairs of skills whose vectors a contrastive task has put side by side, and each of them with itself."""
-    pairs = [frozenset(task.skills) for task in tasks_of(config, "contrastive")]
+    pairs = [frozenset(task.skills) for task in _tasks_of(config, "contrastive")]
     return {*pairs, *(frozenset([skill]) for pair in pairs for skill in pair)}
 
 
 def embeddable(config: SkillNetConfig) -> tuple[str, ...]:
     """The skills that a contrastive task of the model has trained."""
-    return tuple(dict.fromkeys(skill for task in tasks_of(config, "contrastive") for skill in task.skills))
+    return tuple(dict.fromkeys(skill for task in _tasks_of(config, "contrastive") for skill in task.skills))
 
 
 def query_skill(config: SkillNetConfig) -> str:
     """The skill that asks: the first tower of the contrastive tasks. Raises UserError where the model has none."""
-    for task in tasks_of(config, "contrastive"):
+    for task in _tasks_of(config, "contrastive"):
         return task.towers[0][-1]
     raise UserError("the model has no contrastive task, so its vectors cannot be searched")
 
@@ -40,7 +40,7 @@ def vector_task(config: SkillNetConfig) -> str | None:
     """
     if config.routing != "separate":
         return None
-    tasks = [task.name for task in tasks_of(config, "contrastive")]
+    tasks = [task.name for task in _tasks_of(config, "contrastive")]
     if len(tasks) == 1:
         return tasks[0]
     raise UserError(
@@ -53,7 +53,7 @@ def route_of(config: SkillNetConfig, skill: str) -> str | None:
     """How items of a skill enter a collection: by ``content``, by ``transcript``, or not at all (None)."""
     if skill in embeddable(config):
         return "content"
-    heard = {task.skills[0] for task in tasks_of(config, "ctc")}
+    heard = {task.skills[0] for task in _tasks_of(config, "ctc")}
     return "transcript" if skill in heard and embeddable(config) else None
 
 
@@ -63,7 +63,7 @@ def ctc_task(config: SkillNetConfig, name: str | None = None) -> TaskConfig:
     Raises:
         UserError: there is none, or several and none is named.
     """
-    tasks = tasks_of(config, "ctc")
+    tasks = _tasks_of(config, "ctc")
     chosen = [task for task in tasks if name in (None, task.name)]
     if len(chosen) == 1:
         return chosen[0]
@@ -92,5 +92,5 @@ def needed_for(config: SkillNetConfig, skills: Iterable[str]) -> tuple[list[str]
 
 def untrained_pairs(config: SkillNetConfig, skill: str, others: Iterable[str]) -> list[str]:
     """Those of ``others`` whose vectors no task has put beside those of ``skill``."""
-    pairs = comparable(config)
+    pairs = _comparable(config)
     return sorted({other for other in others if frozenset([skill, other]) not in pairs})

@@ -39,29 +39,29 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Gathered:
+class _Gathered:
     """Candidates, and the skills that they are of, known before the first candidate is read."""
 
     skills: frozenset[str]
     candidates: Iterator[Candidate]
 
 
-def gather(what: Sequence[str], config: SkillNetConfig, registry: Registry, roots: Sequence[Path]) -> Gathered:
+def gather(what: Sequence[str], config: SkillNetConfig, registry: Registry, roots: Sequence[Path]) -> _Gathered:
     """Everything that files, folders and prepared sets (``SET[:PART]``) hold and modalities claim.
 
     Raises:
         UserError: before the first candidate, where one of them is not there, or the model can embed none of it.
     """
     paths = [Path(each) for each in what if Path(each).exists() and not (Path(each) / MANIFEST).exists()]
-    splits = [open_split(each, roots) for each in what if Path(each) not in paths]
-    files = list(of_files(files_in(paths), registry))
-    skills = {candidate.skill for candidate in files} | {skill_of(split, config) for split in splits}
+    splits = [_open_split(each, roots) for each in what if Path(each) not in paths]
+    files = list(_of_files(_files_in(paths), registry))
+    skills = {candidate.skill for candidate in files} | {_skill_of(split, config) for split in splits}
     if not any(route_of(config, skill) for skill in skills):
         raise UserError(f"nothing to embed in {', '.join(what)}: {_why_none(skills, config, registry)}")
-    return Gathered(frozenset(skills), chain(files, *(of_split(split, config) for split in splits)))
+    return _Gathered(frozenset(skills), chain(files, *(_of_split(split, config) for split in splits)))
 
 
-def files_in(paths: Iterable[Path]) -> list[Path]:
+def _files_in(paths: Iterable[Path]) -> list[Path]:
     """The files that are named, and those in the folders that are named, in order; hidden ones are left out."""
     found: list[Path] = []
     for path in paths:
@@ -70,7 +70,7 @@ def files_in(paths: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def of_files(files: Iterable[Path], registry: Registry) -> Iterator[Candidate]:
+def _of_files(files: Iterable[Path], registry: Registry) -> Iterator[Candidate]:
     """Files whose suffix a modality claims, named by their full path; others are passed over."""
     for file in files:
         modality = registry.modality_of_suffix(file.suffix)
@@ -78,7 +78,7 @@ def of_files(files: Iterable[Path], registry: Registry) -> Iterator[Candidate]:
             yield Candidate(str(file.resolve()), modality.skill, partial(_give, file), partial(sha256_of, file))
 
 
-def open_split(name: str, roots: Sequence[Path]) -> Split:
+def _open_split(name: str, roots: Sequence[Path]) -> Split:
     """The split that ``SET[:PART]`` names. Raises UserError where there is no such set or part."""
     place, _, part = name.rpartition(":") if ":" in name else (name, "", PART)
     try:
@@ -88,7 +88,7 @@ def open_split(name: str, roots: Sequence[Path]) -> Split:
     return PreparedSet.open(folder).split(part)
 
 
-def skill_of(split: Split, config: SkillNetConfig) -> str:
+def _skill_of(split: Split, config: SkillNetConfig) -> str:
     """The skill by which a split's items are embedded: the first that is searched for, else the one that asks.
 
     Raises:
@@ -104,9 +104,9 @@ def skill_of(split: Split, config: SkillNetConfig) -> str:
     )
 
 
-def of_split(split: Split, config: SkillNetConfig) -> Iterator[Candidate]:
+def _of_split(split: Split, config: SkillNetConfig) -> Iterator[Candidate]:
     """A split's items, named ``SET:PART#ID``; what is known of them in words is their first text that can ask."""
-    skill, asking = skill_of(split, config), query_skill(config)
+    skill, asking = _skill_of(split, config), query_skill(config)
     for sample in split:
         name = f"{split.set_name}:{split.name}#{sample['id']}"
         source = _first(sample[skill])

@@ -42,7 +42,7 @@ NORM_EPS = {"pre": 1e-5, "post": 1e-12}
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
 
 
-class Form(NamedTuple):
+class _Form(NamedTuple):
     """An encoder and its layers, by where their norms stand."""
 
     encoder: type[Encoder]
@@ -50,9 +50,9 @@ class Form(NamedTuple):
     post: type[Block]
 
 
-PLAIN = Form(Encoder, Block, PostNormBlock)
-MULTIWAY = Form(MultiwayEncoder, MultiwayBlock, PostNormMultiwayBlock)
-MIXTURE = Form(MixtureEncoder, MixtureBlock, PostNormMixtureBlock)
+PLAIN = _Form(Encoder, Block, PostNormBlock)
+MULTIWAY = _Form(MultiwayEncoder, MultiwayBlock, PostNormMultiwayBlock)
+MIXTURE = _Form(MixtureEncoder, MixtureBlock, PostNormMixtureBlock)
 CHOICES = {
     "norm": ("pre", "post"),
     "activation": tuple(ACTIVATIONS),

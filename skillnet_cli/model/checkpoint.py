@@ -100,7 +100,7 @@ class Weights:
         for path, file, some in self._grouped(names):
             for name in some:
                 tensors[name] = file.get_tensor(name)
-                if name in known and crc32_of(tensors[name]) != known[name]:
+                if name in known and _crc32_of(tensors[name]) != known[name]:
                     raise UserError(f"{path}: tensor '{name}' was altered: its checksum is not that of {INDEX}")
         return tensors
 
@@ -118,7 +118,7 @@ class Weights:
                 yield path, file, some
 
 
-def crc32_of(tensor: Tensor) -> int:
+def _crc32_of(tensor: Tensor) -> int:
     """The crc32 of a tensor's bytes."""
     return zlib.crc32(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data) if tensor.numel() else 0
 
@@ -181,7 +181,7 @@ OURS = ("model*.safetensors", "pytorch_model*.bin", INDEX, "pytorch_model.bin.in
 """What a save writes besides ``config.json``, and what earlier ones of this or other tools have left."""
 
 
-def file_of(part: str) -> str:
+def _file_of(part: str) -> str:
     """The file of a part: ``model-skill-text.safetensors`` for ``skill:text``."""
     return f"model-{'-'.join(quote(word, safe='') for word in part.split(':'))}.safetensors"
 
@@ -194,16 +194,16 @@ def write_weights(tensors: Mapping[str, Tensor], folder: Path) -> None:
     checksums: dict[str, int] = {}
     for part, some in parts.items():
         held = {name: tensor.detach().cpu().contiguous() for name, tensor in some.items()}
-        save_file(held, folder / file_of(part), metadata={"format": "pt"})
-        checksums |= {name: crc32_of(tensor) for name, tensor in held.items()}
-    files = {name: file_of(part_of(name)) for name in sorted(tensors)}
+        save_file(held, folder / _file_of(part), metadata={"format": "pt"})
+        checksums |= {name: _crc32_of(tensor) for name, tensor in held.items()}
+    files = {name: _file_of(part_of(name)) for name in sorted(tensors)}
     facts = {
         "total_size": sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()),
         "sha256": {file: sha256_of(folder / file) for file in sorted(set(files.values()))},
         "crc32": checksums,
         "assets": asset_digests(folder),
     }
-    write_json(folder / INDEX, {"metadata": facts, "weight_map": files})
+    _write_json(folder / INDEX, {"metadata": facts, "weight_map": files})
 
 
 def asset_digests(folder: Path) -> dict[str, str]:
@@ -212,14 +212,14 @@ def asset_digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
-def write_json(path: Path, document: Any) -> None:
+def _write_json(path: Path, document: Any) -> None:
     """Write a document as JSON whose order is that of the document."""
     path.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def replace_folder(folder: Path, fresh: Path) -> None:
     """Put ``fresh`` where ``folder`` is; the old folder is set aside first, since a full one cannot be overwritten."""
-    sync_files(fresh)
+    _sync_files(fresh)
     old = fresh.with_suffix(".old")
     if folder.exists():
         os.replace(folder, old)
@@ -232,7 +232,7 @@ def replace_model(folder: Path, fresh: Path) -> None:
 
     ``config.json``, without which there is no model, is the first to go and the last to come.
     """
-    sync_files(fresh)
+    _sync_files(fresh)
     (folder / CONFIG).unlink(missing_ok=True)
     for path in _earlier(folder):
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -244,7 +244,7 @@ def _earlier(folder: Path) -> Iterator[Path]:
     return (path for pattern in OURS for path in folder.glob(pattern))
 
 
-def sync_files(folder: Path) -> None:
+def _sync_files(folder: Path) -> None:
     """Have all files of a folder on the disk."""
     for file in folder.rglob("*"):
         if file.is_file():

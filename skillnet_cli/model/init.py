@@ -21,7 +21,7 @@ from skillnet_cli.recipe.schema import InitSection
 
 
 @dataclass(frozen=True)
-class Loaded:
+class _Loaded:
     """A tensor of the model, and the donor's tensors that it was started from; ``resized`` had another shape."""
 
     tensor: str
@@ -31,13 +31,13 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class SkillReport:
+class _SkillReport:
     """What one pretrained model started: tensors loaded, and its tensors that found no place, each with the reason."""
 
     source: str
     folder: str
     shared: bool
-    loaded: tuple[Loaded, ...]
+    loaded: tuple[_Loaded, ...]
     skipped: Mapping[str, str]
 
 
@@ -45,7 +45,7 @@ class SkillReport:
 class InitReport:
     """All of ``[init]``: a report for each skill, and the model's tensors that were left fresh."""
 
-    skills: Mapping[str, SkillReport]
+    skills: Mapping[str, _SkillReport]
     fresh: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class InitReport:
         return [*said, f"  {len(self.fresh)} tensors are left fresh"]
 
 
-def _line(skill: str, report: SkillReport) -> str:
+def _line(skill: str, report: _SkillReport) -> str:
     resized = sum(each.resized for each in report.loaded)
     return (
         f"  init.{skill} from {report.source}: {len(report.loaded)} tensors loaded"
@@ -102,7 +102,7 @@ def _fitting_donor(
     return donor
 
 
-def _start(model: SkillNet, donor: SourceCheckpoint, folder: Path, skill: str, section: InitSection) -> SkillReport:
+def _start(model: SkillNet, donor: SourceCheckpoint, folder: Path, skill: str, section: InitSection) -> _SkillReport:
     weights = Pretrained(folder)
     prefix = _prefix(donor, weights, folder)
     places = _places(model, skill)
@@ -116,10 +116,10 @@ def _start(model: SkillNet, donor: SourceCheckpoint, folder: Path, skill: str, s
             tensor, resized = _read(weights, sources, fill, parameter, folder)
             with torch.no_grad():
                 parameter.copy_(tensor)
-            loaded.append(Loaded(name, sources, tuple(parameter.shape), resized))
+            loaded.append(_Loaded(name, sources, tuple(parameter.shape), resized))
             for source in sources:
                 skipped.pop(source, None)
-    return SkillReport(section.source, str(folder), section.shared, tuple(loaded), skipped)
+    return _SkillReport(section.source, str(folder), section.shared, tuple(loaded), skipped)
 
 
 def _prefix(donor: SourceCheckpoint, weights: Pretrained, folder: Path) -> str:

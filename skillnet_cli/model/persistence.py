@@ -41,7 +41,7 @@ from skillnet_cli.plugins import Registry, load_registry
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def open_weights(
+def _open_weights(
     source: Source, config: SkillNetConfig, registry: Registry, build: Callable[[], Module], *, verify: bool, all_: bool
 ) -> Module:
     """The module that ``build`` makes of ``config``, with its parameters mapped from the files of ``source``.
@@ -171,7 +171,7 @@ class PersistenceMixin(nn.Module):
         chosen = cut_down(config or saved, skills, tasks, source.name)
         chosen.name_or_path = source.name
         everything = skills is None and tasks is None
-        model = open_weights(source, chosen, registry, lambda: cls(chosen, registry), verify=verify, all_=everything)
+        model = _open_weights(source, chosen, registry, lambda: cls(chosen, registry), verify=verify, all_=everything)
         embedders = {skill: facts["embedder"] for skill, facts in (chosen.skills or {}).items()}
         model.readers = build_readers(embedders, registry, source.folder / ASSETS)
         if dtype not in (None, "auto"):

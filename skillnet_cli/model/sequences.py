@@ -41,25 +41,25 @@ def join(segments: Sequence[Segment]) -> Sequences:
     last = segments[-1]
     if len(segments) == 1:
         every = torch.arange(len(last.tokens), device=last.lengths.device)
-        return Sequences(last.tokens, last.lengths, Routes((last.skill,)), starts(last.lengths), (every,))
+        return Sequences(last.tokens, last.lengths, Routes((last.skill,)), _starts(last.lengths), (every,))
     kept = [segment.lengths - 1 for segment in segments[:-1]] + [last.lengths]
     lengths = torch.stack(kept).sum(0)
     rows = []
-    begin = starts(lengths)
+    begin = _starts(lengths)
     for segment, count in zip(segments, kept, strict=True):
         rows.append(_rows(segment, begin, left_out=segment is not last))
         begin = begin + count
     return _interleave(segments, lengths, tuple(rows), cls_rows=begin - last.lengths)
 
 
-def starts(lengths: Int[Tensor, " items"]) -> Int[Tensor, " items"]:
+def _starts(lengths: Int[Tensor, " items"]) -> Int[Tensor, " items"]:
     """The row of each item's first token when the items are packed."""
     return lengths.cumsum(0) - lengths
 
 
 def _rows(segment: Segment, begin: Int[Tensor, " items"], left_out: bool) -> Int[Tensor, " segment_tokens"]:
     """The row of each of the segment's tokens when item i's first kept token goes to row ``begin[i]``."""
-    own = starts(segment.lengths)
+    own = _starts(segment.lengths)
     shift = (begin - own - int(left_out)).repeat_interleave(segment.lengths)
     rows = torch.arange(len(segment.tokens), device=begin.device) + shift
     if left_out:

@@ -67,7 +67,7 @@ class SkillNet(PersistenceMixin):
         """
         objective, encoded = self._objective(task), self._encode_towers(task, towers, recompute)
         loss = objective.loss(encoded, targets, self.heads_of(task), self.towers_of(task)[0].embedders)
-        return self._balanced(loss, usages_of(encoded))
+        return self._balanced(loss, _usages_of(encoded))
 
     def outline(
         self, task: str, towers: Sequence[Sequence[Batch]], targets: Mapping[str, Tensor], recompute: bool = False
@@ -80,7 +80,7 @@ class SkillNet(PersistenceMixin):
         vectors = self._objective(task).predict(
             encoded, targets, self.heads_of(task), self.towers_of(task)[0].embedders
         )
-        return tuple(vectors), usages_of(encoded)
+        return tuple(vectors), _usages_of(encoded)
 
     def compare(self, task: str, outline: Outline, targets: Mapping[str, Tensor]) -> Loss:
         """The loss of a whole batch, from the outlines of its chunks: vectors one after another, usages added up."""
@@ -144,7 +144,7 @@ def encode_tower(tower: Any, skills: Sequence[str], batches: Sequence[Batch], ru
     return Encoded(tokens, joined.lengths, joined.cls_rows, joined.rows, usage)
 
 
-def usages_of(towers: Sequence[Encoded]) -> tuple[Tensor, ...]:
+def _usages_of(towers: Sequence[Encoded]) -> tuple[Tensor, ...]:
     """How each tower's mixtures used their experts; nothing where there is no mixture."""
     return tuple(tower.usage for tower in towers if tower.usage is not None)
 

@@ -65,7 +65,7 @@ class PostNormBlock(Block):
         return self.ffn_norm(tokens + self.dropout(self.feed_forward(tokens)))
 
 
-class PerSkill(nn.Module):
+class _PerSkill(nn.Module):
     """A module of which every skill has its own."""
 
     def __init__(self, skills: Iterable[str], make: Callable[[], nn.Module]) -> None:
@@ -76,9 +76,9 @@ class PerSkill(nn.Module):
         return by_skill(self.skills, tokens, routes)
 
 
-def through(module: nn.Module, tokens: Float[Tensor, "T hidden"], routes: Routes) -> Float[Tensor, "T hidden"]:
+def _through(module: nn.Module, tokens: Float[Tensor, "T hidden"], routes: Routes) -> Float[Tensor, "T hidden"]:
     """Tokens through a module that all skills share, or through each skill's own."""
-    return module(tokens, routes) if isinstance(module, PerSkill) else module(tokens)
+    return module(tokens, routes) if isinstance(module, _PerSkill) else module(tokens)
 
 
 class MultiwayAttention(RoutedAttention):
@@ -88,7 +88,7 @@ class MultiwayAttention(RoutedAttention):
         self, tokens: Float[Tensor, "T hidden"], plan: AttentionPlan, routes: Routes
     ) -> Float[Tensor, "T hidden"]:
         query, key, value = self.project(tokens, routes).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        return through(self.out, attend(query, key, value, plan).flatten(1), routes)
+        return _through(self.out, attend(query, key, value, plan).flatten(1), routes)
 
 
 class SharedProjectionAttention(DenseAttention, MultiwayAttention):
@@ -101,10 +101,10 @@ class MultiwayBlock(Block):
     def forward(
         self, tokens: Float[Tensor, "T hidden"], plan: AttentionPlan, routes: Routes
     ) -> Float[Tensor, "T hidden"]:
-        normed = through(self.attention_norm, tokens, routes)
+        normed = _through(self.attention_norm, tokens, routes)
         tokens = tokens + self.dropout(self.attention(normed, plan, routes))
-        normed = through(self.ffn_norm, tokens, routes)
-        return tokens + self.dropout(through(self.feed_forward, normed, routes))
+        normed = _through(self.ffn_norm, tokens, routes)
+        return tokens + self.dropout(_through(self.feed_forward, normed, routes))
 
 
 class PostNormMultiwayBlock(Block):
@@ -114,9 +114,9 @@ class PostNormMultiwayBlock(Block):
         self, tokens: Float[Tensor, "T hidden"], plan: AttentionPlan, routes: Routes
     ) -> Float[Tensor, "T hidden"]:
         tokens = tokens + self.dropout(self.attention(tokens, plan, routes))
-        tokens = through(self.attention_norm, tokens, routes)
-        tokens = tokens + self.dropout(through(self.feed_forward, tokens, routes))
-        return through(self.ffn_norm, tokens, routes)
+        tokens = _through(self.attention_norm, tokens, routes)
+        tokens = tokens + self.dropout(_through(self.feed_forward, tokens, routes))
+        return _through(self.ffn_norm, tokens, routes)
 
 
 class MultiwayEncoder(Encoder):
@@ -129,7 +129,7 @@ class MultiwayEncoder(Encoder):
         tokens = tokens[order]
         for block in self.blocks:
             tokens = run(block, tokens, plan, routes)
-        return through(self.final_norm, tokens, routes)[inverse]
+        return _through(self.final_norm, tokens, routes)[inverse]
 
 
 def give_to_skills(
@@ -147,14 +147,14 @@ def give_to_skills(
     layers: Any = encoder.blocks
     for block in layers:
         if "out" in routed:
-            block.attention.out = PerSkill(skills, lambda: nn.Linear(hidden, hidden))
+            block.attention.out = _PerSkill(skills, lambda: nn.Linear(hidden, hidden))
         if "ffn" in routed:
-            block.feed_forward = PerSkill(skills, feed_forward)
+            block.feed_forward = _PerSkill(skills, feed_forward)
         if "norm" in routed:
-            block.attention_norm = PerSkill(skills, lambda: nn.LayerNorm(hidden))
-            block.ffn_norm = PerSkill(skills, lambda: nn.LayerNorm(hidden))
+            block.attention_norm = _PerSkill(skills, lambda: nn.LayerNorm(hidden))
+            block.ffn_norm = _PerSkill(skills, lambda: nn.LayerNorm(hidden))
     if "norm" in routed and isinstance(encoder.final_norm, nn.LayerNorm):
-        encoder.final_norm = PerSkill(skills, lambda: nn.LayerNorm(hidden))
+        encoder.final_norm = _PerSkill(skills, lambda: nn.LayerNorm(hidden))
 
 
 TOP = 2

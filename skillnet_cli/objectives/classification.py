@@ -15,7 +15,7 @@ from skillnet_cli.api import Batch, DamagedItem, Features, Reader
 from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets, TaskConfig, label_index
 
 
-class ClassTargets(Targets):
+class _ClassTargets(Targets):
     """An item's class as its place among the task's labels."""
 
     def __init__(self, task: TaskConfig, readers: Mapping[str, Reader]) -> None:
@@ -37,7 +37,7 @@ class ClassTargets(Targets):
 class Classification(Objective):
     """Softmax cross-entropy over the task's labels, from a linear layer on the first tower's [CLS]."""
 
-    targets = ClassTargets
+    targets = _ClassTargets
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
         return {self.task.name: lambda: nn.Linear(hidden, len(self.task.labels))}

@@ -74,8 +74,8 @@ class Contrastive(ComparingObjective):
         with torch.autocast(one.device.type, enabled=False):
             contents = targets.get("contents")
             everywhere = None if contents is None else gather(contents)
-            forth = cross_entropy(scale(one), gather(other), contents, everywhere)
-            back = cross_entropy(scale(other), gather(one), contents, everywhere)
+            forth = _cross_entropy(scale(one), gather(other), contents, everywhere)
+            back = _cross_entropy(scale(other), gather(one), contents, everywhere)
         return (forth + back) / 2, torch.tensor(len(one), device=one.device)
 
 
@@ -84,7 +84,7 @@ def comparable(cls: Float[Tensor, "items hidden"], similarity: str) -> Float[Ten
     return F.normalize(cls.float(), dim=-1) if similarity == "cosine" else cls.float()
 
 
-def cross_entropy(
+def _cross_entropy(
     queries: Float[Tensor, "items hidden"],
     answers: Float[Tensor, "all_items hidden"],
     contents: Int[Tensor, "items towers"] | None,

@@ -19,7 +19,7 @@ BLANK = 0
 """The blank is the head's first output; label i is output i + 1."""
 
 
-class TranscriptTargets(Targets):
+class _TranscriptTargets(Targets):
     """A transcript as the outputs of its characters."""
 
     def __init__(self, task: TaskConfig, readers: Mapping[str, Reader]) -> None:
@@ -49,7 +49,7 @@ class TranscriptTargets(Targets):
 class Ctc(Objective):
     """The negative log-likelihood of the transcripts, counted by character."""
 
-    targets = TranscriptTargets
+    targets = _TranscriptTargets
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
         return {self.task.name: lambda: nn.Linear(hidden, 1 + len(self.task.labels))}

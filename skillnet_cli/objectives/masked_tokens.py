@@ -18,7 +18,7 @@ MASKED = 0.15
 IGNORED = -100
 
 
-class MaskedTokenTargets(Targets):
+class _MaskedTokenTargets(Targets):
     """Hides 15 % of an item's tokens and keeps what they were."""
 
     def example(
@@ -48,7 +48,7 @@ def corrupt(
     count = min(len(candidates), max(1, round(MASKED * len(candidates))))
     chosen = rng.choice(candidates, size=count, replace=False)
     fate = rng.random(count)
-    random_ids = rng.choice(ordinary_ids(vocabulary), size=count)
+    random_ids = rng.choice(_ordinary_ids(vocabulary), size=count)
     wanted = np.full_like(seen, IGNORED)
     wanted[chosen] = seen[chosen]
     shown = seen.copy()
@@ -56,7 +56,7 @@ def corrupt(
     return torch.from_numpy(shown), torch.from_numpy(wanted)
 
 
-def ordinary_ids(vocabulary: Vocabulary) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _ordinary_ids(vocabulary: Vocabulary) -> np.ndarray[Any, np.dtype[np.int64]]:
     """All ids but the special ones."""
     return np.setdiff1d(np.arange(vocabulary.size), list(vocabulary.special_ids))
 
@@ -75,7 +75,7 @@ class TokenHead(nn.Module):
         return F.linear(self.norm(F.gelu(self.dense(hidden))), table)
 
 
-def head_name(skill: str) -> str:
+def _head_name(skill: str) -> str:
     """Masked-token heads go by vocabulary, not by task: one a skill."""
     return f"tokens-{skill}"
 
@@ -83,10 +83,10 @@ def head_name(skill: str) -> str:
 class MaskedTokens(Objective):
     """Cross-entropy of the hidden tokens, each segment over its own vocabulary; counted by hidden token."""
 
-    targets = MaskedTokenTargets
+    targets = _MaskedTokenTargets
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
-        return {head_name(skill): lambda: TokenHead(hidden) for skill in self.task.skills}
+        return {_head_name(skill): lambda: TokenHead(hidden) for skill in self.task.skills}
 
     def loss(self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads) -> Loss:
         parts = self._segments(towers[0], targets, heads, embedders)
@@ -116,6 +116,6 @@ class MaskedTokens(Objective):
         for index, (skill, rows) in enumerate(zip(self.task.towers[0], tower.rows, strict=True)):
             tokens = targets[f"tokens_{index}"]
             hidden = tokens != IGNORED
-            logits = heads[head_name(skill)](tower.tokens[rows[hidden]], embedders[skill].token_table)
+            logits = heads[_head_name(skill)](tower.tokens[rows[hidden]], embedders[skill].token_table)
             parts.append((logits, tokens[hidden]))
         return parts

@@ -18,7 +18,7 @@ STARTS = 0.05
 SPAN = 10
 
 
-class UnitTargets(Targets):
+class _UnitTargets(Targets):
     """Hides spans of an item's frames and keeps the units of all."""
 
     def example(
@@ -57,7 +57,7 @@ def span_mask(frames: int, rng: np.random.Generator) -> np.ndarray[Any, np.dtype
 class MaskedUnits(Objective):
     """Cross-entropy of the hidden frames' units; counted by hidden frame."""
 
-    targets = UnitTargets
+    targets = _UnitTargets
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
         return {self.task.name: lambda: nn.Linear(hidden, len(self.task.labels))}

@@ -208,19 +208,19 @@ IDS, CONTENTS = slice(0, 2), slice(2, 4)
 def take_steps(table: Table, preparer: Preparer) -> str | None:
     """Leave out copies and what the preparer judges, divide pools, keep the limit; returns the protocol used."""
     if not preparer.independent:
-        leave_out_copies(table)
+        _leave_out_copies(table)
         preparer.judge(table)
         table.settle()
-    protocol = choose_protocol(table, preparer)
+    protocol = _choose_protocol(table, preparer)
     for name in tuple(table.names):
         table.split[table.places(name)] = table.number(preparer.pool(name, protocol))
     for pool in preparer.pools:
-        deal(table, preparer, pool, protocol)
-    keep_limit(table, preparer.job.limit)
+        _deal(table, preparer, pool, protocol)
+    _keep_limit(table, preparer.job.limit)
     return protocol
 
 
-def leave_out_copies(table: Table) -> None:
+def _leave_out_copies(table: Table) -> None:
     """Of items with the same id in a split, and of items with the same content, keep the first."""
     for places, _ in equal_keys(table.keys(IDS), table.alive, table.work):
         for place in places.tolist():
@@ -233,7 +233,7 @@ def leave_out_copies(table: Table) -> None:
     table.settle()
 
 
-def choose_protocol(table: Table, preparer: Preparer) -> str | None:
+def _choose_protocol(table: Table, preparer: Preparer) -> str | None:
     """What ``--split`` asks for, else the paper's where the set is large enough."""
     job, known = preparer.job, preparer.job.dataset.protocols
     if job.protocol or not known:
@@ -242,7 +242,7 @@ def choose_protocol(table: Table, preparer: Preparer) -> str | None:
     return "paper" if paper else "official"
 
 
-def deal(table: Table, preparer: Preparer, pool: str, protocol: str | None) -> None:
+def _deal(table: Table, preparer: Preparer, pool: str, protocol: str | None) -> None:
     """Divide a pool as the preparer says; what it leaves to nobody is filtered."""
     places = table.places(pool)
     how = preparer.deal(pool, len(places), protocol)
@@ -261,7 +261,7 @@ def deal(table: Table, preparer: Preparer, pool: str, protocol: str | None) -> N
     table.settle()
 
 
-def keep_limit(table: Table, limit: int | None) -> None:
+def _keep_limit(table: Table, limit: int | None) -> None:
     """Of each split keep the first ``limit`` items in order of the input."""
     for name in table.names if limit is not None else ():
         for place in table.places(name)[limit:].tolist():

@@ -82,14 +82,14 @@ class Linked(Preparer):
 
     def begin(self) -> None:
         """Look at the options and find where each stretch of rows begins."""
-        rate_limits_of(self.job, self.most_bytes)
+        _rate_limits_of(self.job, self.most_bytes)
         rows = self.job.options.get("shard-rows", SHARD_ROWS)
         if rows < 1:
             raise UserError(f"--shard-rows: {rows} is less than 1")
         if self._shelf is None:
             client_kind()
         self.files.one("*.csv")
-        files = sorted(self.files.named("*.csv"), key=lambda leaf: in_number_order(leaf.name))
+        files = sorted(self.files.named("*.csv"), key=lambda leaf: _in_number_order(leaf.name))
         found = []
         for leaf in self.job.progress.track(files, len(files), f"{self.job.dataset.name}: tables looked through"):
             read_header(leaf, *self.columns)
@@ -110,7 +110,7 @@ class Linked(Preparer):
 
     def _fetched(self, rows: Iterable[Row]) -> Iterator[tuple[Row, Outcome]]:
         asked = ((row, None if self._rejection(row) else row.cells[self.link].strip()) for row in rows)
-        return fetch_in_order(asked, rate_limits_of(self.job, self.most_bytes), self.converted)
+        return fetch_in_order(asked, _rate_limits_of(self.job, self.most_bytes), self.converted)
 
     def _found(self, name: str, rows: Iterable[Row]) -> Iterator[tuple[Row, Outcome]]:
         for row in rows:
@@ -149,12 +149,12 @@ class Linked(Preparer):
         return Shelf(place, self.folder / "own") if place else None
 
 
-def in_number_order(name: str) -> list[tuple[int, str]]:
+def _in_number_order(name: str) -> list[tuple[int, str]]:
     """What names are sorted by so that 2 comes before 10."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
-def rate_limits_of(job: Preparation, most_bytes: int) -> RateLimits:
+def _rate_limits_of(job: Preparation, most_bytes: int) -> RateLimits:
     """How servers are asked, as the job's options say. Raises UserError where one makes no sense."""
 
     options = {"connections": 64, "per-host": 8, "timeout": 30.0, "retries": 2, "private-host": (), **job.options}

@@ -131,8 +131,8 @@ class PartWriter:
             raise ValueError(f"a range has more than {MOST_KINDS} splits or different sets of fields")
         self._kept += bytes((place, shape))
         if self._keyed:
-            self._keys += digest(f"{item.split}\0{item.id}") + (
-                bytes(16) if item.content is None else digest(item.content)
+            self._keys += _digest(f"{item.split}\0{item.id}") + (
+                bytes(16) if item.content is None else _digest(item.content)
             )
         self._ids.add((item.split, item.id))
         self._row(Entry(item.split, item.id, "kept"), item.facts)
@@ -181,7 +181,7 @@ def beyond(limit: int | None) -> str:
     return f"beyond the limit of {limit}"
 
 
-def digest(content: bytes | str) -> bytes:
+def _digest(content: bytes | str) -> bytes:
     """16 bytes that stand for a content, never all zero."""
     raw = content.encode("utf-8", errors="surrogatepass") if isinstance(content, str) else content
     found = hashlib.blake2b(raw, digest_size=16).digest()

@@ -36,7 +36,7 @@ from skillnet_cli.prepare.workers import Fill, read_ranges
 from skillnet_cli.prepare.writer import SplitWriter, check_kept, check_kinds, clear_set
 
 
-def write_ledger(table: Table, out: Path) -> tuple[str, Ledger]:
+def _write_ledger(table: Table, out: Path) -> tuple[str, Ledger]:
     """Write the ledger's rows in order of the input; returns its sha256, and the ledger for its counts."""
     ledger = Ledger(out)
     rejected = itertools.chain(table.rejections, itertools.repeat((-1, "", "")))
@@ -52,7 +52,7 @@ def write_ledger(table: Table, out: Path) -> tuple[str, Ledger]:
     return ledger.finish(), ledger
 
 
-def copy_samples(table: Table, out: Path, shard_items: int, progress: Progress, what: str) -> dict[str, SplitFacts]:
+def _copy_samples(table: Table, out: Path, shard_items: int, progress: Progress, what: str) -> dict[str, SplitFacts]:
     """Write the samples of kept items, as they are, into shards of ``shard_items``."""
     writers: dict[str, SplitWriter] = {}
     numbers = progress.track(range(len(table.numbers)), len(table.numbers), what)
@@ -91,7 +91,7 @@ def _regions(path: Path) -> Iterator[bytes]:
             yield region
 
 
-def move_shards(table: Table, out: Path) -> dict[str, SplitFacts]:
+def _move_shards(table: Table, out: Path) -> dict[str, SplitFacts]:
     """Rename the shards of the parts to those of the set; goes on where a kill ended it."""
     shards: dict[str, list[ShardFacts]] = {}
     fields: dict[str, set[str]] = {}
@@ -126,7 +126,7 @@ def _move(source: Path, target: Path) -> None:
                 raise FailedJob(f"{old}: missing: delete its folder and run prepare again")
 
 
-def all_kinds(table: Table) -> dict[str, str]:
+def _all_kinds(table: Table) -> dict[str, str]:
     """Field -> what it holds, over all kept items. Raises ValueError where it holds two kinds of things."""
     kinds: dict[str, str] = {}
     for place, part in enumerate(table.parts):
@@ -138,7 +138,7 @@ def all_kinds(table: Table) -> dict[str, str]:
     return dict(sorted(kinds.items()))
 
 
-def write_assets(out: Path, assets: Mapping[str, bytes]) -> dict[str, Any]:
+def _write_assets(out: Path, assets: Mapping[str, bytes]) -> dict[str, Any]:
     """Write files beside the shards; returns what the manifest says of them."""
     if not assets:
         return {}
@@ -196,13 +196,13 @@ def merge(preparer: Preparer, work: Work) -> Account:
     """Put the parts together. Raises UserError where a range is missing, FailedJob where too much was left out."""
     facts, plan = work.read_plan()
     with work.alone():
-        parts = used_parts(preparer, plan, work)
+        parts = _used_parts(preparer, plan, work)
         if not preparer.independent or preparer.job.limit is not None:
             clear_set(preparer.job.out)
         return _put_together(preparer, Table(work.folder, parts), facts["version"], work)
 
 
-def used_parts(preparer: Preparer, plan: Plan, work: Work) -> list[tuple[int, PartFacts]]:
+def _used_parts(preparer: Preparer, plan: Plan, work: Work) -> list[tuple[int, PartFacts]]:
     """The parts that the set is made of, with the places of their ranges. Raises UserError where one is missing."""
     fill, used, missing = Fill(preparer), [], []
     for place, splits in enumerate(plan.splits):
@@ -225,15 +225,15 @@ def used_parts(preparer: Preparer, plan: Plan, work: Work) -> list[tuple[int, Pa
 def _put_together(preparer: Preparer, table: Table, version: str, work: Work) -> Account:
     job, name, out = preparer.job, preparer.job.dataset.name, preparer.job.out
     protocol = take_steps(table, preparer)
-    sha256, ledger = write_ledger(table, out)
+    sha256, ledger = _write_ledger(table, out)
     advice = f"see {out / 'ledger.jsonl'}, or allow more and run it again (nothing is read twice)"
     job.tolerance.check(name, ledger.counts, ledger.reasons, advice)
     check_kept(name, ledger.counts, out)
     ending = preparer.finish(table, protocol)
     if preparer.independent and job.limit is None:
-        splits = move_shards(table, out)
+        splits = _move_shards(table, out)
     else:
-        splits = copy_samples(table, out, preparer.shard_items, job.progress, f"{name}: parts put together")
+        splits = _copy_samples(table, out, preparer.shard_items, job.progress, f"{name}: parts put together")
     manifest = Manifest(
         name=name,
         version=version,
@@ -241,12 +241,12 @@ def _put_together(preparer: Preparer, table: Table, version: str, work: Work) ->
         source=job.sources or tuple(each.url for each in job.dataset.published),
         seed=job.seed,
         choices=_choices(job, protocol, ending),
-        fields=all_kinds(table),
+        fields=_all_kinds(table),
         targets={field: list(values) for field, values in ending.targets.items()},
         splits=splits,
         ledger=ledger.counts,
         ledger_sha256=sha256,
-        **write_assets(out, ending.assets),
+        **_write_assets(out, ending.assets),
     )
     table.rejections.close()
     sync_folder(out)

@@ -22,7 +22,7 @@ ID = "id"
 
 
 @dataclass(frozen=True)
-class Layout:
+class _Layout:
     """How a task's samples lie in a table.
 
     A modality that builds vocabularies reads texts themselves, any other reads files, whose paths the table has. Rows
@@ -46,7 +46,7 @@ class Layout:
         return tuple(field for field in self.columns if field != ID)
 
 
-def layout_of(task: Task, columns: Mapping[str, str], registry: Registry) -> Layout:
+def _layout_of(task: Task, columns: Mapping[str, str], registry: Registry) -> _Layout:
     """The layout of a task's table; a field that ``columns`` leaves out is looked for under its own name.
 
     Raises:
@@ -62,10 +62,10 @@ def layout_of(task: Task, columns: Mapping[str, str], registry: Registry) -> Lay
     item = next(iter(media), task.skills[-1])
     lists = tuple(skill for skill in task.skills if skill not in media and (skill != item or len(task.skills) == 1))
     named = {field: columns.get(field, field) for field in wanted}
-    return Layout({**named, **columns}, task.skills, item, media, lists, task.target)
+    return _Layout({**named, **columns}, task.skills, item, media, lists, task.target)
 
 
-def check_columns(layout: Layout, there: Collection[str], table: str) -> None:
+def _check_columns(layout: _Layout, there: Collection[str], table: str) -> None:
     """Raises UserError where a table has not the columns that a layout needs."""
     for name, column in layout.columns.items():
         if column not in there:
@@ -79,7 +79,7 @@ def _near(name: str, there: Collection[str]) -> str:
 
 
 @dataclass
-class Item:
+class _Item:
     """A sample in the making: the row it began with, the values of its fields, the split that its row names."""
 
     id: str
@@ -92,13 +92,13 @@ class Item:
 class Gathering:
     """How rows become items; rows that make none become rows of the writer's ledger."""
 
-    layout: Layout
+    layout: _Layout
     split_column: str | None
     writer: SetWriter
 
-    def gather(self, rows: Iterable[Row]) -> list[Item]:
+    def gather(self, rows: Iterable[Row]) -> list[_Item]:
         """The items of a table, in the order of their first rows."""
-        items: dict[str, Item] = {}
+        items: dict[str, _Item] = {}
         for row in rows:
             try:
                 item = self._item(row)
@@ -111,7 +111,7 @@ class Gathering:
                 self.writer.reject(item.split, f"row {row.number}", "duplicate", repeated)
         return list(items.values())
 
-    def _item(self, row: Row) -> Item:
+    def _item(self, row: Row) -> _Item:
         """A row as an item. Raises DamagedItem where the row is damaged or lacks a value."""
         if row.damage:
             raise DamagedItem(row.damage)
@@ -120,7 +120,7 @@ class Gathering:
         fields = {name: _value(row, self.layout.columns[name]) for name in self.layout.fields}
         for name in self.layout.skills:
             fields[name] = _texts(fields[name]) if name in self.layout.lists else str(fields[name])
-        return Item(self._id(row, fields), row.number, fields, self._split(row))
+        return _Item(self._id(row, fields), row.number, fields, self._split(row))
 
     def _id(self, row: Row, fields: Mapping[str, Any]) -> str:
         """What the column of ids says, else the path of the item's file, else the number of its row."""
@@ -131,7 +131,7 @@ class Gathering:
     def _split(self, row: Row) -> str:
         return str(row.cells.get(self.split_column) or "").strip() if self.split_column else ""
 
-    def _merge(self, item: Item, other: Item) -> str | None:
+    def _merge(self, item: _Item, other: _Item) -> str | None:
         """Add a row's texts to the item that it repeats, or say why the row is left out."""
         same, target = f"the same {self.layout.item} as in row {item.row}", self.layout.target
         if item.split != other.split:
@@ -200,14 +200,14 @@ def prepare_table(job: TableJob, registry: Registry) -> Manifest:
         UserError: the table, a column, a split or a skill is not there, or the table holds nothing.
         FailedJob: no item of it can be used.
     """
-    layout = layout_of(job.task, job.columns, registry)
+    layout = _layout_of(job.task, job.columns, registry)
     _check_fractions(job.fractions)
     readers = {skill: _reader(skill, registry) for skill in layout.media}
     rows = list(_checked(read_rows(job.table), layout, job))
     with _writer(job, layout, len(rows)) as writer:
         items = Gathering(layout, job.split_column, writer).gather(job.progress.track(rows, len(rows), "rows read"))
         if not job.split_column:
-            deal(items, job.fractions, job.seed)
+            _deal(items, job.fractions, job.seed)
         space = TargetSpace(job.task)
         _Keeping(job, layout, readers, writer, space).keep_all(items)
         return writer.finish(space.targets())
@@ -218,20 +218,20 @@ class _Keeping:
     """The second half of the work: each item's files and target are read, and the item kept or rejected."""
 
     job: TableJob
-    layout: Layout
+    layout: _Layout
     readers: Mapping[str, Reader]
     writer: SetWriter
     space: TargetSpace
     kept: dict[str, int] = field(default_factory=dict)
 
-    def keep_all(self, items: list[Item]) -> None:
+    def keep_all(self, items: list[_Item]) -> None:
         for item in self.job.progress.track(items, len(items), "items checked"):
             if self.job.limit is not None and self.kept.get(item.split, 0) >= self.job.limit:
                 self.writer.reject(item.split, item.id, "filtered", f"beyond the limit of {self.job.limit}")
             else:
                 self._keep_or_reject(item)
 
-    def _keep_or_reject(self, item: Item) -> None:
+    def _keep_or_reject(self, item: _Item) -> None:
         try:
             self._keep(item)
         except FileNotFoundError:
@@ -241,7 +241,7 @@ class _Keeping:
         except OSError as error:
             self.writer.reject(item.split, item.id, "unavailable", str(error.strerror))
 
-    def _keep(self, item: Item) -> None:
+    def _keep(self, item: _Item) -> None:
         fields = {name: value for name, value in item.fields.items() if name not in self.layout.media}
         media = {name: self._medium(name, item.fields[name]) for name in self.layout.media}
         target = self.layout.target
@@ -263,7 +263,7 @@ class _Keeping:
         return content, suffix if suffix[1:].isalnum() and suffix.isascii() else ".bin"
 
 
-def deal(items: list[Item], fractions: Mapping[str, float], seed: int) -> None:
+def _deal(items: list[_Item], fractions: Mapping[str, float], seed: int) -> None:
     """Give every item a split, in an order that ``seed`` shuffles; shares are rounded to whole items."""
     order = np.random.default_rng(seed).permutation(len(items))
     edges = (np.cumsum(list(fractions.values())) * len(items)).round().astype(int)
@@ -272,19 +272,19 @@ def deal(items: list[Item], fractions: Mapping[str, float], seed: int) -> None:
             items[place].split = name
 
 
-def _writer(job: TableJob, layout: Layout, rows: int) -> SetWriter:
+def _writer(job: TableJob, layout: _Layout, rows: int) -> SetWriter:
     splits = {"split_column": job.split_column} if job.split_column else {"fractions": dict(job.fractions)}
     choices = {"task": job.task.name, "columns": dict(layout.columns), "rows": rows, "limit": job.limit, **splits}
     name, source = job.out.resolve().name, (job.table.name,)
     return SetWriter(job.out, name=name, licence=job.licence, seed=job.seed, source=source, choices=choices)
 
 
-def _checked(rows: Iterable[Row], layout: Layout, job: TableJob) -> Iterator[Row]:
+def _checked(rows: Iterable[Row], layout: _Layout, job: TableJob) -> Iterator[Row]:
     """The rows, once the first one that can be read has shown that the columns are there."""
     seen = False
     for row in rows:
         if not seen and row.damage is None:
-            check_columns(layout, row.cells, f"table '{job.table}'")
+            _check_columns(layout, row.cells, f"table '{job.table}'")
             _check_split_column(job, row.cells)
             seen = True
         yield row

@@ -107,7 +107,7 @@ def why_poor(original: str, translated: str | None) -> str | None:
         return "it could not be translated"
     if _UNKNOWN.search(translated):
         return "the translation has unknown characters"
-    if chinese_share(translated) < LEAST_CHINESE:
+    if _chinese_share(translated) < LEAST_CHINESE:
         return f"less than {LEAST_CHINESE:.0%} of the translation is Chinese"
     if not SHORTEST <= len(translated) / len(original) <= LONGEST + 10 / len(original):
         return "the translation is far shorter or longer than the original"
@@ -116,7 +116,7 @@ def why_poor(original: str, translated: str | None) -> str | None:
     return None
 
 
-def chinese_share(text: str) -> float:
+def _chinese_share(text: str) -> float:
     """The share of a text's letters that are Chinese characters; 0 where it has none."""
     return len(_CHINESE.findall(text)) / max(1, len(_LETTER.findall(text)))
 

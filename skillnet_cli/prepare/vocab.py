@@ -39,20 +39,20 @@ def prepare_vocab(
     Raises:
         UserError: no such skill, kind, set or field; an origin is not UTF-8; there are no texts; ``out`` is a folder.
     """
-    builder = vocabulary_builder(registry, skill, kind)
+    builder = _vocabulary_builder(registry, skill, kind)
     if out.is_dir():
         raise UserError(f"{out} is a folder: name a new file")
     partial = partial_path(out)
     _remove(partial)
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        resolve(builder)(texts_of(origins, skill, roots), size, partial)
+        resolve(builder)(_texts_of(origins, skill, roots), size, partial)
         os.replace(partial, out)
     finally:
         _remove(partial)
 
 
-def vocabulary_builder(registry: Registry, skill: str, kind: str | None = None) -> str:
+def _vocabulary_builder(registry: Registry, skill: str, kind: str | None = None) -> str:
     """What builds a skill's vocabularies of a kind. Raises UserError naming the kinds there are."""
     kinds = registry.modality(skill).vocabularies
     if not kinds:
@@ -66,7 +66,7 @@ def vocabulary_builder(registry: Registry, skill: str, kind: str | None = None) 
     return kinds[kind]
 
 
-def texts_of(origins: Sequence[str], field: str, roots: Iterable[Path] | None = None) -> Iterator[str]:
+def _texts_of(origins: Sequence[str], field: str, roots: Iterable[Path] | None = None) -> Iterator[str]:
     """All texts of a field in the training part of prepared sets, and the lines of files, in the order of origins."""
     looked_in = None if roots is None else list(roots)
     for origin in origins:

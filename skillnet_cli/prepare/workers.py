@@ -39,11 +39,11 @@ class Fill:
         self.kept.update({split: facts.items for split, facts in part.splits.items()})
 
     def _full(self, split: str) -> bool:
-        bound = bound_of(self.preparer, split)
+        bound = _bound_of(self.preparer, split)
         return bound is not None and self.kept[split] >= bound
 
 
-def bound_of(preparer: Preparer, split: str) -> int | None:
+def _bound_of(preparer: Preparer, split: str) -> int | None:
     """How many items of a split can be of use under ``--limit``; a pool must fill all splits that it is dealt into."""
     limit = preparer.job.limit
     return None if limit is None else limit * len(preparer.pools.get(split, (split,)))
@@ -129,14 +129,16 @@ class _workers:
         if self._pool:
             return self._pool.submit(_read, place, range, refused)
         done: Future[PartFacts] = Future()
-        done.set_result(make_part(self._preparer, place, range, refused, lambda: False))
+        done.set_result(_make_part(self._preparer, place, range, refused, lambda: False))
         return done
 
 
-def make_part(preparer: Preparer, place: int, range: Range, refused: Refused, stopped: Callable[[], bool]) -> PartFacts:
+def _make_part(
+    preparer: Preparer, place: int, range: Range, refused: Refused, stopped: Callable[[], bool]
+) -> PartFacts:
     """Read one range into its part, which begins with what was ``refused`` before."""
     work, keyed = preparer.job.out / WORK, not preparer.independent
-    writer = PartWriter(work, place, lambda split: bound_of(preparer, split), keyed)
+    writer = PartWriter(work, place, lambda split: _bound_of(preparer, split), keyed)
     return writer.write(_verdicts(preparer, range, refused), range.splits, stopped)
 
 
@@ -176,4 +178,4 @@ def _end_with_parent() -> None:
 
 def _read(place: int, range: Range, refused: Refused) -> PartFacts:
     preparer, stop = _here
-    return make_part(preparer, place, range, refused, stop.is_set)
+    return _make_part(preparer, place, range, refused, stop.is_set)

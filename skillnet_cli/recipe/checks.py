@@ -32,7 +32,7 @@ def local_folder(source: str) -> Path | None:
     raise UserError(f"'{source}' is no folder here, and no hub's name (ORGANISATION/MODEL)")
 
 
-def reads_pretrained(skill: str, registry: Registry) -> str:
+def _reads_pretrained(skill: str, registry: Registry) -> str:
     """The plugin's function for pretrained models. Raises UserError where the skill's plugin has none."""
     init = registry.modality(skill).init
     if init is None:
@@ -49,7 +49,7 @@ def read_source_checkpoint(folder: Path, skill: str, embedder: Any, registry: Re
     Raises:
         UserError: there is none, its plugin cannot read it, or the skill's plugin reads no pretrained models at all.
     """
-    init = reads_pretrained(skill, registry)
+    init = _reads_pretrained(skill, registry)
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -167,7 +167,7 @@ def _local_donor(
     """
     if skill not in needed_skills(document, registry):
         raise UserError("no task of the recipe uses this skill")
-    reads_pretrained(skill, registry)
+    _reads_pretrained(skill, registry)
     folder = local_folder(section.source)
     embedder = _valid(resolve(registry.modality(skill).config), _embedders(document).get(skill, {}))
     return read_source_checkpoint(folder, skill, embedder, registry) if folder and embedder else None

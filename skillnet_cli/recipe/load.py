@@ -19,7 +19,7 @@ from skillnet_cli.recipe.toml import KeyPath, TOMLError, key_lines, parse_toml
 
 
 @dataclass(frozen=True)
-class Override:
+class _Override:
     """A key, its new value, and how the user wrote the two."""
 
     path: tuple[str, ...]
@@ -27,7 +27,7 @@ class Override:
     text: str
 
 
-def parse_override(text: str) -> Override:
+def parse_override(text: str) -> _Override:
     """Read ``key=value``; a value that is no TOML is taken as the string it looks like.
 
     Raises:
@@ -37,10 +37,10 @@ def parse_override(text: str) -> Override:
     path = _key_path(key)
     if not equals or not value.strip() or path is None:
         raise UserError(f"--set {text}: write it as key=value, for example --set finetune.steps=200")
-    return Override(path, _value(value.strip(), text), text)
+    return _Override(path, _value(value.strip(), text), text)
 
 
-def apply_override(document: dict[str, Any], override: Override) -> None:
+def apply_override(document: dict[str, Any], override: _Override) -> None:
     """Set the key, making the tables on the way. Raises UserError where one of them is a value already."""
     table = document
     for depth, part in enumerate(override.path[:-1], 1):
@@ -118,7 +118,7 @@ class Text:
     path: Path
     document: dict[str, Any]
     lines: Mapping[KeyPath, int]
-    overrides: tuple[Override, ...] = ()
+    overrides: tuple[_Override, ...] = ()
 
     def place(self, path: KeyPath) -> str:
         """``file:line`` of a key or of the table that lacks it, or the override that set it."""
@@ -146,16 +146,16 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), registry: Registry | 
     Raises:
         UserError: the file cannot be read, or is wrong: all its mistakes, one a line.
     """
-    text = read_text(Path(path), overrides)
+    text = _read_text(Path(path), overrides)
     mistakes = check_section(Recipe, text.document)
     if registry is not None:
         mistakes += check_plugins(text.document, registry)
     if mistakes:
-        raise UserError(describe(mistakes, text))
+        raise UserError(_describe(mistakes, text))
     return _complete(Recipe.model_validate(text.document), text.document, registry)
 
 
-def read_text(path: Path, overrides: Sequence[str] = ()) -> Text:
+def _read_text(path: Path, overrides: Sequence[str] = ()) -> Text:
     """Read and parse a recipe and put the overrides in. Raises UserError where one of them is no TOML."""
     written = _read(path)
     try:
@@ -170,7 +170,7 @@ def read_text(path: Path, overrides: Sequence[str] = ()) -> Text:
     return Text(path, document, key_lines(written), parsed)
 
 
-def describe(mistakes: Sequence[Mistake], text: Text) -> str:
+def _describe(mistakes: Sequence[Mistake], text: Text) -> str:
     """All mistakes in the order of their lines, each once."""
     ordered = sorted(mistakes, key=lambda mistake: text.line(mistake.path))
     lines = dict.fromkeys(_describe_one(mistake, text) for mistake in ordered)

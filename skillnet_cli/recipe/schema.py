@@ -19,16 +19,16 @@ from pydantic import (
 )
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-SectionT = TypeVar("SectionT", bound="Section")
+SectionT = TypeVar("SectionT", bound="_Section")
 
 
-class Section(BaseModel):
+class _Section(BaseModel):
     """A table of a recipe: no unknown keys, no silent conversions, no changes later."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class ModelSection(Section):
+class ModelSection(_Section):
     """The Transformer (paper §3.2, §5.1) and, for each skill, its plugin's own table of keys.
 
     ``routing`` is the paper's SkillNet (``skill``) or one of the systems that it is compared with. With ``skill``,
@@ -68,7 +68,7 @@ class ModelSection(Section):
         return value
 
 
-class InitSection(Section):
+class InitSection(_Section):
     """A pretrained model that starts a skill: a folder, or a hub's ``ORGANISATION/MODEL[@REVISION]``.
 
     Written ``SKILL = "…"``, or ``SKILL = { from = "…", shared = false }`` to leave the parts that all skills share
@@ -88,7 +88,7 @@ class InitSection(Section):
         return self.source if self.shared else {"from": self.source, "shared": False}
 
 
-class OptimizerSection(Section):
+class OptimizerSection(_Section):
     """AdamW (Loshchilov and Hutter 2019); biases, norms, tables and temperatures are never decayed."""
 
     name: Literal["adamw"] = "adamw"
@@ -97,7 +97,7 @@ class OptimizerSection(Section):
     eps: PositiveFloat = 1e-6
 
 
-class CheckpointSection(Section):
+class CheckpointSection(_Section):
     """Every how many steps the training state is saved, and how many of them are kept.
 
     ``best`` says of which evaluations the model is kept: the best of each task (``tasks``), of all of them (``mean``).
@@ -108,14 +108,14 @@ class CheckpointSection(Section):
     best: Annotated[tuple[Literal["tasks", "mean"], ...], Field(strict=False)] = ()
 
 
-class EmaSection(Section):
+class EmaSection(_Section):
     """The moving average of each parameter over the updates that changed it; see ``engine/averaging.py``."""
 
     kind: Literal["ema"]
     decay: Share = 0.9999
 
 
-class LastSection(Section):
+class LastSection(_Section):
     """The mean of the parameters in the last ``count`` checkpoints, taken when the stage ends."""
 
     kind: Literal["last"]
@@ -125,14 +125,14 @@ class LastSection(Section):
 Average = Annotated[EmaSection | LastSection, Field(discriminator="kind")]
 
 
-class EvalSection(Section):
+class _EvalSection(_Section):
     """Every how many steps each task is measured, on how many items of its dev split."""
 
     every: PositiveInt
     items: PositiveInt = 2_000
 
 
-class TrainSection(Section):
+class _TrainSection(_Section):
     """What both stages share; a stage may override each key.
 
     ``clip`` is the largest gradient norm, ``patience`` the number of non-finite steps in a row after which the run
@@ -155,11 +155,11 @@ class TrainSection(Section):
     timeout: PositiveFloat = 600.0
     debug: bool = False
     checkpoints: CheckpointSection = CheckpointSection()
-    eval: EvalSection | None = None
+    eval: _EvalSection | None = None
     average: Average | None = None
 
 
-class StageTask(Section):
+class StageTask(_Section):
     """A task of a stage: its sets (mixed by size, or by the weights given), items an update, and share of updates.
 
     To save memory, an update's ``batch`` may be computed in pieces of ``micro_batch`` items (a contrastive task still
@@ -183,7 +183,7 @@ class StageTask(Section):
         return list(value) if None in value.values() else value
 
 
-class Stage(TrainSection):
+class Stage(_TrainSection):
     """A stage of training: so many updates of the tasks in the mix of their ratios."""
 
     steps: PositiveInt
@@ -192,22 +192,22 @@ class Stage(TrainSection):
     tasks: dict[str, StageTask] = Field(min_length=1)
 
 
-class FinetuneStage(Stage):
+class _FinetuneStage(Stage):
     """Fine-tuning starts from the run's pretraining, from fresh parameters, or from the model in a folder."""
 
     init: str = "pretrain"
 
 
-class Recipe(Section):
+class Recipe(_Section):
     """A model, what starts its parameters, and the one or two stages that train it."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$")
     seed: NonNegativeInt = 1
     model: ModelSection = ModelSection()
     init: dict[str, InitSection] = Field(default_factory=dict)
-    train: TrainSection = TrainSection()
+    train: _TrainSection = _TrainSection()
     pretrain: Stage | None = None
-    finetune: FinetuneStage | None = None
+    finetune: _FinetuneStage | None = None
 
     @model_validator(mode="after")
     def _has_a_stage(self) -> Recipe:
@@ -221,20 +221,20 @@ class Recipe(Section):
 
     def with_inherited(self) -> Recipe:
         """The same recipe, every key that a stage leaves unsaid taken from ``[train]``."""
-        return self.model_copy(update={name: inherit(stage, self.train) for name, stage in self.stages().items()})
+        return self.model_copy(update={name: _inherit(stage, self.train) for name, stage in self.stages().items()})
 
     def task_names(self) -> tuple[str, ...]:
         """The tasks of both stages, each once."""
         return tuple(dict.fromkeys(name for stage in self.stages().values() for name in stage.tasks))
 
 
-def inherit(child: SectionT, parent: Section) -> SectionT:
+def _inherit(child: SectionT, parent: _Section) -> SectionT:
     """``child`` with each of ``parent``'s keys that it does not set itself, tables inside it alike."""
     taken: dict[str, Any] = {}
     for key in type(parent).model_fields:
         theirs, own = getattr(parent, key), getattr(child, key)
         if key not in child.model_fields_set:
             taken[key] = theirs
-        elif isinstance(theirs, Section) and isinstance(own, type(theirs)):  # a table of another kind stands alone
-            taken[key] = inherit(own, theirs)
+        elif isinstance(theirs, _Section) and isinstance(own, type(theirs)):  # a table of another kind stands alone
+            taken[key] = _inherit(own, theirs)
     return child.model_copy(update=taken)

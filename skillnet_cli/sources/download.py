@@ -25,7 +25,7 @@ _STAND_IN = ipaddress.ip_network("198.18.0.0/15")
 """What some local proxies answer for every name; the name is theirs to look up."""
 
 
-def check_redirect(asked: str, target: str) -> None:
+def _check_redirect(asked: str, target: str) -> None:
     """Raises UserError where an answer for the address ``asked`` leads to a ``target`` that is not followed.
 
     Those are addresses of other kinds than http(s), plain http for what was asked by https, and hosts of this machine
@@ -189,7 +189,7 @@ class _HttpOnly(HTTPRedirectHandler):
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
     ) -> Request | None:
-        check_redirect(req.full_url, newurl)
+        _check_redirect(req.full_url, newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -18,7 +18,7 @@ from skillnet_cli.sources.download import download
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*\Z")
 
 
-def fetch_package(pin: str, cache: Path, sha256: str | None = None) -> Path:
+def _fetch_package(pin: str, cache: Path, sha256: str | None = None) -> Path:
     """The wheel, or where there is none the source archive, of ``NAME==VERSION``.
 
     Args:
@@ -99,7 +99,7 @@ def fetch(
     if scheme in ("pypi", "http", "https"):
         make_folder(cache, "name another with SKILLNET_CACHE")
     if scheme == "pypi":
-        return fetch_package(source.partition(":")[2], cache / "pypi", sha256)
+        return _fetch_package(source.partition(":")[2], cache / "pypi", sha256)
     if scheme in ("http", "https"):
         return download(source, cache / "http", sha256, progress or Silent(), md5)
     if "://" in source:

@@ -60,7 +60,7 @@ class Client:
     @asynccontextmanager
     async def turn(self, url: str) -> AsyncIterator[None]:
         """Wait until the server, and then any server, may be asked; waiting does not count as the file's time."""
-        async with self._hosts[host_of(url)], self._all:
+        async with self._hosts[_host_of(url)], self._all:
             yield
 
     async def fetch(self, url: str) -> bytes:
@@ -120,7 +120,7 @@ class Client:
 
     def _check(self, url: str) -> None:
         """Raises Unavailable where an address is none, is not of http(s), or names a private network by number."""
-        host = host_of(url)
+        host = _host_of(url)
         scheme = url.partition(":")[0].lower()
         if scheme not in ("http", "https"):
             raise Unavailable(f"it leads to '{scheme[:20]}:', which is not followed")
@@ -144,7 +144,7 @@ class _PublicResolver(aiohttp.ThreadedResolver):
         return found
 
 
-def host_of(url: str) -> str:
+def _host_of(url: str) -> str:
     """The host of an address, empty where it has none."""
     try:
         return urlsplit(url).hostname or ""

@@ -231,7 +231,7 @@ def test_saving_again_replaces_the_model_and_leaves_the_rest(model: SkillNet, fo
 def test_a_save_cut_off_leaves_what_was_there(model: SkillNet, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = fingerprint(folder)
     opened = SkillNet.from_pretrained(folder, registry=toy_registry())
-    monkeypatch.setattr("skillnet_cli.model.checkpoint.crc32_of", lambda tensor: 1 / 0)
+    monkeypatch.setattr("skillnet_cli.model.checkpoint._crc32_of", lambda tensor: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         opened.save_pretrained(folder)
     assert fingerprint(folder) == before and not list(folder.glob(".*"))

@@ -21,7 +21,7 @@ MEAN = "mean"
 
 
 @dataclass
-class Book:
+class _Book:
     """``best.json``: which metric each task is judged by, its figure at every evaluation, and who is the best.
 
     ``measured`` has step -> task -> figure, ``best`` has the folder below ``best/`` -> its step and figure.
@@ -32,7 +32,7 @@ class Book:
     best: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> Book:
+    def read(cls, path: Path) -> _Book:
         """An empty one where there is none. Raises UserError where it is damaged."""
         if not path.exists():
             return cls()
@@ -84,7 +84,7 @@ class Best:
         if not (self.kinds and results):
             return []
         path = self.folder.best / "best.json"
-        book = Book.read(path)
+        book = _Book.read(path)
         if str(step) in book.measured:
             return []
         self.folder.best.mkdir(parents=True, exist_ok=True)
@@ -97,13 +97,13 @@ class Best:
         book.write(path)
         return [f"step {step}: the best so far is {self.folder.best / place}" for place in won]
 
-    def _won_tasks(self, step: int, book: Book, metrics: Mapping[str, str]) -> Iterator[tuple[str, dict[str, float]]]:
+    def _won_tasks(self, step: int, book: _Book, metrics: Mapping[str, str]) -> Iterator[tuple[str, dict[str, float]]]:
         for task, figure in book.measured[str(step)].items() if "tasks" in self.kinds else ():
             kept = book.best.get(f"tasks/{task}")
             if kept is None or book.is_better(task, figure, book.measured[str(kept["step"])][task]):
                 yield f"tasks/{task}", {metrics[task]: figure}
 
-    def _won_mean(self, step: int, book: Book) -> Iterator[tuple[str, dict[str, float]]]:
+    def _won_mean(self, step: int, book: _Book) -> Iterator[tuple[str, dict[str, float]]]:
         kept = book.best.get(MEAN)
         rank = book.mean_rank(step)
         if MEAN in self.kinds and (kept is None or rank < book.mean_rank(kept["step"])):

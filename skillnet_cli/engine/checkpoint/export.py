@@ -34,7 +34,7 @@ def export_training(
         FailedJob: the checkpoint is damaged, or the disk does not take the model.
     """
     must_be_new(to)
-    model = open_training(folder, registry)
+    model = _open_training(folder, registry)
     if skills is None and tasks is None:
         with disk_errors(to):
             save_model(model, model.readers, to)
@@ -45,7 +45,7 @@ def export_training(
         return export(Path(scratch) / folder.name, to, registry, skills, tasks)
 
 
-def open_training(folder: Path, registry: Registry) -> SkillNet:
+def _open_training(folder: Path, registry: Registry) -> SkillNet:
     """The model of a training checkpoint, in one piece. Raises as :func:`export_training`."""
     checkpoint = Checkpoint(folder, step=0)
     lack = lack_of(folder)

@@ -39,7 +39,7 @@ def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: 
         if name in tensors and tensors[name].shape != tensor.shape:
             saved, wanted = tuple(tensors[name].shape), tuple(tensor.shape)
             raise UserError(f"{source}: tensor '{name}' has shape {saved}, the recipe asks for {wanted}")
-        if name in tensors and not is_finite(tensors[name]):
+        if name in tensors and not _is_finite(tensors[name]):
             raise UserError(f"{source}: tensor '{name}' has numbers that are not finite: nothing can start from it")
     with torch.no_grad():
         for name in own.keys() & tensors.keys():
@@ -82,13 +82,13 @@ def restore_optimizer(model: nn.Module, optimizer: Optimizer, saved: ShardedTens
         optimizer.state[like][key] = value
 
 
-def is_finite(tensor: Tensor) -> bool:
+def _is_finite(tensor: Tensor) -> bool:
     """Whether all numbers of a tensor are."""
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 
 def _finite(name: str, tensor: Tensor, source: str) -> Tensor:
-    if not is_finite(tensor):
+    if not _is_finite(tensor):
         raise FailedJob(
             f"{source}: tensor '{name}' has numbers that are not finite: delete {source} to go on from the one before"
         )

@@ -81,10 +81,10 @@ def reduce_in_the_background(model: nn.Module, group: ProcessGroup) -> None:
     for unit in reversed([module for module in model.modules() if isinstance(module, FSDPModule)]):  # inner ones first
         own = [parameter for parameter in unit.parameters() if parameter not in claimed]
         claimed.update(own)
-        unit.set_all_reduce_hook(Reduction(own, group, underway))
+        unit.set_all_reduce_hook(_Reduction(own, group, underway))
 
 
-class Reduction:
+class _Reduction:
     """Replaces the gradients of a unit by their average, by the end of the backward pass at the latest.
 
     Where some parameter of the unit has a gradient already, it does so at once: the new one is added to it next.
@@ -155,7 +155,7 @@ def process_group(patience: float = TIMEOUT.total_seconds()) -> Iterator[Ranks]:
     """
     os.environ |= torchrun_words(os.environ)
     device = _device(int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-    share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    _share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield Ranks(0, 1, device)
         return
@@ -191,7 +191,7 @@ def _is_lost(error: RuntimeError) -> bool:
     return isinstance(error, distributed.DistError) or "gloo" in str(error)
 
 
-def share_cores(processes: int) -> None:
+def _share_cores(processes: int) -> None:
     """Give each of the processes on this machine its part of the cores, unless OMP_NUM_THREADS says otherwise."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))

@@ -42,7 +42,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Hardware:
+class _Hardware:
     """One accelerator: memory in GiB, peak of dense bf16 products in TFLOP/s, link in GB/s.
 
     ``link`` is what one accelerator is assumed to send to those of other machines in a second: 200 Gbit/s (25 GB/s)
@@ -65,17 +65,17 @@ class Hardware:
 KNOWN = {
     each.name: each
     for each in (
-        Hardware("a10-24g", 24, 125.0, 3.125),
-        Hardware("a100-40g", 40, 312.0, 25.0),
-        Hardware("a100-80g", 80, 312.0, 25.0),
-        Hardware("a800-80g", 80, 312.0, 25.0),
-        Hardware("l4-24g", 24, 121.0, 3.125),
-        Hardware("l40s-48g", 48, 362.0, 3.125),
-        Hardware("h20-96g", 96, 148.0, 25.0),
-        Hardware("h100-80g", 80, 989.4, 25.0),
-        Hardware("h200-141g", 141, 989.4, 25.0),
-        Hardware("rtx3090-24g", 24, 71.0, 3.125),
-        Hardware("rtx4090-24g", 24, 165.2, 3.125),
+        _Hardware("a10-24g", 24, 125.0, 3.125),
+        _Hardware("a100-40g", 40, 312.0, 25.0),
+        _Hardware("a100-80g", 80, 312.0, 25.0),
+        _Hardware("a800-80g", 80, 312.0, 25.0),
+        _Hardware("l4-24g", 24, 121.0, 3.125),
+        _Hardware("l40s-48g", 48, 362.0, 3.125),
+        _Hardware("h20-96g", 96, 148.0, 25.0),
+        _Hardware("h100-80g", 80, 989.4, 25.0),
+        _Hardware("h200-141g", 141, 989.4, 25.0),
+        _Hardware("rtx3090-24g", 24, 71.0, 3.125),
+        _Hardware("rtx4090-24g", 24, 165.2, 3.125),
     )
 }
 
@@ -84,7 +84,7 @@ KNOWN = {
 class Accelerators:
     """So many accelerators of one kind that train together."""
 
-    hardware: Hardware
+    hardware: _Hardware
     count: int
 
 

@@ -18,14 +18,14 @@ class Markup(str):
     __slots__ = ()
 
 
-def markup(content: Any) -> Markup:
+def _markup(content: Any) -> Markup:
     """``content`` as HTML: itself where it is that already, else its text, escaped."""
     return content if isinstance(content, Markup) else Markup(escape(str(content)))
 
 
 def joined(parts: Iterable[Any], between: Any = "") -> Markup:
     """Several pieces of HTML or text one after another."""
-    return Markup(markup(between).join(map(markup, parts)))
+    return Markup(_markup(between).join(map(_markup, parts)))
 
 
 def element(tag: str, *content: Any, **attributes: Any) -> Markup:
@@ -62,7 +62,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Scale:
+class _Scale:
     """Maps values from ``low`` to ``high`` to pixels from ``start`` to ``end``."""
 
     low: float
@@ -80,8 +80,8 @@ def line_chart(lines: Sequence[Line], label: str, x_label: str = "step") -> Mark
     points = [point for line in lines for point in line.points]
     if not points:
         return note(f"no {label} was written down")
-    x = Scale(*_range([x for x, _ in points]), LEFT, WIDTH - RIGHT)
-    y = Scale(*_range([y for _, y in points]), HEIGHT - BOTTOM, TOP)
+    x = _Scale(*_range([x for x, _ in points]), LEFT, WIDTH - RIGHT)
+    y = _Scale(*_range([y for _, y in points]), HEIGHT - BOTTOM, TOP)
     parts = [*_grid(x, y), *(_polyline(line, x, y) for line in lines if line.points)]
     parts.append(_text(x_label, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "axis"))
     return _drawing(f"{label} by {x_label}", parts)
@@ -91,7 +91,7 @@ def bar_chart(bars: Sequence[tuple[str, int]], label: str) -> Markup:
     """An SVG of counts side by side, the first and the last one named below; ``label`` says what is counted."""
     most = max((count for _, count in bars), default=0) or 1
     wide = (WIDTH - LEFT - RIGHT) / max(len(bars), 1)
-    y = Scale(0.0, float(most), HEIGHT - BOTTOM, TOP)
+    y = _Scale(0.0, float(most), HEIGHT - BOTTOM, TOP)
     drawn = [
         element(
             "rect",
@@ -144,14 +144,14 @@ def _text(text: object, x: float, y: float, style: str = "tick") -> Markup:
     return element("text", text, class_=style, x=f"{x:.1f}", y=f"{y:.1f}")
 
 
-def _grid(x: Scale, y: Scale) -> list[Markup]:
+def _grid(x: _Scale, y: _Scale) -> list[Markup]:
     lines = [element("path", class_="grid", d=f"M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}") for value, _ in _labelled(y)]
     across = [_text(written, LEFT - 5, y(value) + 4, "tick y") for value, written in _labelled(y)]
     along = [_text(written, x(value), HEIGHT - BOTTOM + 15) for value, written in _labelled(x)]
     return lines + across + along
 
 
-def _labelled(scale: Scale) -> list[tuple[float, str]]:
+def _labelled(scale: _Scale) -> list[tuple[float, str]]:
     """Each tick with its number, written with just the decimals that tell it from the next."""
     step = _round_step((scale.high - scale.low) / TICKS)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -159,7 +159,7 @@ def _labelled(scale: Scale) -> list[tuple[float, str]]:
     return [(value, f"{value:.{decimals}f}" if decimals < 7 else f"{value:.2e}") for value in values]
 
 
-def _polyline(line: Line, x: Scale, y: Scale) -> Markup:
+def _polyline(line: Line, x: _Scale, y: _Scale) -> Markup:
     places = [(x(a), y(b)) for a, b in line.points]
     if len(places) == 1:
         return element("circle", class_=line.style, cx=f"{places[0][0]:.1f}", cy=f"{places[0][1]:.1f}", r=3)

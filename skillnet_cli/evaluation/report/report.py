@@ -46,7 +46,7 @@ class _Measured(_Row):
 ROWS: Mapping[str, type[_Row]] = {"train": _Trained, "eval": _Measured}
 
 
-def curves(run: Path) -> Markup:
+def _curves(run: Path) -> Markup:
     """A section for each stage that the run has, a card for each of its tasks."""
     return joined(_stage(stage, list(rows_of(run / stage / "metrics.jsonl"))) for stage in STAGES)
 
@@ -135,7 +135,7 @@ class Album:
             return note(f"cannot be shown: {error}")
 
 
-def gallery(row: Mapping[str, Any], registry: Registry, roots: Sequence[Path]) -> Markup:
+def _gallery(row: Mapping[str, Any], registry: Registry, roots: Sequence[Path]) -> Markup:
     """The cases of one result. Where its task or set is not there any more, a line says so."""
     if not row["cases"]:
         return Markup()
@@ -205,8 +205,8 @@ def write_report(run: Path, registry: Registry, roots: Sequence[Path], out: Path
     rows = read_results(run)
     sections = {
         "Results": _results(rows),
-        "Learning curves": curves(run),
-        "Examples": joined(gallery(row, registry, roots) for row in _shown(rows)),
+        "Learning curves": _curves(run),
+        "Examples": joined(_gallery(row, registry, roots) for row in _shown(rows)),
         "Recipe": _recipe(run / "recipe.toml"),
     }
     out = out or run / REPORT
