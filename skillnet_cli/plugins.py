@@ -119,9 +119,7 @@ class Registry:
     def _find(self, kind: str, table: Mapping[str, Owned[T]], name: str) -> T:
         if name in table:
             return table[name].value
-        near = difflib.get_close_matches(name, table, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else self._install(kind, name)
-        raise UserError(f"unknown {kind} '{name}': {hint}")
+        raise UserError(f"unknown {kind} '{name}'{suggest(name, table, self._install(kind, name))}")
 
     def _install(self, kind: str, name: str) -> str:
         """What to do about a missing name: mend the broken plugin that brings it, install one, or choose another."""
@@ -136,6 +134,19 @@ class Registry:
             "translator": self.translators,
         }[kind]  # fmt: skip
         return f"installed are {', '.join(sorted(table)) or 'none'}"
+
+
+def suggest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a message about a name that is not known: ``: did you mean 'x'?``.
+
+    Args:
+        name: What was given.
+        known: What could have been meant.
+        otherwise: What the message ends in where nothing known is like ``name``.
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"did you mean '{near[0]}'?" if near else otherwise
+    return f": {hint}" if hint else ""
 
 
 def resolve(reference: str) -> Any:

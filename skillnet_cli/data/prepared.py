@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import difflib
 import functools
 import hashlib
 import io
@@ -29,6 +28,7 @@ from skillnet_cli.data.format import (
     tables_of,
 )
 from skillnet_cli.files import sha256_of
+from skillnet_cli.plugins import suggest
 
 OPEN_SHARDS = 128
 """Shards that a process holds open at a time."""
@@ -198,9 +198,6 @@ def data_roots(given: Sequence[Path] = ()) -> list[Path]:
 
 def _unknown_set(name: str, roots: Sequence[Path]) -> str:
     names = sorted({path.parent.name for root in roots for path in root.glob(f"*/{MANIFEST}")})
-    near = difflib.get_close_matches(name, names, n=1)
-    where = ", ".join(map(str, roots)) or "no folder"
-    message = f"no prepared set '{name}' in {where}"
-    if near:
-        return f"{message}: did you mean '{near[0]}'?"
-    return f"{message}: there {'are ' + ', '.join(names) if names else 'is none'}; make it with 'skillnet prepare'"
+    found = f"found {', '.join(names)}" if names else "found none"
+    hint = suggest(name, names, f"{found}; make it with 'skillnet prepare'")
+    return f"no prepared set '{name}' in {', '.join(map(str, roots)) or 'no folder'}{hint}"

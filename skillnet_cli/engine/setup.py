@@ -33,8 +33,7 @@ from skillnet_cli.model.parts import activated_parts, head_parts, parameters_by_
 from skillnet_cli.model.persistence import write_description
 from skillnet_cli.model.skillnet import SkillNet, load_model
 from skillnet_cli.objectives import TaskConfig
-from skillnet_cli.plugins import Registry
-from skillnet_cli.recipe.errors import did_you_mean
+from skillnet_cli.plugins import Registry, suggest
 from skillnet_cli.recipe.schema import EmaSection
 from skillnet_cli.runs import RunFolder, StageFolder
 
@@ -97,7 +96,7 @@ def freeze(model: SkillNet, parts: Iterable[str], tasks: Iterable[str]) -> None:
 def _meant(model: SkillNet, name: str) -> Iterator[str]:
     known = [*parameters_by_part(model), *(f"task:{task}" for task in model.objectives)]
     if name not in known:
-        raise UserError(f"freeze: the model has no part '{name}'{did_you_mean(name, known)}")
+        raise UserError(f"freeze: the model has no part '{name}'{suggest(name, known)}")
     kind, _, task = name.partition(":")
     yield from head_parts(model, task) if kind == "task" and task in model.objectives else (name,)
 

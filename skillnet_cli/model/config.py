@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from transformers import PretrainedConfig
 from skillnet_cli import objectives
 from skillnet_cli.api import UserError
 from skillnet_cli.objectives import TaskConfig
-from skillnet_cli.plugins import Registry, load_registry
+from skillnet_cli.plugins import Registry, load_registry, suggest
 
 
 @no_type_check  # transformers makes its configurations dataclasses that take more than their fields
@@ -183,11 +182,9 @@ def cut_down(
 
 def require(kind: str, name: str, known: Collection[str], model: str) -> None:
     """Raises UserError where ``model`` lacks a skill or task, with the nearest name or all that it has."""
-    if name in known:
-        return
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(known) or 'none'}"
-    raise UserError(f"{model} has no {kind} '{name}': {hint}")
+    if name not in known:
+        hint = suggest(name, known, f"it has {', '.join(known) or 'none'}")
+        raise UserError(f"{model} has no {kind} '{name}'{hint}")
 
 
 def check_installed(config: SkillNetConfig, registry: Registry) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from skillnet_cli.api import DamagedItem, Reader, Task, UserError
 from skillnet_cli.data.format import Manifest
 from skillnet_cli.data.labels import TargetSpace
 from skillnet_cli.data.progress import Progress, Silent
-from skillnet_cli.plugins import Registry, resolve
+from skillnet_cli.plugins import Registry, resolve, suggest
 from skillnet_cli.prepare.writer import SetWriter
 from skillnet_cli.sources.tables import Row, read_rows
 
@@ -55,7 +54,8 @@ def _layout_of(task: Task, columns: Mapping[str, str], registry: Registry) -> _L
     wanted = [*task.skills, *([task.target] if task.target else [])]
     for name in columns:
         if name not in (*wanted, ID):
-            raise UserError(f"task '{task.name}' has no field '{name}'{_near(name, wanted)}")
+            hint = suggest(name, wanted, f"it has {', '.join(wanted)}")
+            raise UserError(f"task '{task.name}' has no field '{name}'{hint}")
     media = frozenset(skill for skill in task.skills if not registry.modality(skill).vocabularies)
     if len(media) > 1:
         raise UserError(f"task '{task.name}' reads files for {' and '.join(sorted(media))}: a table can name one kind")
@@ -69,13 +69,8 @@ def _check_columns(layout: _Layout, there: Collection[str], table: str) -> None:
     """Raises UserError where a table has not the columns that a layout needs."""
     for name, column in layout.columns.items():
         if column not in there:
-            advice = _near(column, there)
+            advice = suggest(column, there, f"it has {', '.join(there) or 'none'}")
             raise UserError(f"{table} has no column '{column}' for the field '{name}'{advice}")
-
-
-def _near(name: str, there: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, there, n=1)
-    return f": did you mean '{near[0]}'?" if near else f": it has {', '.join(map(str, there)) or 'none'}"
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from skillnet_cli.api import UserError
 from skillnet_cli.data.prepared import PreparedSet, Split, find_set
 from skillnet_cli.files import partial_path
-from skillnet_cli.plugins import Registry, resolve
+from skillnet_cli.plugins import Registry, resolve, suggest
 
 TRAIN = "train"
 
@@ -60,9 +59,8 @@ def _vocabulary_builder(registry: Registry, skill: str, kind: str | None = None)
     if kind is None:
         return next(iter(kinds.values()))
     if kind not in kinds:
-        near = difflib.get_close_matches(kind, kinds, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(kinds)}"
-        raise UserError(f"skill '{skill}' has no vocabulary of kind '{kind}': {hint}")
+        hint = suggest(kind, kinds, f"it has {', '.join(kinds)}")
+        raise UserError(f"skill '{skill}' has no vocabulary of kind '{kind}'{hint}")
     return kinds[kind]
 
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from skillnet_cli.api import SourceCheckpoint, Task, UserError
-from skillnet_cli.plugins import Registry, resolve
-from skillnet_cli.recipe.errors import Mistake, check_section, did_you_mean
+from skillnet_cli.plugins import Registry, resolve, suggest
+from skillnet_cli.recipe.errors import Mistake, check_section
 from skillnet_cli.recipe.schema import InitSection, ModelSection
 
 CONFIG = "config.json"
@@ -188,7 +188,7 @@ def _check_freeze(document: Mapping[str, Any], registry: Registry) -> Iterator[M
         names = _table(document, section).get("freeze", ())
         for index, name in enumerate(names if isinstance(names, list) else ()):
             if isinstance(name, str) and name not in known:
-                hint = did_you_mean(name, known) or f"; it has {', '.join(known)}"
+                hint = suggest(name, known, f"it has {', '.join(known)}")
                 yield Mistake((section, "freeze", index), f"the model has no part '{name}'{hint}")
 
 

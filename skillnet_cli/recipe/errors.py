@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from skillnet_cli.plugins import suggest
 from skillnet_cli.recipe.toml import KeyPath
 
 
@@ -20,12 +20,6 @@ class Mistake:
 
     path: KeyPath
     text: str
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``, did you mean 'x'?`` for the nearest of the known names, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f", did you mean '{near[0]}'?" if near else ""
 
 
 def check_section(schema: type[BaseModel], values: Mapping[str, Any], prefix: KeyPath = ()) -> list[Mistake]:
@@ -60,7 +54,7 @@ def _text(details: ErrorDetails, schema: type[BaseModel]) -> str:
     if details["type"] == "missing":
         return "is missing"
     if details["type"] == "extra_forbidden":
-        return f"unknown key{did_you_mean(str(path[-1]), _keys_at(schema, path[:-1]))}"
+        return f"unknown key{suggest(str(path[-1]), _keys_at(schema, path[:-1]))}"
     if details["type"].startswith("union_tag"):
         return _about_kind(details)
     if details["type"] == "too_short":
@@ -70,7 +64,7 @@ def _text(details: ErrorDetails, schema: type[BaseModel]) -> str:
     text = details["msg"].replace("Input should", "must").replace("should", "must")
     text = f"{text[0].lower()}{text[1:]}, not {_brief(given)}"
     if details["type"] == "literal_error" and isinstance(given, str):
-        text += did_you_mean(given, details["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
+        text += suggest(given, details["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
     return text
 
 
@@ -81,7 +75,7 @@ def _about_kind(details: ErrorDetails) -> str:
         return f"{key} is missing"
     known = details["ctx"]["expected_tags"].replace("'", "").split(", ")
     given = details["ctx"]["tag"]
-    return f"{key} must be {' or '.join(map(repr, known))}, not '{given}'{did_you_mean(given, known)}"
+    return f"{key} must be {' or '.join(map(repr, known))}, not '{given}'{suggest(given, known)}"
 
 
 def _brief(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skillnet_cli.api import UserError
-from skillnet_cli.plugins import Registry
+from skillnet_cli.plugins import Registry, suggest
 from skillnet_cli.recipe.checks import check_plugins, needed_skills
 from skillnet_cli.recipe.errors import Mistake, check_section
 from skillnet_cli.recipe.schema import Recipe
@@ -95,9 +94,8 @@ def find_recipe(name: Path) -> Path:
         return name
     known = shipped_recipes()
     if str(name) not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}; a file ends in .toml"
-        raise UserError(f"no recipe '{name}': {hint}")
+        hint = suggest(str(name), known, f"choose from {', '.join(known)}, or name a file that ends in .toml")
+        raise UserError(f"no recipe '{name}'{hint}")
     return known[str(name)]
 
 

@@ -58,7 +58,7 @@ def test_a_batch_that_does_not_fit_the_ranks_is_code_2(capsys: pytest.CaptureFix
     [
         (["--on", "a100-40g:64"], "add --plan"),
         (["--json"], "add --plan"),
-        (["--plan", "--on", "a100"], "known are"),
+        (["--plan", "--on", "a100"], "did you mean"),
     ],
 )
 def test_mistakes(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,7 +46,7 @@ def test_check_says_all_of_several_files_and_leaves_code_2(elsewhere: Path, caps
     assert run(["recipes", "check", "one.toml", "demo", "two.toml"]) == 2
     printed = capsys.readouterr()
     assert "demo: nothing wrong; pretrain of mlm, units" in printed.out and "one.toml" not in printed.out
-    assert "one.toml:8: model.hiden: unknown key, did you mean 'hidden'?" in printed.err
+    assert "one.toml:8: model.hiden: unknown key: did you mean 'hidden'?" in printed.err
     assert "two.toml" in printed.err and "did you mean 't2v'?" in printed.err
 
 

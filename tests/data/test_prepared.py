@@ -127,9 +127,9 @@ def test_a_name_nearly_right_is_pointed_out(make_set: MakeSet, tmp_path: Path) -
     make_set("emoji")
     with pytest.raises(UserError, match="did you mean 'emoji'"):
         find_set("emojis", [tmp_path])
-    with pytest.raises(UserError, match="there are emoji; make it with 'skillnet prepare'"):
+    with pytest.raises(UserError, match="found emoji; make it with 'skillnet prepare'"):
         find_set("speech", [tmp_path])
-    with pytest.raises(UserError, match="there is none"):
+    with pytest.raises(UserError, match="found none"):
         find_set("speech", [tmp_path / "empty"])
 
 

@@ -73,7 +73,7 @@ def test_a_whole_training_keeps_frozen_parts_and_says_so(world: World, capsys: p
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        (["skill:leters"], "freeze: the model has no part 'skill:leters', did you mean 'skill:letters'?"),
+        (["skill:leters"], "freeze: the model has no part 'skill:leters': did you mean 'skill:letters'?"),
         (
             ["shared", "skill:letters", "embedder:letters", "task:sort"],
             "freeze: nothing is left to train for task 'sort': ",

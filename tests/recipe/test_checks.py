@@ -41,11 +41,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a frozen part misspelt": (
         {"train__freeze": ["shared", "skill:leters"]},
-        ": train.freeze.1: the model has no part 'skill:leters', did you mean 'skill:letters'?",
+        ": train.freeze.1: the model has no part 'skill:leters': did you mean 'skill:letters'?",
     ),
     "a frozen part that a stage's tasks do not have": (
         {"finetune__freeze": ["task:sorted"]},
-        ": finetune.freeze.0: the model has no part 'task:sorted', did you mean 'task:sort'?",
+        ": finetune.freeze.0: the model has no part 'task:sorted': did you mean 'task:sort'?",
     ),
     "a frozen skill where nothing is routed": (
         {"model__routing": "dense", "train__freeze": ["skill:waves"]},
@@ -53,7 +53,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a frozen part where nothing is shared": (
         {"model__routing": "separate", "train__freeze": ["shared"]},
-        ": train.freeze.0: the model has no part 'shared'; it has task:",
+        ": train.freeze.0: the model has no part 'shared': it has task:",
     ),
     "a skill misspelt": (
         {"model__embedders": {"leters": {}}},
@@ -61,7 +61,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a key of a plugin misspelt": (
         {"model__embedders": {"letters": {"longst": 5}}},
-        ": model.embedders.letters.longst: unknown key, did you mean 'longest'?",
+        ": model.embedders.letters.longst: unknown key: did you mean 'longest'?",
     ),
     "a value that a plugin refuses": (
         {"model__embedders": {"waves": {"longest": -5}}},

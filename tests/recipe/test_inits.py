@@ -65,7 +65,7 @@ SAID = {
     "other sizes": "init.letters: needs model.hidden = 8, and the recipe has 16",
     "another norm": 'init.letters: needs model.norm = "pre", and the recipe has "post"',
     "two for the shared": "init.marks: would start the shared parts, as init.letters does: write { from",
-    "a key misspelt": "init.letters.share: unknown key, did you mean 'shared'?",
+    "a key misspelt": "init.letters.share: unknown key: did you mean 'shared'?",
     "nothing to start from": "init.letters.from: is missing",
 }
 

@@ -91,14 +91,14 @@ asr = { datasets = {}, batch = 4, ratio = 0 }
     assert complaints(write(tmp_path, text)) == [
         "11 mistakes in r.toml",
         "r.toml:1: name: is missing",
-        "r.toml:1: nam: unknown key, did you mean 'name'?",
+        "r.toml:1: nam: unknown key: did you mean 'name'?",
         "r.toml:4: model.heads: must divide hidden = 250, and 4 does not",
-        "r.toml:5: model.norm: must be 'pre' or 'post', not 'prae', did you mean 'pre'?",
-        "r.toml:7: train.optimizer.weight_dekay: unknown key, did you mean 'weight_decay'?",
+        "r.toml:5: model.norm: must be 'pre' or 'post', not 'prae': did you mean 'pre'?",
+        "r.toml:7: train.optimizer.weight_dekay: unknown key: did you mean 'weight_decay'?",
         "r.toml:9: finetune.steps: must be a valid integer, not 'many'",
         "r.toml:10: finetune.lr: must be greater than 0, not -1",
         "r.toml:12: finetune.tasks.t2i.batch: is missing",
-        "r.toml:14: finetune.tasks.t2i.bach: unknown key, did you mean 'batch'?",
+        "r.toml:14: finetune.tasks.t2i.bach: unknown key: did you mean 'batch'?",
         "r.toml:16: finetune.tasks.asr.datasets: must not be empty",
         "r.toml:16: finetune.tasks.asr.ratio: must be greater than 0, not 0",
     ]
@@ -125,7 +125,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "an average of no kind": (dump_toml(document(train__average={"decay": 0.5})), "train.average: kind is missing"),
     "an average of another kind": (
         dump_toml(document(train__average={"kind": "emma"})),
-        "train.average: kind must be 'ema' or 'last', not 'emma', did you mean 'ema'?",
+        "train.average: kind must be 'ema' or 'last', not 'emma': did you mean 'ema'?",
     ),
     "the key of another kind of average": (
         dump_toml(document(finetune__average={"kind": "last", "decay": 0.5})),
@@ -133,7 +133,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "a key of that kind of average": (
         dump_toml(document(finetune__average={"kind": "last", "cuont": 3})),
-        "finetune.average.cuont: unknown key, did you mean 'count'?",
+        "finetune.average.cuont: unknown key: did you mean 'count'?",
     ),
     "an average of none": (
         dump_toml(document(finetune__average={"kind": "last", "count": 0})),
@@ -187,7 +187,7 @@ def test_overrides(name: str, tmp_path: Path) -> None:
 
 
 BAD_OVERRIDES = {
-    "finetune.stepz=3": "--set finetune.stepz=3: finetune.stepz: unknown key, did you mean 'steps'?",
+    "finetune.stepz=3": "--set finetune.stepz=3: finetune.stepz: unknown key: did you mean 'steps'?",
     "finetune.steps=x": "--set finetune.steps=x: finetune.steps: must be a valid integer, not 'x'",
     "finetune.steps": "--set finetune.steps: write it as key=value",
     "finetune.steps=": "--set finetune.steps=: write it as key=value",

@@ -12,7 +12,6 @@ rest is a straight line.
 from __future__ import annotations
 
 import copy
-import difflib
 import time
 import weakref
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.device import autocast
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives.contrastive import SCORES
+from skillnet_cli.plugins import suggest
 from skillnet_cli.recipe.schema import EmaSection, Stage
 
 UTILISATION = 0.4
@@ -92,9 +92,8 @@ def parse_accelerators(text: str) -> Accelerators:
     """Read ``NAME`` or ``NAME:COUNT``. Raises UserError naming what is known."""
     name, colon, number = text.partition(":")
     if name not in KNOWN:
-        near = difflib.get_close_matches(name, KNOWN, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UserError(f"--on {text}: {hint}known are {', '.join(KNOWN)}")
+        known = ", ".join(KNOWN)
+        raise UserError(f"--on: unknown hardware '{name}'{suggest(name, KNOWN, f'choose from {known}')}")
     if colon and not (number.isascii() and number.isdigit() and int(number)):
         raise UserError(f"--on {text}: write it as NAME:COUNT, for example {name}:8")
     return Accelerators(KNOWN[name], int(number) if colon else 1)

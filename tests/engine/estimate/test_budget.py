@@ -59,7 +59,7 @@ def test_the_largest_micro_batch_that_fits() -> None:
 def test_hardware_by_name() -> None:
     assert parse_accelerators("a100-40g:64") == Accelerators(KNOWN["a100-40g"], 64)
     assert parse_accelerators("h100-80g").count == 1
-    with pytest.raises(UserError, match="did you mean 'a100-40g'.*known are a10-24g"):
+    with pytest.raises(UserError, match="unknown hardware 'a100-40': did you mean 'a100-40g'"):
         parse_accelerators("a100-40:64")
     for wrong in ("a100-40g:", "a100-40g:0", "a100-40g:-1", "a100-40g:x"):
         with pytest.raises(UserError):
