@@ -1,64 +1,164 @@
-"""Files and folders that take their name only when they are complete, and checksums."""
+"""The one way to write: files and folders that have their name only when they are complete; checksums; locks.
+
+Whatever is cut off, by a signal, a full disk or a power failure, leaves the old content under the name or the new one,
+never half of it. That takes three steps in this order: have the content on the disk, rename, have the name on the disk.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from safetensors import SafetensorError
 
 from skillnet_cli.api import FailedJob, UserError
 
 PARTIAL = ".partial"
+"""The end of the name under which something is written until it is complete."""
+
 CHUNK = 1 << 20
+"""Bytes that are read at a time: enough for the disk's full speed, few enough for any memory."""
 
 
 class AtomicFile:
     """A file written under ``PATH.partial`` that becomes ``PATH`` when finished, on the disk and not before.
 
-    Every method raises FailedJob where the disk does not take it.
+    Every method raises FailedJob where the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = 0
-        self._partial = partial_path(path)
+        self._partial = path.with_name(path.name + PARTIAL)
         self._digest = hashlib.sha256()
-        with disk(path):
+        with disk_errors(path):
             self._file: BinaryIO = open(self._partial, "wb")  # noqa: SIM115 - finish() or close() closes it
 
     def write(self, content: bytes) -> None:
         """Append."""
-        with disk(self.path):
+        with disk_errors(self.path):
             self._file.write(content)
         self._digest.update(content)
         self.size += len(content)
 
     def finish(self) -> str:
         """Give the file its name and return its sha256."""
-        with disk(self.path):
+        with disk_errors(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
             os.replace(self._partial, self.path)
+            sync_folder(self.path.parent)
         return self._digest.hexdigest()
 
     def close(self) -> None:
-        """Stop writing; what is there keeps the name of a partial file."""
+        """Stop writing; what has been written keeps the name of a partial file."""
         with suppress(OSError):  # a full disk has been reported already
             self._file.close()
 
 
+def write_whole(path: Path, content: bytes) -> str:
+    """Write a small file as :class:`AtomicFile` does, and return its sha256."""
+    file = AtomicFile(path)
+    file.write(content)
+    return file.finish()
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a document as JSON for people to read, in the order that it has, as :class:`AtomicFile` does."""
+    write_whole(path, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """The lines of a file that are JSON, each with its number, counted from 1; no lines where there is no file.
+
+    A line that is not JSON is passed over: the last one was cut off where its writer was killed. NaN and the
+    infinities, which JSON does not have, are read as None.
+    """
+    if not path.exists():
+        return
+    with open(path, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield number, json.loads(line, parse_constant=lambda _: None)
+            except (ValueError, RecursionError):
+                continue
+
+
+def replace_path(path: Path, fresh: Path) -> None:
+    """Put a finished file or folder, ``fresh``, where ``path`` is, and delete what was there.
+
+    On Linux the two exchange their names, so that ``path`` is never absent; other systems cannot do that with folders,
+    and ``path`` is absent for a moment.
+
+    Raises:
+        OSError: the disk does not take it; ``path`` is as it was, or set aside beside ``fresh`` with the suffix
+            ``.old``.
+    """
+    _sync_tree(fresh)
+    old = fresh
+    if not os.path.lexists(path) or not (path.is_dir() or fresh.is_dir()):
+        os.replace(fresh, path)
+    elif not _exchange(path, fresh):
+        old = fresh.with_name(f"{fresh.name}.old")
+        os.replace(path, old)  # a folder that is not empty cannot be replaced by a rename
+        os.replace(fresh, path)
+    sync_folder(path.parent)
+    if old.is_dir() and not old.is_symlink():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        old.unlink(missing_ok=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step. False where the system or the file system cannot: NFS and overlays, for example."""
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # glibc has it since 2.28
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of linux/fcntl.h and linux/fs.h
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+def _sync_tree(path: Path) -> None:
+    """Have a file, or all that a folder holds, on the disk."""
+    for folder, _, files in os.walk(path):
+        for name in files:
+            _sync(Path(folder, name))
+        _sync(Path(folder))
+    if path.is_file():
+        _sync(path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
-def disk(path: Path) -> Iterator[None]:
-    """Raises FailedJob, naming the path, where the disk does not take what is written."""
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raises FailedJob, naming the path, where the disk does not take what is written there."""
     try:
         yield
-    except OSError as error:
-        raise FailedJob(f"{path} cannot be written: {error.strerror}") from error
+    except (OSError, SafetensorError) as error:
+        raise FailedJob(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 
 def make_folder(folder: Path, advice: str) -> None:
@@ -69,34 +169,13 @@ def make_folder(folder: Path, advice: str) -> None:
         raise UserError(f"{folder} cannot be made ({error.strerror}): {advice}") from error
 
 
-def write_whole(path: Path, content: bytes) -> str:
-    """Write a small file at once, as :class:`AtomicFile` does; returns its sha256."""
-    file = AtomicFile(path)
-    file.write(content)
-    return file.finish()
-
-
-def partial_path(path: Path) -> Path:
-    """Where a file is written until it is whole."""
-    return path.with_name(path.name + PARTIAL)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make sure that the names in a folder are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def sha256_of(path: Path) -> str:
     """The sha256 of a file, read in pieces."""
     return digest_of(path, "sha256")
 
 
 def digest_of(path: Path, kind: str) -> str:
-    """A checksum of a file, read in pieces; ``kind`` is a name of hashlib's."""
+    """A checksum of a file, read in pieces; ``kind`` is one of hashlib's names."""
     digest = hashlib.new(kind, usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):

@@ -8,15 +8,14 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
-from safetensors import SafetensorError
 
-from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.api import UserError
+from skillnet_cli.files import PARTIAL, read_json_lines, replace_path, write_json, write_whole
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,7 @@ class RunFolder:
     def keep_recipe(self, toml: str) -> None:
         """Write the recipe, overrides included, so that it can be trained again from here."""
         self.path.mkdir(parents=True, exist_ok=True)
-        partial = self.path / "recipe.toml.partial"
-        partial.write_text(toml, encoding="utf-8")
-        os.replace(partial, self.path / "recipe.toml")
+        write_whole(self.path / "recipe.toml", toml.encode())
 
     def publish(self, model: Path) -> None:
         """Make ``model`` the run's model. Its files are linked, not copied, where the file system can."""
@@ -80,13 +77,9 @@ class StageFolder:
 
 def replace_linked(model: Path, target: Path) -> None:
     """Put a model's folder where ``target`` is. Its files are linked, not copied, where the file system can."""
-    mark = uuid.uuid4().hex[:8]
-    fresh, old = (target.with_name(f".{target.name}.{mark}.{kind}") for kind in ("partial", "old"))
+    fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     shutil.copytree(model, fresh, copy_function=_link)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(fresh, target)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_path(target, fresh)
 
 
 def _link(source: str, target: str) -> str:
@@ -97,15 +90,6 @@ def _link(source: str, target: str) -> str:
     return target
 
 
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Raises FailedJob, naming the path, where the disk does not take what is written there."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise FailedJob(f"{path} cannot be written: {error}") from error
-
-
 class MetricsLog:
     """Appends rows; every row is on disk before the next step begins."""
 
@@ -113,9 +97,7 @@ class MetricsLog:
         """Go on behind ``step``: what a stopped run wrote about later steps, which are now done again, is dropped."""
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_metrics(path) if row["step"] <= step]
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(map(_line, kept)), encoding="utf-8")
-        os.replace(partial, path)
+        write_whole(path, "".join(map(_line, kept)).encode())
         self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def write(self, kind: str, step: int, **facts: Any) -> None:
@@ -129,16 +111,9 @@ class MetricsLog:
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a metrics.jsonl; a last line that was cut off is passed over."""
-    if not path.exists():
-        return
-    with open(path, encoding="utf-8") as lines:
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict) and isinstance(row.get("step"), int):
-                yield row
+    for _, row in read_json_lines(path):
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            yield row
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -264,10 +239,8 @@ def record_results(run: Path, results: Iterable[Result], model: str) -> list[dic
     fresh = [{**result.as_json(), "model": model} for result in results]
     replaced = {_key(row) for row in fresh}
     kept = [row for row in read_results(run) if row.get("model") == model and _key(row) not in replaced]
-    partial = run / f"{RESULTS}.partial"
     rows = sorted([*kept, *fresh], key=_key)
-    partial.write_text(json.dumps({"results": rows}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, run / RESULTS)
+    write_json(run / RESULTS, {"results": rows})
     return rows
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Bool
 from skillnet_cli.api import UserError
 from skillnet_cli.data.prepared import PreparedSet, Split
 from skillnet_cli.data.progress import Progress, Silent
-from skillnet_cli.files import disk
+from skillnet_cli.files import disk_errors
 
 AT_ONCE = 1 << 20
 """Contents whose hashes are compared at a time, roughly; 32 bytes each."""
@@ -165,7 +165,7 @@ class _Spool:
         shares = min(shares, 512)
         self._paths = [folder / f"{number:03d}" for number in range(shares)]
         self._folder = folder
-        with disk(folder):
+        with disk_errors(folder):
             self._files = [stack.enter_context(path.open("wb")) for path in self._paths]
         self._waiting: list[tuple[int, int, int, int, int]] = []
 
@@ -181,7 +181,7 @@ class _Spool:
         """All that was taken down, a share at a time."""
         self._write()
         for path, file in zip(self._paths, self._files, strict=True):
-            with disk(self._folder):
+            with disk_errors(self._folder):
                 file.close()
             yield np.fromfile(path, _RECORD)
 
@@ -190,7 +190,7 @@ class _Spool:
         self._waiting.clear()
         chosen = block["low"] % np.uint64(len(self._files))
         for number, file in enumerate(self._files):
-            with disk(self._folder):
+            with disk_errors(self._folder):
                 file.write(block[chosen == number].tobytes())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -26,7 +25,7 @@ from skillnet_cli.engine.consistency import trained_by
 from skillnet_cli.engine.distributed.mesh import Ranks, distribute, settle_strategy
 from skillnet_cli.engine.plan import StagePlan
 from skillnet_cli.engine.step import MovingAverage, Progress, Updater, build_optimizer
-from skillnet_cli.files import write_whole
+from skillnet_cli.files import write_json
 from skillnet_cli.model.device import default_precision
 from skillnet_cli.model.init import initialise
 from skillnet_cli.model.parts import activated_parts, head_parts, parameters_by_part, part_of
@@ -118,8 +117,7 @@ def start_from_pretrained(
     report = initialise(model, plan.recipe.init, registry)
     if ranks.is_main:
         folder.path.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(report.document(), ensure_ascii=False, indent=1)
-        write_whole(folder.init, f"{text}\n".encode())
+        write_json(folder.init, report.document())
     return [*report.lines(), f"  all of them by name: {folder.init}"]
 
 

@@ -38,13 +38,14 @@ from skillnet_cli.engine.signals import Stopped, StopSignals
 from skillnet_cli.engine.step import Outcome, Updater, averaged_checkpoints, deterministic, take_mean
 from skillnet_cli.engine.telemetry import Silence, Telemetry, banner, log_lines, mix_lines, realised_mix
 from skillnet_cli.evaluation.evaluate import evaluate
+from skillnet_cli.files import disk_errors
 from skillnet_cli.model.card import write_card
 from skillnet_cli.model.persistence import fingerprint, save_model
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry, load_registry
 from skillnet_cli.recipe import Recipe, dump_toml
 from skillnet_cli.recipe.schema import LastSection
-from skillnet_cli.runs import Result, RunFolder, disk_errors, read_metrics, record_results
+from skillnet_cli.runs import Result, RunFolder, read_metrics, record_results
 
 
 def measure(model: SkillNet, plan: StagePlan, limit: int | None, precision: str) -> list[Result]:

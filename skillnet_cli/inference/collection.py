@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from skillnet_cli.api import DamagedItem, Reader, Source, UserError
+from skillnet_cli.files import write_json
 from skillnet_cli.inference.capabilities import ctc_task, query_skill, route_of
 from skillnet_cli.inference.encoder import Encoded, encode_sources
 from skillnet_cli.inference.inputs import Candidate
@@ -70,9 +70,7 @@ class Collection:
             raise UserError(f"{folder} is there and is no collection: choose another folder")
         database = _lancedb().connect(folder)
         table = database.create_table(TABLE, schema=_schema(hidden))
-        partial = folder / f"{FACTS}.partial"
-        partial.write_text(json.dumps({"model": model, "hidden": hidden}) + "\n", encoding="utf-8")
-        os.replace(partial, folder / FACTS)
+        write_json(folder / FACTS, {"model": model, "hidden": hidden})
         return cls(folder, table, model)
 
     @classmethod

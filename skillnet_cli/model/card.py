@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from skillnet_cli.files import write_whole
 from skillnet_cli.model.checkpoint import CARD, Weights
 from skillnet_cli.model.config import SkillNetConfig, read_config
 from skillnet_cli.model.parts import part_of
@@ -27,9 +27,7 @@ def write_card(folder: Path, results: Iterable[Mapping[str, Any]] = ()) -> None:
     config = read_config(folder)
     rows = [row for row in results if row["task"] in (config.tasks or {})]
     text = f"---\n{_front_matter(config, rows, folder.resolve().parent.name)}\n---\n\n{_body(folder, config, rows)}"
-    partial = folder / f".{CARD}.partial"
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, folder / CARD)
+    write_whole(folder / CARD, text.encode())
 
 
 def results_of(folder: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ weights; the second are checked whenever a tensor is read.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import struct
 import zlib
@@ -25,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from skillnet_cli.api import UserError
-from skillnet_cli.files import sha256_of
+from skillnet_cli.files import replace_path, sha256_of, write_json
 from skillnet_cli.model.parts import part_of
 
 INDEX = "model.safetensors.index.json"
@@ -203,7 +202,7 @@ def write_weights(tensors: Mapping[str, Tensor], folder: Path) -> None:
         "crc32": checksums,
         "assets": asset_digests(folder),
     }
-    _write_json(folder / INDEX, {"metadata": facts, "weight_map": files})
+    write_json(folder / INDEX, {"metadata": facts, "weight_map": files})
 
 
 def asset_digests(folder: Path) -> dict[str, str]:
@@ -212,44 +211,17 @@ def asset_digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
-def _write_json(path: Path, document: Any) -> None:
-    """Write a document as JSON whose order is that of the document."""
-    path.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-
-
-def replace_folder(folder: Path, fresh: Path) -> None:
-    """Put ``fresh`` where ``folder`` is; the old folder is set aside first, since a full one cannot be overwritten."""
-    _sync_files(fresh)
-    old = fresh.with_suffix(".old")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def replace_model(folder: Path, fresh: Path) -> None:
     """Move the model in ``fresh`` into ``folder``, take away the one that was there, and leave other files alone.
 
     ``config.json``, without which there is no model, is the first to go and the last to come.
     """
-    _sync_files(fresh)
     (folder / CONFIG).unlink(missing_ok=True)
     for path in _earlier(folder):
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     for path in sorted(fresh.iterdir(), key=lambda path: path.name == CONFIG):
-        os.replace(path, folder / path.name)
+        replace_path(folder / path.name, path)
 
 
 def _earlier(folder: Path) -> Iterator[Path]:
     return (path for pattern in OURS for path in folder.glob(pattern))
-
-
-def _sync_files(folder: Path) -> None:
-    """Have all files of a folder on the disk."""
-    for file in folder.rglob("*"):
-        if file.is_file():
-            descriptor = os.open(file, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)

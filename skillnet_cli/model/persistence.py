@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from skillnet_cli.api import Reader, UserError
-from skillnet_cli.files import sha256_of
+from skillnet_cli.files import replace_path, sha256_of
 from skillnet_cli.model import card
 from skillnet_cli.model.build import build_readers
 from skillnet_cli.model.checkpoint import (
@@ -29,7 +29,6 @@ from skillnet_cli.model.checkpoint import (
     CONFIG,
     Weights,
     asset_digests,
-    replace_folder,
     replace_model,
     write_weights,
 )
@@ -287,7 +286,7 @@ def save_model(model: PersistenceMixin, readers: Mapping[str, Reader], folder: P
     model.readers = dict(readers)
     try:
         model.write(fresh)
-        replace_folder(folder, fresh)
+        replace_path(folder, fresh)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int, Int64, UInt8, UInt64
 
 from skillnet_cli.api import FailedJob
 from skillnet_cli.data.format import Entry, Rejection
-from skillnet_cli.files import disk
+from skillnet_cli.files import disk_errors
 from skillnet_cli.prepare.part import KEPT, KEYS, SAME_ID, PartFacts, beyond, part_folder, read_rows
 from skillnet_cli.prepare.preparer import Item, Preparer
 
@@ -46,7 +46,7 @@ def equal_keys(
     for block in _records(keys, alive):
         chosen = block["high"] % np.uint64(buckets)
         for number in np.unique(chosen):
-            with disk(paths[number]), open(paths[number], "ab") as file:
+            with disk_errors(paths[number]), open(paths[number], "ab") as file:
                 block[chosen == number].tofile(file)
     for path in paths:
         if path.exists():

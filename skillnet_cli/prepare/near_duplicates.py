@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int64, UInt16, UInt64
 
-from skillnet_cli.files import disk
+from skillnet_cli.files import disk_errors
 from skillnet_cli.prepare.items import equal_keys
 from skillnet_cli.prepare.preparer import Item, Items
 
@@ -94,7 +94,7 @@ def _base64(key: str | None) -> str | None:
 
 def _write(items: Items, table: Path, signature_of: Callable[[Item], str | None]) -> Int64[np.ndarray, " signed"]:
     places = []
-    with disk(table), open(table, "wb") as file:
+    with disk_errors(table), open(table, "wb") as file:
         for item in items:
             found = signature_of(item)
             if found is not None:

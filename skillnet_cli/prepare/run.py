@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from skillnet_cli.data.format import (
     tables_of,
 )
 from skillnet_cli.data.progress import Progress
-from skillnet_cli.files import disk, make_folder, sync_folder, write_whole
+from skillnet_cli.files import disk_errors, make_folder, replace_path, sync_folder, write_whole
 from skillnet_cli.prepare.items import Table, take_steps
 from skillnet_cli.prepare.job import Preparation
 from skillnet_cli.prepare.part import PartFacts, part_folder, read_part
@@ -118,10 +117,10 @@ def _common_fields(table: Table, place: int, part: PartFacts, split: str) -> set
 
 
 def _move(source: Path, target: Path) -> None:
-    with disk(target):
+    with disk_errors(target):
         for old, new in zip((source, *tables_of(source)), (target, *tables_of(target)), strict=True):
             if old.exists():
-                os.replace(old, new)
+                replace_path(new, old)
             elif not new.exists():
                 raise FailedJob(f"{old}: missing: delete its folder and run prepare again")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from skillnet_cli.api import UserError
 from skillnet_cli.data.prepared import PreparedSet, Split, find_set
-from skillnet_cli.files import partial_path
+from skillnet_cli.files import PARTIAL, replace_path
 from skillnet_cli.plugins import Registry, resolve, suggest
 
 TRAIN = "train"
@@ -41,12 +40,12 @@ def prepare_vocab(
     builder = _vocabulary_builder(registry, skill, kind)
     if out.is_dir():
         raise UserError(f"{out} is a folder: name a new file")
-    partial = partial_path(out)
+    partial = out.with_name(out.name + PARTIAL)
     _remove(partial)
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         resolve(builder)(_texts_of(origins, skill, roots), size, partial)
-        os.replace(partial, out)
+        replace_path(out, partial)
     finally:
         _remove(partial)
 

@@ -18,7 +18,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.progress import Progress, Silent
-from skillnet_cli.files import CHUNK, alone, digest_of, partial_path
+from skillnet_cli.files import CHUNK, PARTIAL, alone, digest_of, replace_path
 
 _LOCAL = ("localhost", "local", "internal")
 _STAND_IN = ipaddress.ip_network("198.18.0.0/15")
@@ -113,7 +113,7 @@ def _is_wanted(path: Path, kind: str, checksum: str | None) -> bool:
 
 
 def _fetched(url: str, path: Path, kind: str, checksum: str | None, progress: Progress) -> Path:
-    partial = partial_path(path)
+    partial = path.with_name(path.name + PARTIAL)
     for _ in progress.track(_pieces(url, partial), None, f"fetching {url} (MiB)"):
         pass
     if not _is_wanted(partial, kind, checksum):
@@ -122,7 +122,8 @@ def _fetched(url: str, path: Path, kind: str, checksum: str | None, progress: Pr
         _validator_path(partial).unlink(missing_ok=True)
         raise FailedJob(f"{url}: the file has the {kind} {found}, expected is {checksum}: it was altered or replaced")
     _validator_path(partial).unlink(missing_ok=True)
-    return partial.replace(path)
+    replace_path(path, partial)
+    return path
 
 
 def cached_name(url: str) -> str:

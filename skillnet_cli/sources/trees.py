@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.files import CHUNK, disk, make_folder
+from skillnet_cli.files import CHUNK, disk_errors, make_folder, replace_path
 from skillnet_cli.sources.archives import (
     BROKEN,
     LEADS_OUT,
@@ -193,15 +193,14 @@ class Tree:
         make_folder(self._folder, "name another folder with --out")
         partial = plain.with_name(f"{plain.name}.{os.getpid()}")
         bound = Bound(str(path), stat.st_size, self._limits)
-        with open(path, "rb") as packed, disk(plain), open(partial, "wb") as file:
-            unpacked = decompressed(packed)
-            while piece := _guarded_source(path, lambda: unpacked.read(CHUNK)):
-                bound.members = 0
-                bound.count(path.name, len(piece))
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(partial, plain)
+        with disk_errors(plain):
+            with open(path, "rb") as packed, open(partial, "wb") as file:
+                unpacked = decompressed(packed)
+                while piece := _guarded_source(path, lambda: unpacked.read(CHUNK)):
+                    bound.members = 0
+                    bound.count(path.name, len(piece))
+                    file.write(piece)
+            replace_path(plain, partial)
         return plain
 
 

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save, save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torchaudio.functional import compute_deltas
 from torchaudio.transforms import MFCC
 
 from skillnet_cli.api import UserError
+from skillnet_cli.files import write_whole
 from skillnet_sound.frames import SAMPLE_RATE
 
 CLUSTERS = 100
@@ -88,9 +89,7 @@ def nearest(features: Float[Tensor, "frames 39"], centres: Float[Tensor, "cluste
 
 def save_centres(centres: Float[Tensor, "clusters 39"], path: Path) -> None:
     """Write centres as safetensors, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    save_file({"centres": centres}, partial)
-    partial.replace(path)
+    write_whole(path, save({"centres": centres}))
 
 
 def pack_centres(centres: Float[Tensor, "clusters 39"], facts: Mapping[str, Any]) -> bytes:

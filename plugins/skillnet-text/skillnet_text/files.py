@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from skillnet_cli.api import DamagedItem, Source
@@ -18,14 +17,6 @@ def open_text(source: Source) -> str:
     if not text.strip():
         raise DamagedItem("the text is empty")
     return text
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that nobody ever sees a part of it under its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
 
 
 def _read(source: bytes | Path) -> bytes:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from skillnet_cli.api import UserError
-from skillnet_text.files import write_whole
+from skillnet_cli.files import write_whole
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUES = "##"
@@ -51,6 +51,7 @@ class Vocabulary:
         """Write the pieces to ``path``, whole or not at all."""
         behind = [""] * self.size if self.scores is None else [f"\t{score!r}" for score in self.scores]
         lines = (f"{piece}{score}\n" for piece, score in zip(self.pieces, behind, strict=True))
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, "".join(lines).encode("utf-8"))
 
     @property

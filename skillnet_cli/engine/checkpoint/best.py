@@ -11,11 +11,11 @@ from typing import Any
 
 from skillnet_cli.api import Reader, UserError
 from skillnet_cli.evaluation.items import higher_is_better
-from skillnet_cli.files import write_whole
+from skillnet_cli.files import disk_errors, write_json
 from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry
-from skillnet_cli.runs import Result, StageFolder, disk_errors, replace_linked
+from skillnet_cli.runs import Result, StageFolder, replace_linked
 
 MEAN = "mean"
 
@@ -43,7 +43,7 @@ class _Book:
 
     def write(self, path: Path) -> None:
         """Write it whole."""
-        write_whole(path, (json.dumps(self.__dict__, ensure_ascii=False, indent=1) + "\n").encode())
+        write_json(path, self.__dict__)
 
     def is_better(self, task: str, figure: float, other: float) -> bool:
         """Whether a figure of a task is better than another."""

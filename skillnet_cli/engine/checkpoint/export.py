@@ -10,6 +10,7 @@ from skillnet_cli.api import FailedJob
 from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, Checkpoint, lack_of
 from skillnet_cli.engine.checkpoint.state import restore_tensors
 from skillnet_cli.engine.checkpoint.writer import DESCRIPTION
+from skillnet_cli.files import disk_errors
 from skillnet_cli.model.build import build_readers
 from skillnet_cli.model.checkpoint import ASSETS
 from skillnet_cli.model.config import read_config
@@ -17,7 +18,6 @@ from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.model.surgery import export, must_be_new
 from skillnet_cli.plugins import Registry
-from skillnet_cli.runs import disk_errors
 
 
 def export_training(

@@ -32,7 +32,7 @@ from skillnet_cli.engine.checkpoint.format import (
     write_chunks,
 )
 from skillnet_cli.engine.distributed.mesh import Ranks
-from skillnet_cli.files import sync_folder, write_whole
+from skillnet_cli.files import replace_path, write_json
 from skillnet_cli.recipe.schema import CheckpointSection
 
 DESCRIPTION = "description"
@@ -83,15 +83,13 @@ class Draft:
         for path, tensors in zip(written, parts.values(), strict=True):
             write_chunks(path, tensors)
         if state is not None:
-            (self.folder / STATE).write_text(json.dumps(state, ensure_ascii=False, indent=1), encoding="utf-8")
+            write_json(self.folder / STATE, state)
             written.append(self.folder / STATE)
         if describe is not None:
             describe(self.folder / DESCRIPTION)
             written += sorted(path for path in (self.folder / DESCRIPTION).rglob("*") if path.is_file())
         files = {path.relative_to(self.folder).as_posix(): _sealed(path) for path in written}
-        write_whole(self._note(rank), json.dumps(files).encode())
-        for folder in {self.folder, *(path.parent for path in written)}:
-            sync_folder(folder)
+        write_json(self._note(rank), files)
 
     def publish(self, ranks: Sequence[int]) -> None:
         """Give the folder its name and its marker, once all of ``ranks`` have written their files.
@@ -103,11 +101,8 @@ class Draft:
         files = {name: facts for rank in ranks for name, facts in self._noted(rank).items()}
         for rank in ranks:
             self._note(rank).unlink()
-        shutil.rmtree(self.target, ignore_errors=True)  # never a complete one: that would have been gone on from
-        os.replace(self.folder, self.target)
-        write_whole(self.target / MARKER, json.dumps({"files": dict(sorted(files.items()))}, indent=1).encode())
-        sync_folder(self.target)
-        sync_folder(self.root)
+        replace_path(self.target, self.folder)  # one without a marker, if there is one at all
+        write_json(self.target / MARKER, {"files": dict(sorted(files.items()))})
 
     def discard(self) -> None:
         """Leave nothing of it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from skillnet_cli.api import DamagedItem, Task, UserError
 from skillnet_cli.data.prepared import PreparedSet, Split, find_set
 from skillnet_cli.evaluation.items import texts
 from skillnet_cli.evaluation.report.html import Line, Markup, element, facts, joined, line_chart, note, page, thinned
-from skillnet_cli.files import write_whole
+from skillnet_cli.files import read_json_lines, write_whole
 from skillnet_cli.plugins import Registry, resolve
 from skillnet_cli.runs import Count, Figure, read_results
 
@@ -57,22 +56,15 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: a row lacks something, or has something else than a number as a figure; the line says where.
     """
-    if not path.exists():
-        return
-    with open(path, "rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line, parse_constant=lambda _: None)  # a figure that was not finite
-            except (ValueError, RecursionError):
-                continue
-            try:
-                kind = _Row.model_validate(row).kind
-                ROWS.get(kind, _Row).model_validate(row)
-            except ValidationError as error:
-                first = error.errors()[0]
-                what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
-                raise UserError(f"{path}:{number}: damaged ({what}): delete the line") from error
-            yield row
+    for number, row in read_json_lines(path):
+        try:
+            kind = _Row.model_validate(row).kind
+            ROWS.get(kind, _Row).model_validate(row)
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+            raise UserError(f"{path}:{number}: damaged ({what}): delete the line") from error
+        yield row
 
 
 def _stage(stage: str, rows: list[dict[str, Any]]) -> Markup:

@@ -140,7 +140,7 @@ def _save_killed_after(patch: pytest.MonkeyPatch, root: Path, limit: int) -> boo
     for name in ("replace", "fsync"):
         patch.setattr(drafts.os, name, counted(getattr(drafts.os, name)))
     patch.setattr(drafts.shutil, "rmtree", counted(drafts.shutil.rmtree))
-    patch.setattr(drafts, "write_slices", counted(drafts.write_slices))
+    patch.setattr(drafts, "write_chunks", counted(drafts.write_chunks))
     for name in ("write_text", "unlink", "mkdir"):
         patch.setattr(Path, name, counted(getattr(Path, name)))
     try:

@@ -35,13 +35,13 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Nothing is written while it is shut; it begins open."""
     opened = threading.Event()
     opened.set()
-    original = drafts.write_slices
+    original = drafts.write_chunks
 
     def held(*arguments: Any) -> None:
         assert opened.wait(60)
         original(*arguments)
 
-    monkeypatch.setattr(drafts, "write_slices", held)
+    monkeypatch.setattr(drafts, "write_chunks", held)
     yield opened
     opened.set()
 
@@ -110,7 +110,7 @@ def test_a_full_disk_is_told_at_the_next_call_and_leaves_the_earlier_one(
     with saver(tmp_path) as open_saver:
         open_saver.save(4, tensors(4.0), {})
         open_saver.wait()
-        monkeypatch.setattr(drafts, "write_slices", full)
+        monkeypatch.setattr(drafts, "write_chunks", full)
         open_saver.save(8, tensors(8.0), {})
         with pytest.raises(FailedJob, match=r"^cannot save .*step-8: .*No space left.*earlier checkpoints are intact$"):
             open_saver.wait()
@@ -140,7 +140,7 @@ def _second_disk_is_full(root: Path) -> None:
         open_saver.save(1, tensors(1.0), {})
         open_saver.wait()
         if ranks.rank == 1:
-            drafts.write_slices = lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device"))
+            drafts.write_chunks = lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device"))
         open_saver.save(2, tensors(2.0), {})
         open_saver.wait()
 

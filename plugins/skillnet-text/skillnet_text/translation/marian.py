@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from skillnet_cli.api import UserError
-from skillnet_cli.files import alone, make_folder, partial_path, sha256_of
+from skillnet_cli.files import PARTIAL, alone, make_folder, replace_path, sha256_of
 from skillnet_text.translation.pieces import MarianPieces
 
 MODEL = "Helsinki-NLP/opus-mt-en-zh"
@@ -76,10 +75,10 @@ class Marian:
                 from ctranslate2.converters import TransformersConverter
 
                 quiet()
-                partial = partial_path(made)
+                partial = made.with_name(made.name + PARTIAL)
                 shutil.rmtree(partial, ignore_errors=True)
                 TransformersConverter(str(self._model)).convert(str(partial), quantization="int8")
-                os.replace(partial, made)
+                replace_path(made, partial)
         return made
 
 
