@@ -49,7 +49,7 @@ def settings(data: Path, steps: Mapping[str, int] = {}) -> list[str]:
     """What is set otherwise than in the recipe: where the vocabularies are, steps, nothing measured, little saved."""
     return [
         *(f"model.embedders.{skill}.vocab={data}/demo-vocab/{skill}.txt" for skill in ("text", "code")),
-        "finetune.init=fresh",
+        "finetune.start_from=fresh",
         "train.checkpoints.every=1000000",
         "train.eval={every = 1000000, items = 1}",
         *(f"{stage}.steps={count}" for stage, count in steps.items()),
@@ -94,8 +94,8 @@ def updater_and_batch(data: Path) -> tuple[Updater, TaskBatch]:
 
 def chunks(batch: TaskBatch, items: int) -> list[TaskBatch]:
     """So many items in chunks: copies of the batch, taken for different ones."""
-    contents = torch.arange(2 * items).reshape(-1, len(batch.ids), 2)
-    return [dataclasses.replace(joined([batch]), targets={"contents": part}) for part in contents]
+    content_ids = torch.arange(2 * items).reshape(-1, len(batch.ids), 2)
+    return [dataclasses.replace(joined([batch]), targets={"content_ids": part}) for part in content_ids]
 
 
 def joined(parts: Sequence[TaskBatch]) -> TaskBatch:

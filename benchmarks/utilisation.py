@@ -67,8 +67,8 @@ def batch_of(readers: Mapping[str, Any], items: int) -> TaskBatch:
     """Texts and pictures of the longest."""
     text = readers["text"].collate([torch.arange(5, 5 + TOKENS)] * items)
     image = {"pixels": torch.zeros(items, 3, RESOLUTION, RESOLUTION, dtype=torch.uint8)}
-    contents = torch.arange(2 * items).reshape(items, 2)
-    return TaskBatch(TASK, ((text,), (image,)), {"contents": contents}, tuple(map(str, range(items))))
+    content_ids = torch.arange(2 * items).reshape(items, 2)
+    return TaskBatch(TASK, ((text,), (image,)), {"content_ids": content_ids}, tuple(map(str, range(items))))
 
 
 def median_seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -45,7 +45,7 @@ code = {{ vocab = "{folder}/code.txt", max_length = 48 }}
 precision = "fp32"
 checkpoints = {{ every = 4, keep = 3 }}
 [finetune]
-init = "fresh"
+start_from = "fresh"
 steps = {steps}
 lr = 1e-3
 warmup = 4

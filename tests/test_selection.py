@@ -34,7 +34,7 @@ resolution = 32
 patch = 8
 
 [finetune]
-init = "fresh"
+start_from = "fresh"
 steps = 60
 lr = 3e-3
 warmup = 5

@@ -47,7 +47,7 @@ def document(**changes: Any) -> dict[str, Any]:
         "model": {"layers": 2, "hidden": 16, "heads": 2, "ffn": 32},
         "train": {"precision": "fp32", "workers": 0, "checkpoints": {"every": 4, "keep": 9}},
         "pretrain": {**stage, "tasks": tasks("fill", "units")},
-        "finetune": {**stage, "init": "fresh", "tasks": tasks(*TASKS)},
+        "finetune": {**stage, "start_from": "fresh", "tasks": tasks(*TASKS)},
     }
     for key, value in changes.items():
         *path, last = key.split("__")

@@ -225,7 +225,7 @@ def skills_graft(
     """Give a model one more skill.
 
     A new one for a plugin that is installed by now, fresh or from another skill's projections, to be fine-tuned with
-    finetune.init; or one that was trained elsewhere on the same shared part. The model that it starts from is not
+    finetune.start_from; or one that was trained elsewhere on the same shared part. The model that it starts from is not
     changed.
 
     \b

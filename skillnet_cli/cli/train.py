@@ -255,7 +255,7 @@ def finetune(
     \b
     Examples:
       skillnet finetune recipes/demo.toml
-      skillnet finetune recipes/demo.toml --set finetune.init=fresh --set name=demo-fresh
+      skillnet finetune recipes/demo.toml --set finetune.start_from=fresh --set name=demo-fresh
       skillnet finetune recipes/paper.toml --nproc 8 --nnodes 2 --rdzv-endpoint host0:29500
     """
     if plan or on or as_json:

@@ -33,8 +33,8 @@ class Example:
     """One item, ready for a batch.
 
     ``features`` are towers × segments, ``length`` the tokens that the embedders will make of them, ``damaged`` the
-    items (id, reason) in whose place this one stands. ``contents`` has a number for each tower, where asked for: equal
-    ones are made of the same texts and media.
+    items (id, reason) in whose place this one stands. ``content_ids`` has a number for each tower, where asked for:
+    equal ones are made of the same texts and media.
     """
 
     id: str
@@ -42,7 +42,7 @@ class Example:
     wanted: Any
     length: int
     damaged: tuple[tuple[str, str], ...] = ()
-    contents: tuple[int, ...] = ()
+    content_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class TaskPipeline:
     """One task's samples as batches. It runs in loader processes and keeps no state.
 
     All that is random about a sample comes from a generator seeded with (seed, epoch, the id's CRC-32): which of its
-    texts, the reader's choice, the augmentation, the masks. With ``identify`` a batch's targets have ``contents`` of
-    shape (items, towers), by which the loss knows items that are the same.
+    texts, the reader's choice, the augmentation, the masks. With ``identify`` a batch's targets have ``content_ids``
+    of shape (items, towers), by which the loss knows items that are the same.
     """
 
     def __init__(
@@ -91,15 +91,15 @@ class TaskPipeline:
         """
         rng = self._generator(sample["id"], epoch)
         training = None if epoch is None else rng
-        read, contents = [], []
+        read, content_ids = [], []
         for tower in self.task.towers:
             found = [self._read(skill, sample, training) for skill in tower]
             read.append([features for features, _ in found])
             if self._identify:
-                contents.append(_fingerprint(source for _, source in found))
+                content_ids.append(_fingerprint(source for _, source in found))
         target = None if self.task.target is None else _field(sample, self.task.target)
         features, wanted = self._targets.example(read, target, rng)
-        return Example(sample["id"], features, wanted, self._length(features), contents=tuple(contents))
+        return Example(sample["id"], features, wanted, self._length(features), content_ids=tuple(content_ids))
 
     def batch(self, examples: Sequence[Example]) -> TaskBatch:
         """Several examples as one batch."""
@@ -109,7 +109,7 @@ class TaskPipeline:
         ]
         targets = self._targets.collate(towers, [each.wanted for each in examples])
         if self._identify:
-            targets["contents"] = torch.tensor([each.contents for each in examples], dtype=torch.int64)
+            targets["content_ids"] = torch.tensor([each.content_ids for each in examples], dtype=torch.int64)
         ids = tuple(each.id for each in examples)
         damaged = tuple(item for each in examples for item in each.damaged)
         return TaskBatch(self.task.name, tuple(map(tuple, towers)), targets, ids, damaged)

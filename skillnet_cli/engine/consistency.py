@@ -18,7 +18,9 @@ from skillnet_cli.files import sha256_of
 from skillnet_cli.plugins import Registry
 from skillnet_cli.recipe import Recipe
 
-FREE = frozenset({"workers", "checkpoints", "eval", "strategy", "patience", "deterministic", "timeout", "debug"})
+FREE = frozenset(
+    {"workers", "checkpoints", "eval", "strategy", "max_skipped_updates", "deterministic", "timeout", "debug"}
+)
 """Keys of a stage that may change between two halves of a run: they do not change what is learnt."""
 
 

@@ -46,7 +46,7 @@ def weight_inheritance(plan: StagePlan) -> dict[str, str]:
     tasks share what was pretrained.
     """
     pretrain = plan.recipe.pretrain
-    if plan.config.routing != "separate" or pretrain is None or getattr(plan.stage, "init", None) != "pretrain":
+    if plan.config.routing != "separate" or pretrain is None or getattr(plan.stage, "start_from", None) != "pretrain":
         return {}
     earlier = [plan.config.task(name) for name in pretrain.tasks]
     found = {}
@@ -122,12 +122,12 @@ def start_from_pretrained(
 
 
 def origin(plan: StagePlan, run: RunFolder) -> Path | None:
-    """The model that ``finetune.init`` means for this run, None for fresh parameters; pretraining starts fresh.
+    """The model that ``finetune.start_from`` means for this run, None for fresh parameters; pretraining starts fresh.
 
     Raises:
         UserError: the recipe has a pretraining that this run has not finished.
     """
-    wanted = getattr(plan.stage, "init", "fresh")
+    wanted = getattr(plan.stage, "start_from", "fresh")
     if wanted == "fresh" or (wanted == "pretrain" and plan.recipe.pretrain is None):
         return None
     if wanted != "pretrain":
@@ -135,8 +135,8 @@ def origin(plan: StagePlan, run: RunFolder) -> Path | None:
     folder = run.stage("pretrain").model
     if not folder.exists():
         raise UserError(
-            f"finetune.init = 'pretrain', and {run.path} has no finished pretraining: "
-            "run skillnet pretrain first, or add --set finetune.init=fresh"
+            f"finetune.start_from = 'pretrain', and {run.path} has no finished pretraining: "
+            "run skillnet pretrain first, or add --set finetune.start_from=fresh"
         )
     return folder
 

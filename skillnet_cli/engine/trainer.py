@@ -165,9 +165,10 @@ def _train(
             skipped = updater.progress.skipped
             _write_down(telemetry, done, outcome, batches, data_wait=waited, seconds=seconds, skipped=skipped, **work)
             _tell(telemetry, saver.check())
-            if updater.progress.skipped_in_row >= stage.patience:
+            if updater.progress.skipped_in_row >= stage.max_skipped_updates:
                 _tell(telemetry, saver.wait())
-                raise FailedJob(f"step {done}: the last {stage.patience} updates were not finite: lower the lr")
+                limit = stage.max_skipped_updates
+                raise FailedJob(f"step {done}: the last {limit} updates were not finite: lower the lr")
             if stage.eval and done % stage.eval.every == 0 and done < stage.steps:
                 _measure(plan, updater, folder, registry, telemetry)
             if done % stage.checkpoints.every == 0 or done == stage.steps or outcome.stop:

@@ -117,8 +117,8 @@ def _shortened(recipe: Recipe, stage: str, steps: int) -> Recipe:
     }
     if isinstance(section.average, LastSection):  # an average at the end of checkpoints that are compared themselves
         short["average"] = None
-    if getattr(section, "init", None) == "pretrain":
-        short["init"] = "fresh"
+    if getattr(section, "start_from", None) == "pretrain":
+        short["start_from"] = "fresh"
     return recipe.model_copy(update={stage: section.model_copy(update=short)})
 
 

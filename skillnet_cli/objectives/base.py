@@ -131,8 +131,8 @@ class ComparingObjective(Objective):
     """A loss that compares the items of the whole global batch, by a vector of each item in each tower.
 
     All that it sees of an item are its vectors, so a batch that does not fit into memory is computed in chunks, in two
-    passes (:mod:`skillnet_cli.engine.step`). Its targets have one row an item. ``contents`` among them holds a
-    number for each item and tower, equal where the items are the same.
+    passes (:mod:`skillnet_cli.engine.step`). Its targets have one row an item. ``content_ids`` among them holds
+    a number for each item and tower, equal where the items are the same.
     """
 
     @abstractmethod
@@ -150,9 +150,9 @@ class ComparingObjective(Objective):
 
     def duplicates(self, targets: Mapping[str, Tensor]) -> Int[Tensor, ""]:
         """How many of this rank's items are, in some tower, the same as another item of the global batch."""
-        if "contents" not in targets:
+        if "content_ids" not in targets:
             return torch.tensor(0)  # nobody has said which are the same
-        own, everywhere = targets["contents"], gather(targets["contents"])
+        own, everywhere = targets["content_ids"], gather(targets["content_ids"])
         return torch.stack([_comes_twice(*columns) for columns in zip(own.T, everywhere.T, strict=True)]).any(0).sum()
 
 

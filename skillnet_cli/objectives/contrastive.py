@@ -49,8 +49,8 @@ class Contrastive(ComparingObjective):
 
         -log(exp s_ii / (exp s_ii + Σ_j exp s_ij))  and  -log(exp s_ii / (exp s_ii + Σ_j exp s_ji)),
 
-    where j runs over the pairs of which neither item is the same as the pair's own (``contents``): where a caption or a
-    picture comes twice in a batch, each of its partners is a right answer to it, and no negative. Under
+    where j runs over the pairs of which neither item is the same as the pair's own (``content_ids``): where a caption
+    or a picture comes twice in a batch, each of its partners is a right answer to it, and no negative. Under
     torch.distributed the pairs are those of all ranks, with gradients to each, so N ranks equal one.
     """
 
@@ -72,10 +72,10 @@ class Contrastive(ComparingObjective):
         one, other = vectors
         scale = heads[self.task.name]
         with torch.autocast(one.device.type, enabled=False):
-            contents = targets.get("contents")
-            everywhere = None if contents is None else gather(contents)
-            forth = _cross_entropy(scale(one), gather(other), contents, everywhere)
-            back = _cross_entropy(scale(other), gather(one), contents, everywhere)
+            content_ids = targets.get("content_ids")
+            everywhere = None if content_ids is None else gather(content_ids)
+            forth = _cross_entropy(scale(one), gather(other), content_ids, everywhere)
+            back = _cross_entropy(scale(other), gather(one), content_ids, everywhere)
         return (forth + back) / 2, torch.tensor(len(one), device=one.device)
 
 
@@ -87,7 +87,7 @@ def comparable(cls: Float[Tensor, "items hidden"], similarity: str) -> Float[Ten
 def _cross_entropy(
     queries: Float[Tensor, "items hidden"],
     answers: Float[Tensor, "all_items hidden"],
-    contents: Int[Tensor, "items towers"] | None,
+    content_ids: Int[Tensor, "items towers"] | None,
     everywhere: Int[Tensor, "all_items towers"] | None,
 ) -> Float[Tensor, ""]:
     """Summed over this rank's queries: the cross-entropy of each one's own answer among those of all ranks.
@@ -97,11 +97,11 @@ def _cross_entropy(
     own = torch.arange(len(queries), device=queries.device) + rank() * len(queries)
     rows = max(1, SCORES // len(answers))
     if len(queries) <= rows:
-        return _some_rows(queries, answers, own, contents, everywhere)
-    known = [None] * -(-len(queries) // rows) if contents is None else contents.split(rows)
+        return _some_rows(queries, answers, own, content_ids, everywhere)
+    known = [None] * -(-len(queries) // rows) if content_ids is None else content_ids.split(rows)
     parts = [
-        checkpoint(_some_rows, some, answers, places, same, everywhere, use_reentrant=False, preserve_rng_state=False)
-        for some, places, same in zip(queries.split(rows), own.split(rows), known, strict=True)
+        checkpoint(_some_rows, some, answers, places, ids, everywhere, use_reentrant=False, preserve_rng_state=False)
+        for some, places, ids in zip(queries.split(rows), own.split(rows), known, strict=True)
     ]
     return torch.stack(parts).sum()
 
@@ -110,12 +110,12 @@ def _some_rows(
     queries: Float[Tensor, "rows hidden"],
     answers: Float[Tensor, "all_items hidden"],
     own: Int[Tensor, " rows"],
-    contents: Int[Tensor, "rows towers"] | None,
+    content_ids: Int[Tensor, "rows towers"] | None,
     everywhere: Int[Tensor, "all_items towers"] | None,
 ) -> Float[Tensor, ""]:
     scores = queries @ answers.T
-    if contents is not None and everywhere is not None:
-        same = (contents[:, None] == everywhere).any(-1)  # (rows, all items)
-        same[torch.arange(len(own), device=own.device), own] = False
-        scores = scores.masked_fill(same, -math.inf)
+    if content_ids is not None and everywhere is not None:
+        duplicate = (content_ids[:, None] == everywhere).any(-1)  # (rows, all items)
+        duplicate[torch.arange(len(own), device=own.device), own] = False
+        scores = scores.masked_fill(duplicate, -math.inf)
     return F.cross_entropy(scores, own, reduction="sum")

@@ -49,11 +49,22 @@ def _has(values: Any, place: str | int) -> bool:
     return isinstance(values, (list, tuple)) and isinstance(place, int) and place < len(values)
 
 
+_FORMER_KEYS: dict[KeyPath, str] = {
+    ("patience",): "is called max_skipped_updates now",
+    ("finetune", "init"): "is called start_from now",
+    ("optimizer", "name"): "does not exist any more, the optimizer is always AdamW: leave it out",
+}
+"""Keys of earlier versions, by the end of their path, and what to say about them."""
+
+
 def _text(details: ErrorDetails, schema: type[BaseModel]) -> str:
     path, given = details["loc"], details["input"]
     if details["type"] == "missing":
         return "is missing"
     if details["type"] == "extra_forbidden":
+        for former, text in _FORMER_KEYS.items():
+            if path[-len(former) :] == former:
+                return f"this key {text}"
         return f"unknown key{suggest(str(path[-1]), _keys_at(schema, path[:-1]))}"
     if details["type"].startswith("union_tag"):
         return _about_kind(details)

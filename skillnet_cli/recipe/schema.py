@@ -91,7 +91,6 @@ class InitSection(_Section):
 class OptimizerSection(_Section):
     """AdamW (Loshchilov and Hutter 2019); biases, norms, tables and temperatures are never decayed."""
 
-    name: Literal["adamw"] = "adamw"
     weight_decay: NonNegativeFloat = 0.01
     betas: Annotated[tuple[Share, Share], Field(strict=False)] = (0.9, 0.98)
     eps: PositiveFloat = 1e-6
@@ -109,7 +108,7 @@ class CheckpointSection(_Section):
 
 
 class EmaSection(_Section):
-    """The moving average of each parameter over the updates that changed it; see ``engine/averaging.py``."""
+    """The moving average of each parameter over the updates that changed it."""
 
     kind: Literal["ema"]
     decay: Share = 0.9999
@@ -135,8 +134,9 @@ class _EvalSection(_Section):
 class _TrainSection(_Section):
     """What both stages share; a stage may override each key.
 
-    ``clip`` is the largest gradient norm, ``patience`` the number of non-finite steps in a row after which the run
-    stops, ``workers`` the number of processes that read ahead. ``freeze`` names parts of the model that stay as they
+    ``clip`` is the largest gradient norm, ``max_skipped_updates`` the number of updates in a row that may be skipped,
+    because their loss or gradient is not finite, before the run stops; ``workers`` the number of processes that read
+    ahead. ``freeze`` names parts of the model that stay as they
     are: ``shared``, ``skill:S``, ``embedder:S``, ``task:T``. ``average``: what is measured and exported are averages
     of the parameters. With ``deterministic`` a GPU uses only operations that
     give the same bits every time. ``timeout`` is how many seconds a process may stay behind the others before they
@@ -148,7 +148,7 @@ class _TrainSection(_Section):
     optimizer: OptimizerSection = OptimizerSection()
     schedule: Literal["linear", "constant"] = "linear"
     clip: PositiveFloat = 1.0
-    patience: PositiveInt = 10
+    max_skipped_updates: PositiveInt = 10
     workers: NonNegativeInt = 1
     freeze: Annotated[tuple[str, ...], Field(strict=False)] = ()
     deterministic: bool = False
@@ -193,9 +193,9 @@ class Stage(_TrainSection):
 
 
 class _FinetuneStage(Stage):
-    """Fine-tuning starts from the run's pretraining, from fresh parameters, or from the model in a folder."""
+    """Fine-tuning starts from the run's ``"pretrain"`` stage, from ``"fresh"`` parameters, or from a model's folder."""
 
-    init: str = "pretrain"
+    start_from: str = "pretrain"
 
 
 class Recipe(_Section):

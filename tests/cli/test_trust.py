@@ -36,7 +36,7 @@ ROUTES = {
     "skills list": "skills list --checkpoint MODEL",
     "skills graft --from": "skills graft word --checkpoint base --from MODEL --to out",
     "skills graft": "skills graft word --checkpoint MODEL --to out",
-    "finetune": "finetune tiny.toml --set finetune.init=MODEL",
+    "finetune": "finetune tiny.toml --set finetune.start_from=MODEL",
     "embed": "embed pairs --checkpoint MODEL",
     "search": "search aw --checkpoint MODEL --in c",
     "transcribe": "transcribe a.hum --checkpoint MODEL",
@@ -166,7 +166,7 @@ def test_a_plugins_own_objective_and_metric_work_in_every_verb(world: World, mon
     shutil.copytree(world.data / "pairs", world.data / "mine")
     Path("own.toml").write_text(OWN_RECIPE)
     world.skillnet("finetune", "own.toml", "--data", "data")
-    world.skillnet("finetune", "own.toml", "--set", "name=more", "--set", "finetune.init=runs/tiny/model")
+    world.skillnet("finetune", "own.toml", "--set", "name=more", "--set", "finetune.start_from=runs/tiny/model")
     model = "runs/more/model"
     assert json.loads(Path(model, "config.json").read_text())["tasks"]["cloze"]["objective"] == "own_parts:Cloze"
     assert world.answer("inspect", "--checkpoint", model)["tasks"].keys() == {"cloze", "letter"}

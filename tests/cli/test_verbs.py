@@ -20,7 +20,7 @@ ffn = 32
 precision = "fp32"
 workers = 0
 [finetune]
-init = "fresh"
+start_from = "fresh"
 steps = 3
 lr = 1e-3
 [finetune.tasks.find]

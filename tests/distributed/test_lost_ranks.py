@@ -119,6 +119,6 @@ def test_what_is_not_finite_on_one_rank_is_left_out_by_both(
 @pytest.mark.soak
 def test_ranks_that_are_never_finite_end_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK_FAULT", "no_numbers")
-    processes = start_ranks(world, world.recipe(**SETTINGS, train__patience=3), "toy")
+    processes = start_ranks(world, world.recipe(**SETTINGS, train__max_skipped_updates=3), "toy")
     for code, message in ends(processes):
         assert code == 1 and "step 3: the last 3 updates were not finite: lower the lr" in message

@@ -119,7 +119,7 @@ def test_a_run_starts_from_it_once(world: World) -> None:
 
 def test_what_was_pretrained_is_not_started_again(world: World) -> None:
     folder = save_toy(world.folder / "donor")
-    changes: dict[str, Any] = {"init": {"letters": str(folder)}, "finetune__init": "pretrain"}
+    changes: dict[str, Any] = {"init": {"letters": str(folder)}, "finetune__start_from": "pretrain"}
     world.train(stage="pretrain", pretrain__steps=2, **changes)
     world.train(finetune__steps=2, finetune__tasks=tasks("sort"), pretrain__steps=2, **changes)
     assert (world.run() / "pretrain" / "init.json").is_file()

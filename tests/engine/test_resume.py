@@ -146,7 +146,7 @@ def test_a_changed_recipe_is_refused_with_what_changed(world: World) -> None:
 def test_what_does_not_change_the_learning_may_change(world: World) -> None:
     changes: dict[str, Any] = {"finetune__steps": 2, "finetune__tasks": tasks("fill")}
     world.train(**changes)
-    world.train(**changes, train__workers=1, train__checkpoints={"every": 1, "keep": 1}, train__patience=3)
+    world.train(**changes, train__workers=1, train__checkpoints={"every": 1, "keep": 1}, train__max_skipped_updates=3)
 
 
 def test_a_finished_training_whose_model_was_not_written_is_finished(world: World) -> None:

@@ -121,10 +121,10 @@ def test_an_update_that_is_not_finite_is_left_out(world: World, monkeypatch: pyt
     assert (updater.progress.step, updater.progress.skipped, updater.progress.skipped_in_row) == (3, 1, 0)
 
 
-def test_patience_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_skipped_updates_in_a_row_end_the_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch)
     with pytest.raises(FailedJob, match="step 3: the last 3 updates were not finite: lower the lr"):
-        world.train(train__patience=3)
+        world.train(train__max_skipped_updates=3)
     assert [row["step"] for row in world.rows("skipped")] == [1, 2, 3]
     assert [row["loss"] for row in world.rows()] == [None, None, None]
 
@@ -178,22 +178,22 @@ def test_finetuning_starts_from_pretraining(world: World) -> None:
     assert load_model(world.run() / "model", load_registry())[0].config.tasks.keys() == set(TASKS)
     settings: dict[str, Any] = {
         "pretrain__steps": 3,
-        "finetune__init": "pretrain",
+        "finetune__start_from": "pretrain",
         "finetune__steps": 1,
         "finetune__lr": 1e-30,
     }
     world.train(**settings)
     torch.testing.assert_close(checkpoint_tensors(world, 1), pretrained, rtol=0, atol=1e-20)
     elsewhere = str(world.run() / "pretrain" / "model")
-    world.train(run="other", **{**settings, "finetune__init": elsewhere})
+    world.train(run="other", **{**settings, "finetune__start_from": elsewhere})
     torch.testing.assert_close(checkpoint_tensors(world, 1, "other"), pretrained, rtol=0, atol=1e-20)
 
 
 def test_pretraining_that_was_not_run_is_missed(world: World) -> None:
     with pytest.raises(
-        UserError, match="no finished pretraining: run skillnet pretrain first, or add --set finetune.init"
+        UserError, match="no finished pretraining: run skillnet pretrain first, or add --set finetune.start_from"
     ):
-        world.train(finetune__init="pretrain")
+        world.train(finetune__start_from="pretrain")
 
 
 def test_a_model_of_another_size_is_refused(world: World) -> None:
@@ -201,13 +201,14 @@ def test_a_model_of_another_size_is_refused(world: World) -> None:
     with pytest.raises(
         UserError, match=r"pretrain.model: tensor '.*' has shape \(.*16.*\), the recipe asks for \(.*32.*\)"
     ):
-        world.train(model__hidden=32, finetune__init="pretrain")
+        world.train(model__hidden=32, finetune__start_from="pretrain")
 
 
 def test_parts_that_the_origin_lacks_are_fresh_and_named(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.train(finetune__steps=1, pretrain=None, finetune__tasks=tasks("fill"))
     elsewhere = str(world.run() / "model")
-    world.train(run="other", pretrain=None, finetune__steps=1, finetune__tasks=tasks("sort"), finetune__init=elsewhere)
+    changes: dict[str, Any] = {"pretrain": None, "finetune__steps": 1, "finetune__tasks": tasks("sort")}
+    world.train(run="other", finetune__start_from=elsewhere, **changes)
     assert "which lacks heads.sort." in capsys.readouterr().err
 
 

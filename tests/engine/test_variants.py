@@ -70,7 +70,7 @@ def test_separate_tasks_start_from_the_pretraining_of_their_skills(
         "model__routing": "separate",
         "pretrain__steps": 3,
         "pretrain__tasks": tasks("fill", "units", "pair"),
-        "finetune__init": "pretrain",
+        "finetune__start_from": "pretrain",
         "finetune__steps": 1,
         "finetune__lr": 1e-30,
     }
@@ -97,7 +97,7 @@ def test_one_tower_of_two_skills_starts_two_towers(world: World) -> None:
         "pretrain__steps": 1,
         "pretrain__tasks": tasks("fill", "pair"),
         "finetune__tasks": tasks("mirror", "match"),
-        "finetune__init": "pretrain",
+        "finetune__start_from": "pretrain",
     }
     world.train(stage="pretrain", **settings)
     plan = plan_stage(world.recipe(**settings), "finetune", load_registry(), world.roots)
@@ -112,7 +112,7 @@ def test_one_tower_of_two_skills_starts_two_towers(world: World) -> None:
 
 @pytest.mark.parametrize("name", ["dense", "moe", "multiway"])
 def test_other_models_share_what_was_pretrained(world: World, name: str) -> None:
-    settings: dict[str, Any] = {**ROUTINGS[name], "pretrain__steps": 2, "finetune__init": "pretrain"}
+    settings: dict[str, Any] = {**ROUTINGS[name], "pretrain__steps": 2, "finetune__start_from": "pretrain"}
     world.train(stage="pretrain", **settings)
     world.train(**settings, finetune__steps=1, finetune__lr=1e-30)
     before, after = checkpoint_tensors(world, 2, stage="pretrain"), checkpoint_tensors(world, 1)

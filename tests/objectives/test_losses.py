@@ -85,14 +85,14 @@ def test_a_dot_product_is_left_as_it_is() -> None:
 def test_what_is_the_same_is_no_negative(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     """Pairs 0 and 3 have one caption, 1 and 3 one picture: brute force over who may compete with whom."""
     monkeypatch.setattr(contrastive, "SCORES", at_once)
-    contents = torch.tensor([[7, 1], [8, 2], [9, 3], [7, 2], [-5, 7]])
+    content_ids = torch.tensor([[7, 1], [8, 2], [9, 3], [7, 2], [-5, 7]])
     same = {(0, 3), (3, 0), (1, 3), (3, 1)}
     objective = objectives.load("contrastive")(TaskConfig("match", (("alpha",), ("beta",)), "contrastive"))
     heads = nn.ModuleDict({"match": Temperature()})
     towers = [encoded([2, 1, 3, 1, 2], 1), encoded([1, 4, 1, 2, 2], 2)]
     for tower in towers:
         tower.tokens.requires_grad_()
-    total, count = objective.loss(towers, {"contents": contents}, heads, nn.ModuleDict())
+    total, count = objective.loss(towers, {"content_ids": content_ids}, heads, nn.ModuleDict())
     one, other = (tower.cls / tower.cls.norm(dim=1, keepdim=True) for tower in towers)
     scores = one @ other.T / 0.07
     by_hand = torch.tensor(0.0)
@@ -103,8 +103,8 @@ def test_what_is_the_same_is_no_negative(monkeypatch: pytest.MonkeyPatch, at_onc
     found = torch.autograd.grad(total, [towers[0].tokens, towers[1].tokens])
     wanted = torch.autograd.grad(by_hand, [towers[0].tokens, towers[1].tokens])
     torch.testing.assert_close(found, wanted)
-    assert objective.duplicates({"contents": contents}).item() == 3, "pairs 0, 1 and 3"
-    assert objective.duplicates({"contents": contents[:3]}).item() == objective.duplicates({}).item() == 0
+    assert objective.duplicates({"content_ids": content_ids}).item() == 3, "pairs 0, 1 and 3"
+    assert objective.duplicates({"content_ids": content_ids[:3]}).item() == objective.duplicates({}).item() == 0
 
 
 def test_the_temperature_never_exceeds_100_and_comes_back() -> None:

@@ -77,7 +77,7 @@ hidden = 250
 heads = 4
 norm = "prae"
 [train]
-optimizer = { name = "adamw", weight_dekay = 0.01 }
+optimizer = { weight_dekay = 0.01 }
 [finetune]
 steps = "many"
 lr = -1
@@ -168,9 +168,9 @@ def test_a_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
 
 OVERRIDES: dict[str, tuple[str, Any]] = {
     "number": ("finetune.steps=7", 7),
-    "bare word": ("finetune.init=some/folder", "some/folder"),
-    "word with spaces": ("finetune.init=  my folder ", "my folder"),
-    "string": ('finetune.init="x=y"', "x=y"),
+    "bare word": ("finetune.start_from=some/folder", "some/folder"),
+    "word with spaces": ("finetune.start_from=  my folder ", "my folder"),
+    "string": ('finetune.start_from="x=y"', "x=y"),
     "inline table": ("finetune.eval={every=3, items=4}", {"every": 3, "items": 4}),
     "array": ("finetune.tasks.sort.datasets=['a', 'b']", {"a": None, "b": None}),
     "quoted key": ('finetune.tasks."sort".batch = 4', 4),
