@@ -173,10 +173,10 @@ def transcribe(
     _check(files, wanted)
     saved = find_checkpoint(checkpoint)
 
-    from skillnet_cli.inference.capabilities import ctc_task
+    from skillnet_cli.inference.capabilities import transcribing_task
     from skillnet_cli.inference.transcriber import Transcriber
 
-    chosen = ctc_task(saved.config, task)
+    chosen = transcribing_task(saved.config, task)
     transcriber = Transcriber(*saved.open(tasks=[chosen.name]), chosen)
     transcripts, damaged = _transcribe_all(transcriber, files)
     if wanted is _Format.json:

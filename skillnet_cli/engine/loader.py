@@ -16,7 +16,6 @@ from skillnet_cli.data.sampler import Place, Stream, TaskOrder
 from skillnet_cli.engine.distributed.mesh import Ranks
 from skillnet_cli.engine.plan import StagePlan, TaskPlan
 from skillnet_cli.engine.signals import leave_group
-from skillnet_cli.objectives import ComparingObjective, load
 from skillnet_cli.plugins import Registry, resolve
 
 PATIENCE = 100
@@ -120,9 +119,8 @@ def task_pipeline(plan: StagePlan, task: TaskPlan, registry: Registry) -> TaskPi
     modalities = [registry.modality(skill) for skill in task.config.skills]
     augments = {each.skill: resolve(each.augment) for each in modalities if each.augment}
     readers = {each.skill: plan.readers[each.skill] for each in modalities}
-    objective = load(task.config.objective, registry)
-    targets, identify = objective.targets(task.config, readers), issubclass(objective, ComparingObjective)
-    return TaskPipeline(task.config, readers, targets, augments, plan.recipe.seed, identify)
+    targets = task.objective.targets(task.config, readers)
+    return TaskPipeline(task.config, readers, targets, augments, plan.recipe.seed, task.objective.compares)
 
 
 class _Carrier(Dataset[Any]):

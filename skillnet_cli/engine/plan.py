@@ -14,10 +14,7 @@ from skillnet_cli.data.prepared import PreparedSet, Split, find_set
 from skillnet_cli.evaluation.items import scorer
 from skillnet_cli.model.build import build_config, build_readers
 from skillnet_cli.model.config import SkillNetConfig
-from skillnet_cli.objectives import ComparingObjective, TaskConfig
-from skillnet_cli.objectives.classification import Classification
-from skillnet_cli.objectives.ctc import Ctc
-from skillnet_cli.objectives.masked_units import MaskedUnits
+from skillnet_cli.objectives import Objective, TaskConfig
 from skillnet_cli.plugins import Registry, load_registry
 from skillnet_cli.recipe.schema import LastSection, Recipe, Stage, StageTask
 
@@ -31,6 +28,11 @@ class TaskPlan:
     config: TaskConfig
     settings: StageTask
     sets: Mapping[str, PreparedSet]
+
+    @property
+    def objective(self) -> type[Objective]:
+        """The class of the task's objective."""
+        return objectives.load(self.config.objective)
 
     @property
     def splits(self) -> list[Split]:
@@ -177,20 +179,18 @@ def problems_of(task: TaskPlan, world: int, *, prepared: bool = True, measured: 
 
 
 def _check_metrics(task: TaskPlan) -> Iterator[str]:
-    """Metrics that no installed plugin computes; those of a contrastive task are its protocol's."""
-    for name in () if _is_contrastive(task) else task.config.metrics:
+    """Nothing that measures the task, or metrics that no installed plugin computes; retrieval computes its own."""
+    if task.objective.evaluation is None:
+        yield f"its objective '{task.config.objective}' has no evaluation: leave the section eval out"
+    for name in () if task.objective.compares else task.config.metrics:
         try:
             scorer(name, load_registry())
         except UserError as error:
             yield str(error)
 
 
-def _is_contrastive(task: TaskPlan) -> bool:
-    return issubclass(objectives.load(task.config.objective), ComparingObjective)
-
-
 def _check_batch(task: TaskPlan) -> Iterator[str]:
-    if not _is_contrastive(task):
+    if not task.objective.compares:
         return
     for name, items, share in _shares(task):
         if items < share:
@@ -229,17 +229,10 @@ def _check_labels(task: TaskPlan, name: str, opened: PreparedSet) -> Iterator[st
         return
     probes = min(PROBES, len(split))
     for sample in (split[place * len(split) // probes] for place in range(probes)):
-        strange = sorted(_symbols(task, sample[target]) - known)
+        strange = sorted(task.objective.symbols(sample[target]) - known)
         if strange:
-            yield f"data set '{name}', item {sample['id']}: {target} {strange[0]!r} is none of the {len(known)} listed"
+            yield (
+                f"data set '{name}', item {sample['id']}: {target} {strange[0]!r} is not in the list of "
+                f"{len(known)} labels"
+            )
             return
-
-
-def _symbols(task: TaskPlan, value: Any) -> set[str]:
-    """What the task's objective must find among the labels; other objectives check for themselves."""
-    objective = objectives.load(task.config.objective)
-    if issubclass(objective, Classification):
-        return {value}
-    if issubclass(objective, (Ctc, MaskedUnits)):
-        return {str(symbol) for symbol in value}
-    return set()

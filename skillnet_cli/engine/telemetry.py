@@ -21,7 +21,6 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from skillnet_cli import objectives
 from skillnet_cli.engine.distributed.mesh import Ranks
 from skillnet_cli.engine.estimate.cost import checkpoint_bytes, kept_beside
 from skillnet_cli.engine.plan import StagePlan, TaskPlan
@@ -234,7 +233,7 @@ def _task(task: TaskPlan, steps: int, ratios: int) -> str:
     items = sum(map(len, task.splits))
     seen = steps * task.settings.ratio / ratios * task.settings.batch
     batch = f"batches of {task.settings.batch:,}"
-    if issubclass(objectives.load(task.config.objective), objectives.ComparingObjective):
+    if task.objective.compares:
         batch += f" ({task.settings.batch - 1:,} negatives, chance {math.log(task.settings.batch):.2f})"
     share = f"{task.settings.ratio}/{ratios} of the updates"
     return f"{share}, {batch}, {items:,} items of {' + '.join(task.sets)} ({seen / items:.1f} epochs)"

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from skillnet_cli.api import Reader
+from skillnet_cli.api import Reader, UserError
 from skillnet_cli.data.prepared import Split
-from skillnet_cli.evaluation.items import Findings, Work, spread
-from skillnet_cli.evaluation.predictions import classify, fill_in, transcribe
-from skillnet_cli.evaluation.retrieval import retrieve
+from skillnet_cli.evaluation.items import Work, spread
 from skillnet_cli.inference.encoder import inferring
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
-from skillnet_cli.plugins import Registry, load_registry
+from skillnet_cli.plugins import Registry, load_registry, resolve
 from skillnet_cli.runs import Result
-
-PROTOCOLS: dict[str, Callable[[Work], Findings]] = {
-    "classification": classify,
-    "ctc": transcribe,
-    "contrastive": retrieve,
-}
-"""By objective. Any other hides something of its items and is asked for it: :func:`fill_in`."""
 
 
 def evaluate(
@@ -40,9 +31,12 @@ def evaluate(
 
     Raises:
         FailedJob: none of the items could be read, or the model's answers are not finite.
-        UserError: a metric of the task is not installed, or does not fit its objective.
+        UserError: nothing measures the task's objective, or a metric of the task is not installed or does not fit it.
     """
+    protocol = model.objectives[task.name].evaluation
+    if protocol is None:
+        raise UserError(f"task '{task.name}' cannot be measured: its objective '{task.objective}' has no evaluation")
     work = Work(model, readers, task, split, spread(len(split), limit, seed), registry or load_registry(), precision)
     with inferring(model, precision):
-        findings = PROTOCOLS.get(task.objective, fill_in)(work)
+        findings = resolve(protocol)(work)
     return Result(task=task.name, set=split.set_name, split=split.name, **findings.__dict__)

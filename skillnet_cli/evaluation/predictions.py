@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from skillnet_cli import objectives
 from skillnet_cli.api import DamagedItem, FailedJob, Features
 from skillnet_cli.evaluation.items import (
     LOSS,
@@ -24,32 +23,26 @@ from skillnet_cli.evaluation.items import (
 )
 from skillnet_cli.inference.encoder import to_device
 from skillnet_cli.objectives import Targets
-from skillnet_cli.objectives.ctc import greedy
 
 Hidden: TypeAlias = "tuple[list[list[Features]], Any]"
 """An item's towers × segments with something hidden, and what the loss must know of it."""
 
 
-def classify(work: Work) -> Findings:
-    """The most likely label of every item. A reference that the model has no label for counts as missed."""
-    labels = work.task.labels
-    return _answer(work, lambda predicted: [labels[best] for best in predicted.argmax(-1).tolist()])
-
-
 def transcribe(work: Work) -> Findings:
-    """The greedily decoded transcript of every item, against the whole reference, unknown characters included."""
-    labels = work.task.labels
-    findings = _answer(work, lambda predicted: [greedy(frames, labels) for frames in predicted])
+    """As :func:`answer`, the transcripts being decoded greedily; unknown characters of a reference count as errors."""
+    findings = answer(work)
     findings.protocol["decoding"] = "greedy"
     return findings
 
 
-def _answer(work: Work, decode: Callable[[Any], Sequence[str]]) -> Findings:
+def answer(work: Work) -> Findings:
+    """The task's metrics over an answer to every item. A reference that is not among the labels counts as missed."""
+    objective = work.model.objectives[work.task.name]
     reader = ItemReader(work.task, work.readers)
     answers: dict[int, tuple[Item, str]] = {}
     for batch in reader.batches(work.split, work.indices):
         towers = towers_to_device(reader.collate([item.towers for item in batch]), work.model.device)
-        decoded = decode(work.model.predict(work.task.name, towers))
+        decoded = objective.decode(work.model.predict(work.task.name, towers))
         answers.update(
             (item.index, (replace(item, towers=[]), text)) for item, text in zip(batch, decoded, strict=True)
         )
@@ -73,7 +66,7 @@ def _cases(found: Sequence[tuple[Item, str]]) -> tuple[dict[str, Any], ...]:
 def fill_in(work: Work) -> Findings:
     """Loss a hidden place, and the task's metrics over hidden places; what is hidden depends on the item's id alone."""
     reader = ItemReader(work.task, work.readers)
-    hider = objectives.load(work.task.objective, work.registry).targets(work.task, work.readers)
+    hider = work.model.objectives[work.task.name].targets(work.task, work.readers)
     total, items = 0.0, 0
     predicted: list[Any] = []
     wanted: list[Any] = []

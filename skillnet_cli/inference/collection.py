@@ -15,7 +15,7 @@ from torch import Tensor
 
 from skillnet_cli.api import DamagedItem, Reader, Source, UserError
 from skillnet_cli.files import write_json
-from skillnet_cli.inference.capabilities import ctc_task, query_skill, route_of
+from skillnet_cli.inference.capabilities import query_skill, route_of, transcribing_task
 from skillnet_cli.inference.encoder import Encoded, encode_sources
 from skillnet_cli.inference.inputs import Candidate
 from skillnet_cli.inference.transcriber import Transcriber
@@ -216,7 +216,7 @@ class Embedding:
 
     def _transcribe(self, fresh: Sequence[tuple[Candidate, str]]) -> tuple[list[tuple[Candidate, str]], list[str]]:
         """The candidates in which something was heard, and what."""
-        transcriber = Transcriber(self.model, self.readers, ctc_task(self.config))
+        transcriber = Transcriber(self.model, self.readers, transcribing_task(self.config))
         heard = []
         for candidate, stamp in fresh:
             try:

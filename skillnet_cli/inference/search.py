@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from skillnet_cli.api import DamagedItem, Reader, Source, UserError
-from skillnet_cli.inference.capabilities import ctc_task, embeddable, query_skill, route_of
+from skillnet_cli.inference.capabilities import embeddable, query_skill, route_of, transcribing_task
 from skillnet_cli.inference.encoder import encode_sources
 from skillnet_cli.inference.transcriber import Transcriber
 from skillnet_cli.model.config import SkillNetConfig
@@ -32,7 +32,7 @@ def embed_query(
     """
     skill, source = _what(config, registry, query)
     if route_of(config, skill) == "transcript":
-        source = Transcriber(model, readers, ctc_task(config)).transcribe(Path(query)).text
+        source = Transcriber(model, readers, transcribing_task(config)).transcribe(Path(query)).text
         skill = query_skill(config)
     encoded = encode_sources(model, readers, skill, [source])
     for _, reason in encoded.damaged:

@@ -10,7 +10,6 @@ from skillnet_cli.api import DamagedItem, Features, Reader, Window
 from skillnet_cli.inference.encoder import by_length, inferring, to_device
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
-from skillnet_cli.objectives.ctc import greedy
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Transcript:
 
 
 class Transcriber:
-    """Transcribes files with one ctc task of a model."""
+    """Transcribes files with one task of a model that transcribes."""
 
     def __init__(self, model: SkillNet, readers: Mapping[str, Reader], task: TaskConfig) -> None:
         self.model = model
@@ -64,7 +63,7 @@ class Transcriber:
     def _hear(self, windows: Sequence[Window]) -> list[Passage]:
         batch = self.reader.collate([window.features for window in windows])
         predicted = self.model.predict(self.task.name, [[to_device(batch, self.model.device)]])
-        texts = [greedy(frames, self.task.labels) for frames in predicted]
+        texts = self.model.objectives[self.task.name].decode(predicted)
         return [Passage(window.start, window.end, text) for window, text in zip(windows, texts, strict=True)]
 
     def _join(self, texts: Iterable[str]) -> str:

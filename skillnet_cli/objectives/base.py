@@ -96,9 +96,22 @@ class Limited(Protocol):
 
 
 class Objective(ABC):
-    """One loss. Objectives keep no state: their heads belong to the model and are handed to them by name."""
+    """One loss. Objectives keep no state: their heads belong to the model and are handed to them by name.
+
+    All that the rest of skillnet asks about an objective is said by its class; a plugin's subclass inherits it.
+
+    Attributes:
+        targets: the data side.
+        evaluation: the protocol that measures its tasks, as ``"module:function"``; None where nothing measures them.
+        compares: whether the loss compares the items of a batch by their vectors (:class:`ComparingObjective`); the
+            skills of such a task can be searched.
+        transcribes: whether :meth:`decode` writes down what is said in an item.
+    """
 
     targets: ClassVar[type[Targets]] = Targets
+    evaluation: ClassVar[str | None] = None
+    compares: ClassVar[bool] = False
+    transcribes: ClassVar[bool] = False
 
     def __init__(self, task: TaskConfig, similarity: str = "cosine") -> None:
         """``similarity`` is how the model compares vectors: ``"cosine"`` or ``"dot"``."""
@@ -117,6 +130,15 @@ class Objective(ABC):
     def predict(self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads) -> Any:
         """What the task answers for a batch; each objective says what that is."""
 
+    def decode(self, predicted: Any) -> Sequence[Any]:
+        """The answer to each item of a batch, from what :meth:`predict` returned: what metrics compare."""
+        return list(predicted)
+
+    @staticmethod
+    def symbols(target: Any) -> set[str]:
+        """What of a target's value must be among the task's labels."""
+        return set()
+
     def stand_ins(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor] | None:
         """Targets of a batch that only its cost matters of, None where the objective does not say how they look.
 
@@ -134,6 +156,9 @@ class ComparingObjective(Objective):
     passes (:mod:`skillnet_cli.engine.step`). Its targets have one row an item. ``content_ids`` among them holds
     a number for each item and tower, equal where the items are the same.
     """
+
+    evaluation = "skillnet_cli.evaluation.retrieval:retrieve"
+    compares = True
 
     @abstractmethod
     def predict(

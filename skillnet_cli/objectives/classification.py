@@ -38,6 +38,7 @@ class Classification(Objective):
     """Softmax cross-entropy over the task's labels, from a linear layer on the first tower's [CLS]."""
 
     targets = _ClassTargets
+    evaluation = "skillnet_cli.evaluation.predictions:answer"
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
         return {self.task.name: lambda: nn.Linear(hidden, len(self.task.labels))}
@@ -46,6 +47,14 @@ class Classification(Objective):
         classes = targets["classes"]
         logits = heads[self.task.name](towers[0].cls).float()
         return F.cross_entropy(logits, classes, reduction="sum"), torch.tensor(len(classes), device=logits.device)
+
+    def decode(self, predicted: Float[Tensor, "items classes"]) -> list[str]:
+        """The most likely label of every item."""
+        return [self.task.labels[best] for best in predicted.argmax(-1).tolist()]
+
+    @staticmethod
+    def symbols(target: str) -> set[str]:
+        return {target}
 
     def stand_ins(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         return {"classes": torch.zeros(items, dtype=torch.int64)}

@@ -50,6 +50,8 @@ class Ctc(Objective):
     """The negative log-likelihood of the transcripts, counted by character."""
 
     targets = _TranscriptTargets
+    evaluation = "skillnet_cli.evaluation.predictions:transcribe"
+    transcribes = True
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
         return {self.task.name: lambda: nn.Linear(hidden, 1 + len(self.task.labels))}
@@ -64,6 +66,14 @@ class Ctc(Objective):
         given = padded.to(place), targets["transcripts"].to(place), frames.to(place), lengths.to(place)
         total = F.ctc_loss(*given, blank=BLANK, reduction="sum")
         return total.to(padded.device), lengths.sum()
+
+    def decode(self, predicted: Sequence[Float[Tensor, "_ outputs"]]) -> list[str]:
+        """The transcript of every item, decoded greedily."""
+        return [greedy(frames, self.task.labels) for frames in predicted]
+
+    @staticmethod
+    def symbols(target: str) -> set[str]:
+        return set(target)
 
     def stand_ins(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """A character for every ten frames, which is five a second at 20 ms."""

@@ -84,6 +84,7 @@ class MaskedTokens(Objective):
     """Cross-entropy of the hidden tokens, each segment over its own vocabulary; counted by hidden token."""
 
     targets = _MaskedTokenTargets
+    evaluation = "skillnet_cli.evaluation.predictions:fill_in"
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
         return {_head_name(skill): lambda: TokenHead(hidden) for skill in self.task.skills}

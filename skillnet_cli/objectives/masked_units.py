@@ -58,6 +58,7 @@ class MaskedUnits(Objective):
     """Cross-entropy of the hidden frames' units; counted by hidden frame."""
 
     targets = _UnitTargets
+    evaluation = "skillnet_cli.evaluation.predictions:fill_in"
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
         return {self.task.name: lambda: nn.Linear(hidden, len(self.task.labels))}
@@ -65,6 +66,10 @@ class MaskedUnits(Objective):
     def loss(self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads) -> Loss:
         logits, units = self._logits(towers, targets, heads), targets["units"]
         return F.cross_entropy(logits, units, reduction="sum"), torch.tensor(len(units), device=logits.device)
+
+    @staticmethod
+    def symbols(target: Sequence[int]) -> set[str]:
+        return {str(unit) for unit in target}
 
     def stand_ins(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """Two of five frames are hidden, as the spans come to."""

@@ -63,7 +63,7 @@ def test_too_few_items_of_one_set_at_its_weight(world: World) -> None:
 def test_a_label_outside_the_space(world: World, task: str, field: str, value: Any, strange: str) -> None:
     make_set(world.folder / "data", "odd", **{field: value})
     message = complaint(world, finetune__tasks=tasks(task, datasets=["odd"]))
-    assert f"data set 'odd', item train-0: {field} {strange} is none of the" in message
+    assert f"data set 'odd', item train-0: {field} {strange} is not in the list of" in message
 
 
 def test_a_set_without_what_the_task_needs(world: World) -> None:

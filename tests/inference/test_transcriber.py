@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.inference.capabilities import ctc_task
+from skillnet_cli.inference.capabilities import transcribing_task
 from skillnet_cli.inference.transcriber import Passage, Transcriber, Transcript, as_srt, as_vtt
 from tests.inference.world import World
 
@@ -18,7 +18,7 @@ from tests.inference.world import World
 def transcriber(world: World, monkeypatch: pytest.MonkeyPatch) -> Transcriber:
     """Hears every byte as itself: ``a`` is label 0, its frames are certain."""
     model, readers = world.model()
-    task = ctc_task(model.config)
+    task = transcribing_task(model.config)
 
     def predict(name: str, towers: list[list[dict[str, torch.Tensor]]]) -> list[torch.Tensor]:
         assert name == "hear"
@@ -52,9 +52,9 @@ def test_batched_is_as_singly(world: World, tmp_path: Path, monkeypatch: pytest.
     model, readers = world.model()
     path = tmp_path / "x.hum"
     path.write_bytes(bytes(range(40, 120)) + b"uvw")
-    together = Transcriber(model, readers, ctc_task(model.config)).transcribe(path)
+    together = Transcriber(model, readers, transcribing_task(model.config)).transcribe(path)
     monkeypatch.setattr("skillnet_cli.inference.encoder.by_length.__defaults__", (1,))
-    singly = Transcriber(model, readers, ctc_task(model.config)).transcribe(path)
+    singly = Transcriber(model, readers, transcribing_task(model.config)).transcribe(path)
     assert together == singly and len(singly.passages) == 11 and singly.text
 
 
@@ -68,16 +68,16 @@ def test_a_damaged_file_says_why(transcriber: Transcriber, tmp_path: Path) -> No
 
 def test_the_task_that_transcribes_is_found_or_asked_for(world: World) -> None:
     model, _ = world.model()
-    assert ctc_task(model.config).name == ctc_task(model.config, "hear").name == "hear"
-    with pytest.raises(UserError, match="no task 'kind' that transcribes.*ctc are hear"):
-        ctc_task(model.config, "kind")
+    assert transcribing_task(model.config).name == transcribing_task(model.config, "hear").name == "hear"
+    with pytest.raises(UserError, match="no task 'kind' that transcribes: choose one of hear"):
+        transcribing_task(model.config, "kind")
     model.config.tasks["listen"] = {**model.config.tasks["hear"], "name": "listen"}
-    with pytest.raises(UserError, match="hear, listen; choose with --task"):
-        ctc_task(model.config)
-    assert ctc_task(model.config, "listen").name == "listen"
+    with pytest.raises(UserError, match=r"transcribe \(hear, listen\): choose one with --task"):
+        transcribing_task(model.config)
+    assert transcribing_task(model.config, "listen").name == "listen"
     del model.config.tasks["hear"], model.config.tasks["listen"]
-    with pytest.raises(UserError, match="ctc are none"):
-        ctc_task(model.config)
+    with pytest.raises(UserError, match="no task of the model transcribes"):
+        transcribing_task(model.config)
 
 
 SPOKEN = Transcript((Passage(0.0, 1.5, "你好"), Passage(1.5, 2.0, ""), Passage(3599.9996, 3661.25, "a < b & c")), "")

@@ -48,7 +48,6 @@ from skillnet_cli.model.analysis import Flops, summarise_model, without_storage
 from skillnet_cli.model.build import build_readers, config_of, embedder_config
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.device import default_precision, on_meta
-from skillnet_cli.objectives import ComparingObjective
 from skillnet_cli.plugins import Registry, resolve
 from skillnet_cli.recipe.schema import Recipe, StageTask
 
@@ -259,7 +258,7 @@ class _Look:
 
     def _task(self, name: str, settings: StageTask) -> TaskForecast:
         task, own, tokens = self.registry.task(name), self.facts["tasks"][name], self.flops.tokens_of(name)
-        contrastive = issubclass(objectives.load(task.objective, self.registry), ComparingObjective)
+        contrastive = objectives.load(task.objective, self.registry).compares
         updates = self.stage.steps * settings.ratio / sum(each.ratio for each in self.stage.tasks.values())
         longest, mean = None if tokens is None else sum(map(sum, tokens)), self._mean_tokens(name)
         share = min(1.0, mean / longest) if mean and longest else 1.0
