@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from skillnet_cli.api import Dataset
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Preparation
 from skillnet_cli.sources.archives import members
 from skillnet_code.datasets.pytorrent import PyTorrent
 
@@ -53,14 +53,14 @@ def measure(wheel: Path, folder: Path) -> None:
     """Print what came out of a wheel, and how fast."""
     preparer = PyTorrent(Preparation(DATASET, (str(wheel),), folder / "out", paths=(wheel,)))
     start = time.process_time()
-    verdicts = list(preparer.read(preparer.ranges()[0]))
+    items = list(preparer.read(preparer.ranges()[0]))
     taken = time.process_time() - start
     start = time.process_time()
     parse(wheel)
     parsing = time.process_time() - start
-    rate = len(verdicts) / taken
+    rate = len(items) / taken
     print(
-        f"{wheel.name}: {len(verdicts):,} functions in {taken:.2f} s: {rate:,.0f} a second "
+        f"{wheel.name}: {len(items):,} functions in {taken:.2f} s: {rate:,.0f} a second "
         f"(wanted: {WANTED:,}); ast.parse alone is {parsing / taken:.0%} of it"
     )
 

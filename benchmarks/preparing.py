@@ -159,13 +159,13 @@ def loading(folder: Path, rounds: int) -> None:
 
 def generated(rows: int) -> Any:
     """A preparer of so many rows, a hundredth of them copies, as many damaged."""
-    from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected, Verdict
+    from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected
 
     class Rows(Preparer):
         def ranges(self) -> Sequence[Range]:
             return [Range(f"rows from {start}", start) for start in range(0, rows, 10_000)]
 
-        def read(self, range_: Range) -> Iterator[Verdict]:
+        def read(self, range_: Range) -> Iterator[Kept | Rejected]:
             for number in range(range_.payload, min(range_.payload + 10_000, rows)):
                 split, id, text = "dev" if number % 20 == 0 else "train", f"row-{number:09d}", f"第{number}行的一句话"
                 if number % 100 == 7:
@@ -182,7 +182,7 @@ def stage(name: str, folder: Path, rows: int) -> None:
     begin = time.process_time()
     if name == "prepare":
         from skillnet_cli.api import Dataset
-        from skillnet_cli.prepare.job import Preparation
+        from skillnet_cli.prepare.preparer import Preparation
         from skillnet_cli.prepare.run import run
 
         run(generated(rows), Preparation(Dataset("rows", "", (), "none", "any"), (str(folder),), folder / "rows"))

@@ -163,7 +163,7 @@ class Dataset:
     """A data set that ``skillnet prepare NAME`` knows.
 
     ``prepare`` names a :class:`skillnet_cli.prepare.preparer.Preparer`, or, for a small set that is made at one go, a
-    function that takes one :class:`skillnet_cli.prepare.job.Preparation`. Sets that share ``part_of`` are prepared
+    function that takes one :class:`skillnet_cli.prepare.preparer.Preparation`. Sets that share ``part_of`` are prepared
     together by that name.
 
     Without ``--source`` the ``published`` files are fetched; where there are none, ``obtain`` says in a line what to

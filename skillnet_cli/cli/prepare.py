@@ -28,7 +28,7 @@ from skillnet_cli.plugins import Owned, Registry, load_registry, resolve
 
 if TYPE_CHECKING:
     from skillnet_cli.data.prepared import PreparedSet
-    from skillnet_cli.prepare.job import Preparation, Tolerance
+    from skillnet_cli.prepare.preparer import Preparation, Tolerance
     from skillnet_cli.prepare.run import Account
     from skillnet_cli.prepare.table import TableJob
 
@@ -174,7 +174,7 @@ def prepare(
     folders = _chosen(registry, name, out, source or [])
 
     from skillnet_cli.data.progress import choose_progress
-    from skillnet_cli.prepare.job import Preparation, Share
+    from skillnet_cli.prepare.preparer import Preparation, Share
 
     stated = {
         "max_damaged": max_damaged,
@@ -224,14 +224,11 @@ def _chosen(registry: Registry, name: str | None, out: Path | None, source: list
 
 def _tolerance(stated: Mapping[str, str | None]) -> Tolerance:
     """The bounds that ``--max-…`` state, and the usual ones. Raises UserError where one is no share."""
-    from skillnet_cli.prepare.job import Tolerance, share
+    from skillnet_cli.prepare.preparer import Tolerance
 
-    bounds = {
-        option.removeprefix("max_"): share(f"--{option.replace('_', '-')}", value)
-        for option, value in stated.items()
-        if value is not None
-    }
-    return Tolerance(**bounds)
+    return Tolerance.parse(
+        {option.removeprefix("max_"): value for option, value in stated.items() if value is not None}
+    )
 
 
 def _make_set(job: Preparation, engine_options: Sequence[str] = ()) -> dict[str, Any]:
@@ -245,7 +242,7 @@ def _make_set(job: Preparation, engine_options: Sequence[str] = ()) -> dict[str,
         return _tell(job, made=False)
     preparer = resolve(job.dataset.prepare)
     if isinstance(preparer, type) and issubclass(preparer, Preparer):
-        job = preparer.specified(job)
+        job = preparer.configure(job)
     _check_options(job)
     remark(f"preparing {job.dataset.name} ({job.dataset.size}; {job.dataset.licence})")
     if not isinstance(preparer, type):
@@ -360,7 +357,7 @@ def prepare_merge(
       skillnet prepare merge NAME
     """
     from skillnet_cli.data.progress import choose_progress
-    from skillnet_cli.prepare.job import Preparation
+    from skillnet_cli.prepare.preparer import Preparation
     from skillnet_cli.prepare.run import begun_name, merge, resumed
     from skillnet_cli.prepare.workdir import Work
 

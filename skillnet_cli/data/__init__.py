@@ -1,1 +1,1 @@
-"""Prepared sets: how they are made from what publishers and users have, read back, and dealt out to training."""
+"""Prepared sets: their files, and how training reads them."""

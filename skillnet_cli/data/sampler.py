@@ -116,7 +116,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class _Pool:
-    """Items dealt in epochs, each a permutation of its own."""
+    """Items drawn in epochs, each a permutation of its own."""
 
     size: int
     key: tuple[int, ...]

@@ -206,16 +206,16 @@ IDS, CONTENTS = slice(0, 2), slice(2, 4)
 
 
 def take_steps(table: Table, preparer: Preparer) -> str | None:
-    """Leave out copies and what the preparer judges, divide pools, keep the limit; returns the protocol used."""
+    """Leave out copies and what the preparer filters, split pools, keep the limit; returns the protocol used."""
     if not preparer.independent:
         _leave_out_copies(table)
-        preparer.judge(table)
+        preparer.filter(table)
         table.settle()
     protocol = _choose_protocol(table, preparer)
     for name in tuple(table.names):
         table.split[table.places(name)] = table.number(preparer.pool(name, protocol))
     for pool in preparer.pools:
-        _deal(table, preparer, pool, protocol)
+        _split_pool(table, preparer, pool, protocol)
     _keep_limit(table, preparer.job.limit)
     return protocol
 
@@ -242,10 +242,10 @@ def _choose_protocol(table: Table, preparer: Preparer) -> str | None:
     return "paper" if paper else "official"
 
 
-def _deal(table: Table, preparer: Preparer, pool: str, protocol: str | None) -> None:
-    """Divide a pool as the preparer says; what it leaves to nobody is filtered."""
+def _split_pool(table: Table, preparer: Preparer, pool: str, protocol: str | None) -> None:
+    """Split a pool as the preparer says; what it leaves to nobody is filtered."""
     places = table.places(pool)
-    how = preparer.deal(pool, len(places), protocol)
+    how = preparer.split(pool, len(places), protocol)
     if how is None:
         return
     if how.shuffled:

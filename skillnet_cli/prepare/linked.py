@@ -18,8 +18,7 @@ from typing import TypeAlias
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.data.format import Rejection
 from skillnet_cli.files import write_whole
-from skillnet_cli.prepare.job import Preparation
-from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.prepare.preparer import Kept, Preparation, Preparer, Range, Rejected
 from skillnet_cli.sources.csv import Stretch, read_header, read_stretch, stretches
 from skillnet_cli.sources.tables import Row
 from skillnet_cli.sources.trees import Shelf
@@ -53,7 +52,7 @@ class Linked(Preparer):
     most_bytes: int
 
     @abstractmethod
-    def split(self, file: str) -> str:
+    def split_of(self, file: str) -> str:
         """The split that a file's rows belong to."""
 
     @abstractmethod
@@ -80,7 +79,7 @@ class Linked(Preparer):
         """The rows of a range, before anything is fetched: where several are to be looked at together."""
         return rows
 
-    def begin(self) -> None:
+    def setup(self) -> None:
         """Look at the options and find where each stretch of rows begins."""
         _rate_limits_of(self.job, self.most_bytes)
         rows = self.job.options.get("shard-rows", SHARD_ROWS)
@@ -99,14 +98,14 @@ class Linked(Preparer):
     def ranges(self) -> Sequence[Range]:
         """The stretches, in order of the files' numbers."""
         found = json.loads((self.folder / PLAN).read_bytes())
-        return [Range(f"{name} from row {each['first']}", [name, each], (self.split(name),)) for name, each in found]
+        return [Range(f"{name} from row {each['first']}", [name, each], (self.split_of(name),)) for name, each in found]
 
-    def read(self, range: Range) -> Iterator[Verdict]:
-        """The verdict on every row."""
+    def read(self, range: Range) -> Iterator[Kept | Rejected]:
+        """An item for every row."""
         name, stretch = range.payload
         rows = self.whole_range(read_stretch(self.files[name], Stretch(**stretch)))
         for row, outcome in self._fetched(rows) if self._shelf is None else self._found(name, rows):
-            yield self._verdict(self.split(name), self.id(name, row), row, outcome)
+            yield self._item(self.split_of(name), self.id(name, row), row, outcome)
 
     def _fetched(self, rows: Iterable[Row]) -> Iterator[tuple[Row, Outcome]]:
         asked = ((row, None if self._rejection(row) else row.cells[self.link].strip()) for row in rows)
@@ -131,7 +130,7 @@ class Linked(Preparer):
             return "damaged", "it has no address"
         return self.rejection(row)
 
-    def _verdict(self, split: str, id: str, row: Row, outcome: Outcome) -> Verdict:
+    def _item(self, split: str, id: str, row: Row, outcome: Outcome) -> Kept | Rejected:
         if isinstance(outcome, tuple):
             return self.item(split, id, row, outcome)
         if isinstance(outcome, Unavailable):

@@ -48,13 +48,13 @@ def minima(tokens: Sequence[str]) -> UInt16[np.ndarray, " minima"]:
     return (values.min(axis=0) >> np.uint64(32)).astype("<u2")
 
 
-def reject_near_copies(
+def reject_near_duplicates(
     items: Items, folder: Path, alike: float, reason: str, signature_of: Callable[[Item], str | None]
 ) -> None:
     """Leave out every item that is at least ``alike`` to an earlier one; memory holds a few of them at a time.
 
     Args:
-        items: those to be judged.
+        items: those to compare.
         folder: for the signatures, which are deleted in the end.
         alike: the share of runs that two items have in common, as the signatures estimate it.
         reason: for the ledger, followed by the earlier item's id.

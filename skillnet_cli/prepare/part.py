@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from skillnet_cli.api import DamagedItem, FailedJob
 from skillnet_cli.data.format import Entry, LedgerCounts, ShardFacts, check_name, encode_row
 from skillnet_cli.files import AtomicFile, make_folder, sync_folder, write_whole
-from skillnet_cli.prepare.preparer import Kept, Rejected, Verdict
+from skillnet_cli.prepare.preparer import Kept, Rejected
 from skillnet_cli.prepare.writer import ShardWriter, check_kinds, encode_item, field_kinds, npy
 
 PART = "part.json"
@@ -65,7 +65,7 @@ def read_part(work: Path, number: int) -> PartFacts | None:
 
 
 class PartWriter:
-    """Writes one part from the verdicts on a range.
+    """Writes one part from the items of a range.
 
     Args:
         work: the work folder.
@@ -89,7 +89,9 @@ class PartWriter:
         self._kept = bytearray()
         self._keys = bytearray()
 
-    def write(self, verdicts: Iterable[Verdict], splits: tuple[str, ...], stopped: Callable[[], bool]) -> PartFacts:
+    def write(
+        self, items: Iterable[Kept | Rejected], splits: tuple[str, ...], stopped: Callable[[], bool]
+    ) -> PartFacts:
         """Write what becomes of every item; ends early when all of ``splits`` are full.
 
         Raises:
@@ -97,25 +99,25 @@ class PartWriter:
         """
         with ExitStack() as stack:
             stack.callback(self._close)
-            for verdict in verdicts:
+            for item in items:
                 if stopped():
                     raise InterruptedError
-                self._take(verdict)
+                self._take(item)
                 if splits and all(self._full(split) for split in splits):
                     break
             return self._finish()
 
-    def _take(self, verdict: Verdict) -> None:
-        if isinstance(verdict, Rejected):
-            return self._row(Entry(verdict.split, verdict.id, verdict.why, verdict.reason))
-        if (verdict.split, verdict.id) in self._ids:
-            return self._row(Entry(verdict.split, verdict.id, "duplicate", SAME_ID))
-        if self._full(verdict.split):
-            return self._row(Entry(verdict.split, verdict.id, "filtered", beyond(self._bound(verdict.split))))
+    def _take(self, item: Kept | Rejected) -> None:
+        if isinstance(item, Rejected):
+            return self._row(Entry(item.split, item.id, item.why, item.reason))
+        if (item.split, item.id) in self._ids:
+            return self._row(Entry(item.split, item.id, "duplicate", SAME_ID))
+        if self._full(item.split):
+            return self._row(Entry(item.split, item.id, "filtered", beyond(self._bound(item.split))))
         try:
-            self._keep(verdict)
+            self._keep(item)
         except DamagedItem as error:
-            self._row(Entry(verdict.split, verdict.id, "damaged", str(error)))
+            self._row(Entry(item.split, item.id, "damaged", str(error)))
 
     def _keep(self, item: Kept) -> None:
         kinds = field_kinds(item.fields, item.media)

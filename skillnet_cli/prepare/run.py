@@ -27,9 +27,8 @@ from skillnet_cli.data.format import (
 from skillnet_cli.data.progress import Progress
 from skillnet_cli.files import disk_errors, make_folder, replace_path, sync_folder, write_whole
 from skillnet_cli.prepare.items import Table, take_steps
-from skillnet_cli.prepare.job import Preparation
 from skillnet_cli.prepare.part import PartFacts, part_folder, read_part
-from skillnet_cli.prepare.preparer import Ending, Preparer, Range
+from skillnet_cli.prepare.preparer import Preparation, Preparer, Range, Summary
 from skillnet_cli.prepare.workdir import Plan, Work, facts_of
 from skillnet_cli.prepare.workers import Fill, read_ranges
 from skillnet_cli.prepare.writer import SplitWriter, check_kept, check_kinds, clear_set
@@ -163,7 +162,7 @@ def run(kind: type[Preparer], job: Preparation) -> Account | None:
         FailedJob: too many items are damaged, the disk is full, or the machine fails. Run it again to go on.
     """
     work = Work(job.out)
-    job = kind.specified(job)
+    job = kind.configure(job)
     job = replace(job, paths=job.fetch_sources())
     _check_folder(job.out)
     work.make()
@@ -182,7 +181,7 @@ def _begin(kind: type[Preparer], job: Preparation, work: Work) -> tuple[Preparer
     preparer = kind(job)
     try:
         if not work.begun:
-            preparer.begin()
+            preparer.setup()
         ranges = preparer.ranges()
     except UserError:
         work.withdraw()
@@ -228,7 +227,7 @@ def _put_together(preparer: Preparer, table: Table, version: str, work: Work) ->
     advice = f"see {out / 'ledger.jsonl'}, or allow more and run it again (nothing is read twice)"
     job.tolerance.check(name, ledger.counts, ledger.reasons, advice)
     check_kept(name, ledger.counts, out)
-    ending = preparer.finish(table, protocol)
+    summary = preparer.finish(table, protocol)
     if preparer.independent and job.limit is None:
         splits = _move_shards(table, out)
     else:
@@ -239,13 +238,13 @@ def _put_together(preparer: Preparer, table: Table, version: str, work: Work) ->
         licence=job.dataset.licence,
         source=job.sources or tuple(each.url for each in job.dataset.published),
         seed=job.seed,
-        choices=_choices(job, protocol, ending),
+        choices=_choices(job, protocol, summary),
         fields=_all_kinds(table),
-        targets={field: list(values) for field, values in ending.targets.items()},
+        targets={field: list(values) for field, values in summary.targets.items()},
         splits=splits,
         ledger=ledger.counts,
         ledger_sha256=sha256,
-        **_write_assets(out, ending.assets),
+        **_write_assets(out, summary.assets),
     )
     table.rejections.close()
     sync_folder(out)
@@ -255,11 +254,10 @@ def _put_together(preparer: Preparer, table: Table, version: str, work: Work) ->
     return Account(manifest, ledger.reasons)
 
 
-def _choices(job: Preparation, protocol: str | None, ending: Ending) -> dict[str, Any]:
+def _choices(job: Preparation, protocol: str | None, summary: Summary) -> dict[str, Any]:
     """What was chosen: the split, the limit, the data set's own options, and what the preparer adds."""
-    options = facts_of(replace(job, paths=()), "")["options"]
     split = {"split": protocol} if protocol else {}
-    return {**split, "limit": job.limit, **options, **ending.choices}
+    return {**split, "limit": job.limit, **job.recorded_options, **summary.choices}
 
 
 def resumed(out: Path, dataset: Dataset, job: Preparation) -> Preparation:

@@ -172,7 +172,7 @@ class TableJob:
         task: what the set shall feed.
         columns: field -> column, for fields that the table calls something else; ``id`` may name a column of ids.
         split_column: a column that names each row's split.
-        fractions: split -> share of the items, dealt out by ``seed``, where no column does.
+        fractions: split -> share of the items, split at random by ``seed``, where no column does.
         limit: at most so many items of each split.
     """
 
@@ -202,7 +202,7 @@ def prepare_table(job: TableJob, registry: Registry) -> Manifest:
     with _writer(job, layout, len(rows)) as writer:
         items = Gathering(layout, job.split_column, writer).gather(job.progress.track(rows, len(rows), "rows read"))
         if not job.split_column:
-            _deal(items, job.fractions, job.seed)
+            _split(items, job.fractions, job.seed)
         space = TargetSpace(job.task)
         _Keeping(job, layout, readers, writer, space).keep_all(items)
         return writer.finish(space.targets())
@@ -258,7 +258,7 @@ class _Keeping:
         return content, suffix if suffix[1:].isalnum() and suffix.isascii() else ".bin"
 
 
-def _deal(items: list[_Item], fractions: Mapping[str, float], seed: int) -> None:
+def _split(items: list[_Item], fractions: Mapping[str, float], seed: int) -> None:
     """Give every item a split, in an order that ``seed`` shuffles; shares are rounded to whole items."""
     order = np.random.default_rng(seed).permutation(len(items))
     edges = (np.cumsum(list(fractions.values())) * len(items)).round().astype(int)

@@ -14,7 +14,7 @@ from pathlib import Path
 from skillnet_cli.api import FailedJob, TranslationEngine, UserError
 from skillnet_cli.files import alone, make_folder
 from skillnet_cli.plugins import Registry, load_registry, resolve
-from skillnet_cli.prepare.job import Preparation, default_cache
+from skillnet_cli.prepare.preparer import Preparation, default_cache
 
 PATIENCE = 120.0
 """Seconds to wait for another process that writes."""

@@ -15,9 +15,8 @@ from typing import Any, TypeAlias
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.format import MANIFEST, WORK
 from skillnet_cli.files import alone, make_folder, sync_folder, write_whole
-from skillnet_cli.prepare.job import Preparation
 from skillnet_cli.prepare.part import PART
-from skillnet_cli.prepare.preparer import Range
+from skillnet_cli.prepare.preparer import Preparation, Range
 
 JOB = "job.json"
 PLAN = "plan.json"
@@ -133,14 +132,13 @@ class Work:
 
 def facts_of(job: Preparation, version: str) -> dict[str, Any]:
     """All that the result follows from, in a form that JSON can say; what a merge makes the job from again."""
-    recorded = {each.name for each in job.dataset.options if each.recorded}
     return {
         "data set": job.dataset.name,
         "version": version,
         "seed": job.seed,
         "limit": job.limit,
         "split": job.protocol,
-        "options": {name: _plain(value) for name, value in sorted(job.options.items()) if name in recorded},
+        "options": job.recorded_options,
         "source": list(job.sources),
         "files": [_identity(path) for path in job.paths],
     }
@@ -148,12 +146,6 @@ def facts_of(job: Preparation, version: str) -> dict[str, Any]:
 
 def _plan(facts: Mapping[str, Any]) -> Plan:
     return Plan(tuple(map(tuple, facts["splits"])), tuple(map(tuple, facts["refused"])))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (tuple, list)):
-        return [_plain(each) for each in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 def _identity(path: Path) -> list[Any]:

@@ -16,11 +16,14 @@ from typing import Any
 
 from skillnet_cli.api import DamagedItem, FailedJob
 from skillnet_cli.data.format import WORK
+from skillnet_cli.data.progress import Silent
 from skillnet_cli.plugins import resolve
-from skillnet_cli.prepare.job import ENOUGH, Preparation, Silent
 from skillnet_cli.prepare.part import PartFacts, PartWriter, read_part, sum_counts
-from skillnet_cli.prepare.preparer import Preparer, Range, Rejected, Verdict
+from skillnet_cli.prepare.preparer import Kept, Preparation, Preparer, Range, Rejected
 from skillnet_cli.prepare.workdir import Plan, Refused
+
+ENOUGH = 1000
+"""Items that must have come in before a share of them says anything about the whole."""
 
 
 @dataclass
@@ -44,7 +47,7 @@ class Fill:
 
 
 def _bound_of(preparer: Preparer, split: str) -> int | None:
-    """How many items of a split can be of use under ``--limit``; a pool must fill all splits that it is dealt into."""
+    """How many items of a split can be of use under ``--limit``; a pool must fill all splits that it is split into."""
     limit = preparer.job.limit
     return None if limit is None else limit * len(preparer.pools.get(split, (split,)))
 
@@ -139,10 +142,10 @@ def _make_part(
     """Read one range into its part, which begins with what was ``refused`` before."""
     work, keyed = preparer.job.out / WORK, not preparer.independent
     writer = PartWriter(work, place, lambda split: _bound_of(preparer, split), keyed)
-    return writer.write(_verdicts(preparer, range, refused), range.splits, stopped)
+    return writer.write(_items(preparer, range, refused), range.splits, stopped)
 
 
-def _verdicts(preparer: Preparer, range: Range, refused: Refused) -> Iterator[Verdict]:
+def _items(preparer: Preparer, range: Range, refused: Refused) -> Iterator[Kept | Rejected]:
     """What becomes of all that a range holds, the files that are not touched and a broken end included."""
     _refused_within(preparer)  # those of a range that was not read to its end
     yield from (Rejected("", name, "damaged", reason) for name, reason in refused)

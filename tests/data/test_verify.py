@@ -167,7 +167,7 @@ def test_no_flipped_bit_anywhere_is_overlooked(make_set: MakeSet, seed: int) -> 
 
 @pytest.mark.parametrize("kind", ["Scripted", "Independent"])
 def test_what_preparers_make_is_sound(tmp_path: Path, kind: str) -> None:
-    """Also where pools are dealt at random, copies left out and shards moved: the ledger fits the shards."""
+    """Also where pools are split at random, copies left out and shards moved: the ledger fits the shards."""
     prepare(kind, job(script_of(tmp_path, script()), tmp_path / "set", kind, tolerance=ANY, protocol="paper"))
     assert len(PreparedSet.open(tmp_path / "set").manifest.splits) >= 3
     assert lines(tmp_path / "set") == []

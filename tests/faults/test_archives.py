@@ -17,8 +17,7 @@ import pytest
 from skillnet_cli.api import DamagedItem, Dataset, UserError
 from skillnet_cli.data.format import Entry, read_ledger
 from skillnet_cli.data.verify import verify
-from skillnet_cli.prepare.job import Preparation, Tolerance
-from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.prepare.preparer import Kept, Preparation, Preparer, Range, Rejected, Tolerance
 from skillnet_cli.prepare.run import run
 from skillnet_cli.sources.texts import read_lines
 
@@ -32,7 +31,7 @@ class Everything(Preparer):
     def ranges(self) -> Sequence[Range]:
         return [Range(leaf.name) for leaf in self.files.leaves]
 
-    def read(self, range: Range) -> Iterator[Verdict]:
+    def read(self, range: Range) -> Iterator[Kept | Rejected]:
         leaf = self.files[range.name]
         if leaf.name.endswith(INNER):
             for member in self.files.members(leaf):
@@ -43,7 +42,7 @@ class Everything(Preparer):
         else:
             yield self.item(leaf.name, leaf.read)
 
-    def item(self, id: str, read: Callable[[], bytes]) -> Verdict:
+    def item(self, id: str, read: Callable[[], bytes]) -> Kept | Rejected:
         try:
             content = read()
         except DamagedItem as error:

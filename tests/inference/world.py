@@ -23,7 +23,7 @@ from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.plugins import load_registry, resolve
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Preparation
 
 PLUGIN = Path(__file__).parent / "plugin"
 SIZES = {

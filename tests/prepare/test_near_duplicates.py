@@ -1,4 +1,4 @@
-"""Near copies against a brute-force Jaccard over all pairs."""
+"""Near duplicates against a brute-force Jaccard over all pairs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skillnet_cli.prepare import near_duplicates as near_copies
-from skillnet_cli.prepare.near_duplicates import RUN, minima, reject_near_copies, signature
+from skillnet_cli.prepare import near_duplicates
+from skillnet_cli.prepare.near_duplicates import RUN, minima, reject_near_duplicates, signature
 from skillnet_cli.prepare.preparer import Item
 
 
@@ -56,10 +56,10 @@ def documents(seed: int) -> list[list[str]]:
 
 
 def test_what_is_left_out_is_what_brute_force_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near_copies, "AT_ONCE", 50)
+    monkeypatch.setattr(near_duplicates, "AT_ONCE", 50)
     made = [runs(each) for each in documents(1)]
     items = Listed([signature(each) for each in documents(1)])
-    reject_near_copies(items, tmp_path, 0.9, "nearly", lambda item: item.facts)
+    reject_near_duplicates(items, tmp_path, 0.9, "nearly", lambda item: item.facts)
     best = [max((likeness(each, earlier) for earlier in made[:place]), default=0.0) for place, each in enumerate(made)]
     found = {place // 3 for place in items.rejected}
     assert {place for place, share in enumerate(best) if share >= 0.98} <= found
@@ -79,5 +79,5 @@ def test_signatures_estimate_the_share_of_common_runs() -> None:
 
 def test_short_sequences_and_items_without_a_signature(tmp_path: Path) -> None:
     items = Listed([signature([]), signature(["a"]), None, signature(["a"]), signature(["b"]), None, signature([])])
-    reject_near_copies(items, tmp_path, 0.9, "nearly", lambda item: item.facts)
+    reject_near_duplicates(items, tmp_path, 0.9, "nearly", lambda item: item.facts)
     assert items.rejected == {9: "nearly 'item 1'", 18: "nearly 'item 0'"}

@@ -22,8 +22,7 @@ from skillnet_cli.data.format import Manifest, read_ledger
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.plugins import resolve
 from skillnet_cli.prepare.items import equal_keys
-from skillnet_cli.prepare.job import Preparation, Share, Tolerance
-from skillnet_cli.prepare.preparer import divide
+from skillnet_cli.prepare.preparer import Preparation, Share, Tolerance, divide
 from skillnet_cli.prepare.run import merge, resumed, run
 from skillnet_cli.prepare.workdir import Work
 from tests.kills import killed_and_resumed
@@ -40,7 +39,7 @@ def script_of(folder: Path, ranges: list[Any]) -> Path:
 
 
 def script(ranges: int = 12, items: int = 20, seed: int = 5) -> list[list[Any]]:
-    """Verdicts with planted copies, bad items, rejections and a range that breaks off."""
+    """Items with planted copies, bad items, rejections and a range that breaks off."""
     draw = random.Random(seed)
     made: list[list[Any]] = []
     for place in range(ranges):
@@ -173,14 +172,14 @@ def test_finished_ranges_are_not_read_again(source: Path, tmp_path: Path) -> Non
 def plain_model(ranges: list[list[Any]], protocol_items: int, seed: int, limit: int | None) -> tuple[list[Any], dict]:
     """What the ledger and the splits should be, with everything in memory and no parts; without a limit's ranges."""
     rows: list[list[Any]] = []
-    for place, verdicts in enumerate(ranges):
-        for verdict in verdicts:
-            if isinstance(verdict, str):
-                rows.append(["", f"range {place}", "damaged", verdict, None])
-            elif len(verdict) == 4:
-                rows.append([*verdict, None])
+    for place, items in enumerate(ranges):
+        for item in items:
+            if isinstance(item, str):
+                rows.append(["", f"range {place}", "damaged", item, None])
+            elif len(item) == 4:
+                rows.append([*item, None])
             else:
-                rows.append([*verdict[:2], "kept", "", verdict[2]])
+                rows.append([*item[:2], "kept", "", item[2]])
     seen: set[Any] = set()
     for row in rows:
         if row[2] == "kept" and (row[0], row[1]) in seen:
@@ -212,18 +211,18 @@ def plain_model(ranges: list[list[Any]], protocol_items: int, seed: int, limit: 
 
 names = st.sampled_from(["train", "pool", "other"])
 ids = st.one_of(st.sampled_from(["a", "b", "bad", "bad2"]), st.text("xyz词", min_size=1, max_size=6))
-verdicts = st.one_of(
+items = st.one_of(
     st.tuples(names, ids, st.one_of(st.none(), st.sampled_from(["1", "2", "3"]))),
     st.tuples(names, ids, st.sampled_from(["filtered", "duplicate", "unavailable", "damaged"]), st.text("r'1")),
 )
 
 
-@given(st.lists(st.lists(verdicts, max_size=12), min_size=1, max_size=5), st.integers(0, 9))
-def test_any_verdicts_become_what_a_plain_model_makes_of_them(
+@given(st.lists(st.lists(items, max_size=12), min_size=1, max_size=5), st.integers(0, 9))
+def test_any_items_become_what_a_plain_model_makes_of_them(
     tmp_path_factory: pytest.TempPathFactory, ranges: list[list[Any]], seed: int
 ) -> None:
     folder = tmp_path_factory.mktemp("model")
-    ranges = [[list(verdict) for verdict in each] for each in ranges]
+    ranges = [[list(item) for item in each] for each in ranges]
     rows, splits = plain_model(ranges, sum(PAPER.values()), seed, None)
     work = job(script_of(folder, ranges), folder / "set", seed=seed, tolerance=ANY)
     if not splits:
@@ -289,7 +288,7 @@ def test_a_mistake_that_is_seen_at_the_beginning_can_be_put_right(
         raise UserError("no such colour")
 
     with monkeypatch.context() as patch, pytest.raises(UserError, match="no such colour"):
-        patch.setattr("tests.prepare.preparers.Scripted.begin", mistaken)
+        patch.setattr("tests.prepare.preparers.Scripted.setup", mistaken)
         prepare("Scripted", job(source, tmp_path / "set", options={"colour": "rde"}, tolerance=ANY))
     prepare("Scripted", job(source, tmp_path / "set", tolerance=ANY))
     assert Manifest.read(tmp_path / "set").choices["colour"] == "red"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from skillnet_cli.api import Dataset, FailedJob, UserError
-from skillnet_cli.prepare.job import Preparation, default_cache
+from skillnet_cli.prepare.preparer import Preparation, default_cache
 from skillnet_cli.sources import fetch as packages
 from skillnet_cli.sources.fetch import fetch
 

@@ -12,7 +12,7 @@ import av
 from PIL import Image
 
 from skillnet_cli.api import Source, UserError
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Preparation
 from skillnet_video.clips import frame_pixels, steady_frames
 
 _OPTIONS = {"preset": "veryfast", "crf": "23", "tune": "zerolatency"}

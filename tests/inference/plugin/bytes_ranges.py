@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected
 from skillnet_cli.sources.texts import byte_ranges, lines_between
 
 
@@ -14,7 +14,7 @@ class Parted(Preparer):
     def ranges(self) -> Sequence[Range]:
         return [Range(f"{start}", [start, end], ("train",)) for start, end in byte_ranges(self.job.paths[0], 16)]
 
-    def read(self, range: Range) -> Iterator[Verdict]:
+    def read(self, range: Range) -> Iterator[Kept | Rejected]:
         options = self.job.options
         for at, line in lines_between(self.job.paths[0], *range.payload):
             word = line.text.upper() if options["shout"] else line.text

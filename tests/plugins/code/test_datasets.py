@@ -11,7 +11,7 @@ import skillnet_code
 from skillnet_cli.api import UserError
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.plugins import resolve
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Preparation
 from skillnet_code.datasets.harvest import essence_of_code, essence_of_text
 
 WORDS = ("股票", "基金", "债券", "期货", "外汇", "指数", "期权", "黄金", "港股", "美股")

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skillnet_cli.api import DamagedItem
+from skillnet_cli.prepare.preparer import Rejected
 from skillnet_code.datasets.describe import LONGEST, description
 from skillnet_code.datasets.functions import functions
 from skillnet_code.datasets.harvest import Example, harvest
-from skillnet_text.datasets.verdicts import Rejected
 
 SOURCE = '''
 import os
@@ -161,12 +161,12 @@ def function(name: str, text: str, body: str = "return 1") -> str:
     return f'def {name}():\n    """{text}"""\n    {body}\n\n\n'
 
 
-def verdicts(*files: tuple[str, str]) -> list[Example | Rejected]:
+def filtered(*files: tuple[str, str]) -> list[Example | Rejected]:
     return list(harvest((path, source.encode()) for path, source in files))
 
 
-def test_near_copies_of_code_and_of_descriptions_are_left_out() -> None:
-    found = verdicts(
+def test_near_duplicates_of_code_and_of_descriptions_are_left_out() -> None:
+    found = filtered(
         ("p/a.py", function("f", "获取股票行情") + function("f", "获取基金行情", "return  2  # 注释")),
         ("p/b.py", function("g", "获取 股票行情。") + function("h", "获取债券行情")),
     )
@@ -180,7 +180,7 @@ def test_near_copies_of_code_and_of_descriptions_are_left_out() -> None:
 
 
 def test_rules_give_their_reason() -> None:
-    found = verdicts(
+    found = filtered(
         ("p/tests/a.py", function("f", "获取股票行情")),
         ("p/b.py", "def a():\n    return 1\n\n" + function("b", "获取行情", "pass") + function("c", ":param x: 只有")),
         ("p/c.py", "def ("),

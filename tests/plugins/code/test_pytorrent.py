@@ -20,7 +20,7 @@ from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.plugins import Plugin, build_registry
 from skillnet_cli.prepare import translation
-from skillnet_cli.prepare.job import Preparation, Tolerance
+from skillnet_cli.prepare.preparer import Preparation, Tolerance
 from skillnet_cli.prepare.run import run
 from skillnet_code import skillnet_datasets
 from skillnet_code.datasets.pairs import language

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.prepare.job import Preparation, Tolerance
+from skillnet_cli.prepare.preparer import Preparation, Tolerance
 from skillnet_cli.prepare.run import run
 from skillnet_image import skillnet_datasets
 from skillnet_image.datasets.wukong import Wukong

@@ -15,7 +15,7 @@ from PIL import Image
 from skillnet_cli.api import UserError
 from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.prepare.job import Preparation, Tolerance
+from skillnet_cli.prepare.preparer import Preparation, Tolerance
 from skillnet_cli.prepare.run import run
 from skillnet_cli.sources.tables import read_list
 from skillnet_cli.sources.trees import Tree

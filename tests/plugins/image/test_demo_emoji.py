@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import skillnet_image
 from skillnet_cli.api import UserError
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Preparation
 from skillnet_image.datasets import demo_emoji
 from skillnet_image.datasets import emoji as source
 from skillnet_image.datasets.emoji import held_out, in_hash_order

@@ -1,4 +1,4 @@
-"""``wukong`` from its tables: captions judged, pictures fetched from a bad server, and kills that leave no trace."""
+"""``wukong`` from its tables: captions filtered, pictures fetched from a bad server, and kills that leave no trace."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import soundfile
 
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.plugins import resolve
-from skillnet_cli.prepare.job import Preparation, Tolerance
+from skillnet_cli.prepare.preparer import Preparation, Tolerance
 from skillnet_cli.prepare.run import run
 from skillnet_sound import skillnet_datasets
 

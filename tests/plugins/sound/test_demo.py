@@ -12,7 +12,7 @@ import skillnet_sound
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.plugins import resolve
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Preparation
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.demo import synthesis
 from skillnet_sound.demo.phrases import HEARD_VOICES, UNHEARD_VOICE, digit_utterances, sentence_utterances

@@ -16,7 +16,7 @@ import soundfile
 
 from skillnet_cli.api import UserError
 from skillnet_cli.data.format import read_ledger
-from skillnet_cli.prepare.job import Preparation, Share
+from skillnet_cli.prepare.preparer import Preparation, Share
 from skillnet_cli.prepare.run import merge, run
 from skillnet_cli.prepare.workdir import Work
 from skillnet_sound import skillnet_datasets
@@ -144,14 +144,14 @@ def test_links_that_only_name_recordings_are_no_items(tmp_path: Path) -> None:
 
 def test_a_preset_is_fetched_from_its_publisher_under_its_licence(tmp_path: Path) -> None:
     for name, layout in LAYOUTS.items():
-        job = SpeechCorpus.specified(Preparation(DATASET, (), tmp_path / name, options={"preset": name}))
+        job = SpeechCorpus.configure(Preparation(DATASET, (), tmp_path / name, options={"preset": name}))
         assert job.dataset.published == layout.published and job.dataset.licence == layout.licence
-        assert SpeechCorpus.specified(job) == job
+        assert SpeechCorpus.configure(job) == job
         assert bool(layout.published) != bool(layout.obtain), "it is fetched, or it is said where to get it"
         assert all(each.url.startswith("https://www.openslr.org/resources/") for each in layout.published)
     with pytest.raises(UserError, match="OpenSLR has withdrawn resource 62"):
         job = Preparation(DATASET, (), tmp_path, options={"preset": "aidatatang-200zh"})
-        SpeechCorpus.specified(job).fetch_sources()
+        SpeechCorpus.configure(job).fetch_sources()
 
 
 @pytest.mark.parametrize(

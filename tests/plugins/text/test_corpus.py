@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from skillnet_cli.api import UserError
 from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.prepare.job import Preparation, Tolerance
+from skillnet_cli.prepare.preparer import Preparation, Tolerance
 from skillnet_cli.prepare.run import run
 from skillnet_text import skillnet_datasets
 from skillnet_text.datasets import corpus

@@ -13,11 +13,10 @@ from skillnet_cli.api import UserError
 from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.plugins import resolve
-from skillnet_cli.prepare.job import Preparation
-from skillnet_text.datasets.demo_reviews import Review, judge
+from skillnet_cli.prepare.preparer import Kept, Preparation
+from skillnet_text.datasets.demo_reviews import Review, filter_reviews
 from skillnet_text.datasets.demo_text import LONGEST, passages, untagged
 from skillnet_text.datasets.snownlp import essence
-from skillnet_text.datasets.verdicts import Kept
 
 POSITIVE = [f"第{number}次购买，质量不错" for number in range(300)] + ["很好用", "很好用！", ":)", "一般般吧"]
 NEGATIVE = [f"第{number}次购买，质量太差" for number in range(300)] + ["太差了", "太差了", "一般般吧。"]
@@ -66,10 +65,13 @@ def test_reviews_have_one_text_and_a_label_of_the_manifest(archive: Path, tmp_pa
 def test_no_review_is_on_two_sides_and_the_seed_moves_them() -> None:
     reviews = [Review(f"{number}-{variant}", "positive", f"好书{number}{mark}") for number in range(500)
                for variant, mark in enumerate(["", "！", " 。"])]  # fmt: skip
-    sides = [{v.id.split("-")[0]: v.split for v in judge(reviews, seed) if isinstance(v, Kept)} for seed in (0, 0, 1)]
+    sides = [
+        {v.id.split("-")[0]: v.split for v in filter_reviews(reviews, seed) if isinstance(v, Kept)}
+        for seed in (0, 0, 1)
+    ]
     assert sides[0] == sides[1] != sides[2]
-    for verdict in judge(reviews, 0):
-        assert verdict.split == sides[0][verdict.id.split("-")[0]]
+    for item in filter_reviews(reviews, 0):
+        assert item.split == sides[0][item.id.split("-")[0]]
     shares = [list(sides[0].values()).count(split) / 500 for split in ("train", "dev", "test")]
     assert shares == pytest.approx([0.85, 0.05, 0.10], abs=0.04)
 

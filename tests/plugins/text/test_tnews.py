@@ -13,7 +13,7 @@ import pytest
 from skillnet_cli.api import UserError
 from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Preparation
 from skillnet_cli.prepare.run import run
 from skillnet_text import skillnet_datasets
 from skillnet_text.datasets.tnews import CLASSES, Tnews
@@ -82,7 +82,7 @@ def test_without_train_it_is_said_what_is_missing(tmp_path: Path) -> None:
 
 
 def tolerant() -> object:
-    from skillnet_cli.prepare.job import Tolerance
+    from skillnet_cli.prepare.preparer import Tolerance
 
     return Tolerance(damaged=0.5)
 

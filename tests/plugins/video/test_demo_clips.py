@@ -15,7 +15,7 @@ from PIL import Image
 
 import skillnet_video
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Preparation
 from skillnet_image.datasets import emoji as source
 from skillnet_image.datasets.emoji import held_out, in_hash_order
 from skillnet_video.config import VideoConfig

@@ -20,7 +20,7 @@ import pytest
 from skillnet_cli.api import DatasetOption, UserError
 from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.prepare.job import Preparation, Tolerance
+from skillnet_cli.prepare.preparer import Preparation, Tolerance
 from skillnet_cli.prepare.run import run
 from skillnet_cli.prepare.translation import Translation, TranslationCache
 from skillnet_video import skillnet_datasets

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Kept, Preparation, Rejected
 from skillnet_cli.sources.archives import members
 from skillnet_code.datasets.describe import chinese_characters
 from skillnet_code.datasets.harvest import Example, harvest
 from skillnet_code.datasets.sources import SOURCES
-from skillnet_text.datasets.verdicts import Kept, Rejected, write_set
 
 FEWEST_CHINESE = 5
 """Chinese characters of a description that says enough to find one function among hundreds."""
@@ -23,15 +22,15 @@ TEST_BUCKETS, DEV_BUCKET, PRETRAINING_DEV_BUCKET = (0, 1), 2, 3
 
 def prepare_functions(job: Preparation) -> None:
     """Functions with Chinese descriptions, for text-to-code retrieval: about 17/20 train, 1/20 dev, 2/20 test."""
-    _prepare(job, _judge_for_retrieval)
+    _prepare(job, _filter_for_retrieval)
 
 
 def prepare_code(job: Preparation) -> None:
     """Functions with descriptions in any language, for masked tokens: none that ``demo-functions`` holds out."""
-    _prepare(job, _judge_for_pretraining)
+    _prepare(job, _filter_for_pretraining)
 
 
-def _judge_for_retrieval(example: Example) -> Kept | Rejected:
+def _filter_for_retrieval(example: Example) -> Kept | Rejected:
     split = "test" if example.bucket in TEST_BUCKETS else "dev" if example.bucket == DEV_BUCKET else "train"
     if chinese_characters(example.text) < FEWEST_CHINESE:
         reason = f"the description has fewer than {FEWEST_CHINESE} Chinese characters"
@@ -39,7 +38,7 @@ def _judge_for_retrieval(example: Example) -> Kept | Rejected:
     return _keep(split, example)
 
 
-def _judge_for_pretraining(example: Example) -> Kept | Rejected:
+def _filter_for_pretraining(example: Example) -> Kept | Rejected:
     split = "dev" if example.bucket == PRETRAINING_DEV_BUCKET else "train"
     if example.bucket in (*TEST_BUCKETS, DEV_BUCKET):
         return Rejected(split, example.id, "filtered", "held out for retrieval")
@@ -50,10 +49,10 @@ def _keep(split: str, example: Example) -> Kept:
     return Kept(split, example.id, {"text": [example.text], "code": example.code})
 
 
-def _prepare(job: Preparation, judge: Callable[[Example], Kept | Rejected]) -> None:
+def _prepare(job: Preparation, filter: Callable[[Example], Kept | Rejected]) -> None:
     sources = job.sources or tuple(SOURCES)
-    verdicts = (judge(found) if isinstance(found, Example) else found for found in harvest(_files(job, sources)))
-    write_set(job, verdicts, sources, {})
+    items = (filter(found) if isinstance(found, Example) else found for found in harvest(_files(job, sources)))
+    job.write(items, sources)
 
 
 def _files(job: Preparation, sources: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:

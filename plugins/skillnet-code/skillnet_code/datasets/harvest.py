@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from skillnet_cli.api import DamagedItem
+from skillnet_cli.prepare.preparer import Rejected
 from skillnet_code.datasets.describe import LONGEST, description
 from skillnet_code.datasets.functions import Function, functions
-from skillnet_text.datasets.verdicts import Rejected
 
 BUCKETS = 20
 """Into how many parts the descriptions fall by their checksum; splits are made of whole parts."""
@@ -38,7 +38,7 @@ class Example:
 
 
 def harvest(files: Iterable[tuple[str, bytes]]) -> Iterator[Example | Rejected]:
-    """Judge every function of Python files (path, content), by these rules in this order.
+    """Filter the functions of Python files (path, content) by these rules, in this order.
 
     Left out are functions of tests, those that do nothing, those without a description, those whose code repeats an
     earlier one's but for white space, comments, digits and case, and those whose description repeats an earlier one's
@@ -47,7 +47,7 @@ def harvest(files: Iterable[tuple[str, bytes]]) -> Iterator[Example | Rejected]:
     codes: dict[str, str] = {}
     texts: dict[str, str] = {}
     for path, content in files:
-        for found in judged(path, content):
+        for found in filter_file(path, content):
             yield found if isinstance(found, Rejected) else _first_of_its_kind(found, codes, texts)
 
 
@@ -61,16 +61,16 @@ def essence_of_text(text: str) -> str:
     return re.sub(r"[\W_]", "", text).casefold()
 
 
-def judged(path: str, content: bytes, longest: int | None = LONGEST) -> Iterator[Example | Rejected]:
-    """Judge the functions of one file by the rules that look at one function; descriptions are cut at ``longest``."""
+def filter_file(path: str, content: bytes, longest: int | None = LONGEST) -> Iterator[Example | Rejected]:
+    """Filter the functions of one file by the rules that look at one function; descriptions are cut at ``longest``."""
     try:
         for function in functions(path, content):
-            yield _judge(path, function, longest)
+            yield _filter(path, function, longest)
     except DamagedItem as damage:
         yield Rejected(EVERY, path, "damaged", str(damage))
 
 
-def _judge(path: str, function: Function, longest: int | None) -> Example | Rejected:
+def _filter(path: str, function: Function, longest: int | None) -> Example | Rejected:
     if {"test", "tests", "unittests"} & set(PurePosixPath(path).parts):
         return Rejected(EVERY, function.id, "filtered", "part of a test")
     if function.stub:

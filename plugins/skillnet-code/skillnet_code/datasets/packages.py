@@ -13,7 +13,7 @@ from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Range, Rejected
 from skillnet_cli.sources.archives import Member, Refusal, members
 from skillnet_cli.sources.trees import Tree
-from skillnet_code.datasets.harvest import Example, judged
+from skillnet_code.datasets.harvest import Example, filter_file
 from skillnet_code.datasets.pair import ALL, Pair
 
 LARGEST = 4 << 20
@@ -80,7 +80,7 @@ def _of_file(member: Member, path: str, origin: str, licence: str) -> Iterator[P
     except DamagedItem as error:
         yield Rejected(ALL, path, "damaged", str(error))
         return
-    for each in judged(path, content, None):
+    for each in filter_file(path, content, None):
         if isinstance(each, Example):
             where = f"{origin}:{each.id.removeprefix(path.removesuffix(member.name))}"
             yield Pair(ALL, each.id, each.code, each.text, where, licence)

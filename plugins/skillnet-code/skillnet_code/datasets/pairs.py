@@ -1,4 +1,4 @@
-"""Pairs of a Python function and what it does, in Chinese: found in records and packages, translated, judged."""
+"""Pairs of a Python function and what it does, in Chinese: found in records and packages, translated, filtered."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
-from skillnet_cli.prepare.near_duplicates import reject_near_copies, signature
-from skillnet_cli.prepare.preparer import Item, Items, Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.prepare.near_duplicates import reject_near_duplicates, signature
+from skillnet_cli.prepare.preparer import Item, Items, Kept, Preparer, Range, Rejected
 from skillnet_cli.prepare.translation import Translation, translation_of, why_poor
 from skillnet_cli.sources.trees import Tree
 from skillnet_code.datasets.describe import chinese_characters
@@ -24,7 +24,7 @@ FEWEST_CHINESE = 5
 fewer, they must be half of its letters."""
 
 ALIKE = 0.9
-"""Share of three tokens in a row that two codes have in common, from which on they are near copies."""
+"""Share of three tokens in a row that two codes have in common, from which on they are near duplicates."""
 
 AT_ONCE = 2_000
 """Pairs that are translated together."""
@@ -62,32 +62,32 @@ class Pairs(Preparer):
             self.files.one("*.jsonl", "*.jsonl.gz", "*.whl")
         return found
 
-    def read(self, range: Range) -> Iterator[Verdict]:
-        """The verdict on every pair of a range."""
+    def read(self, range: Range) -> Iterator[Kept | Rejected]:
+        """An item for every pair of a range."""
         kind, payload = range.payload
         if kind == "records":
-            return self.verdicts(read_records(self.files, payload))
-        return self.verdicts(read_package(self.files, self.job.paths, payload))
+            return self.items(read_records(self.files, payload))
+        return self.items(read_package(self.files, self.job.paths, payload))
 
-    def verdicts(self, found: Iterable[Pair | Rejected]) -> Iterator[Verdict]:
-        """Translate what has to be, many at a time, and judge."""
+    def items(self, found: Iterable[Pair | Rejected]) -> Iterator[Kept | Rejected]:
+        """Translate what has to be, many at a time, and filter."""
         rest = iter(found)
         while batch := list(itertools.islice(rest, AT_ONCE)):
             foreign = [each.text for each in batch if isinstance(each, Pair) and language(each.text) == "en"]
             asked = self.translation.translate(foreign) if self.translation and foreign else []
             chinese = dict(zip(foreign, asked, strict=False))
             for each in batch:
-                yield each if isinstance(each, Rejected) else self._verdict(each, chinese)
+                yield each if isinstance(each, Rejected) else self._item(each, chinese)
 
     @abstractmethod
     def refuses(self, pair: Pair, content: str) -> str | None:
         """A reason of this set's own to leave a pair out."""
 
-    def judge(self, items: Items) -> None:
-        """Leave out near copies."""
-        reject_near_copies(items, self.folder, ALIKE, "nearly the code of", _signature)
+    def filter(self, items: Items) -> None:
+        """Leave out near duplicates."""
+        reject_near_duplicates(items, self.folder, ALIKE, "nearly the code of", _signature)
 
-    def _verdict(self, pair: Pair, chinese: dict[str, str | None]) -> Verdict:
+    def _item(self, pair: Pair, chinese: dict[str, str | None]) -> Kept | Rejected:
         content = content_of(pair.code)
         known = language(pair.text)
         reason = why_none(pair, known, bool(self.translation)) or self.refuses(pair, content)
@@ -123,12 +123,12 @@ def language(text: str) -> str | None:
 
 
 def content_of(code: str) -> str:
-    """What copies are told by: a code without comments, white space and capitals."""
+    """What copies are compared by: a code without comments, white space and capitals."""
     return _BLANK.sub("", code).casefold()
 
 
 def tokens(code: str) -> list[str]:
-    """What near copies are compared by: names, numbers as one, marks; no comments, no white space."""
+    """What near duplicates are compared by: names, numbers as one, marks; no comments, no white space."""
     return ["0" if token[0].isdigit() else token for token in _TOKEN.findall(_COMMENT.sub("", code))]
 
 

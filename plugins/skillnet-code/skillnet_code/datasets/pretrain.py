@@ -13,7 +13,7 @@ from jaxtyping import UInt64
 from skillnet_cli.api import UserError
 from skillnet_cli.data.prepared import PreparedSet, data_roots, find_set
 from skillnet_cli.files import write_whole
-from skillnet_cli.prepare.preparer import Deal, Ending, Items, divide
+from skillnet_cli.prepare.preparer import Items, PoolSplit, Summary, divide
 from skillnet_code.datasets.pair import ALL, Pair
 from skillnet_code.datasets.pairs import Pairs, content_of
 
@@ -30,7 +30,7 @@ class CodePretrain(Pairs):
 
     pools: Mapping[str, tuple[str, ...]] = {ALL: tuple(SIZES)}
 
-    def begin(self) -> None:
+    def setup(self) -> None:
         """Write down the codes of the set that this one must not overlap."""
         other = self._other()
         codes = _codes(other) if other else iter(())
@@ -47,13 +47,13 @@ class CodePretrain(Pairs):
         """The partitions are mixed."""
         return ALL
 
-    def deal(self, pool: str, size: int, protocol: str | None) -> Deal | None:
+    def split(self, pool: str, size: int, protocol: str | None) -> PoolSplit | None:
         """The paper's number for train, or that proportion."""
-        return Deal(divide(size, SIZES))
+        return PoolSplit(divide(size, SIZES))
 
-    def finish(self, items: Items, protocol: str | None) -> Ending:
+    def finish(self, items: Items, protocol: str | None) -> Summary:
         """How many codes the other set has, in the manifest."""
-        return Ending(choices={"codes of the other set": len(self._known)})
+        return Summary(choices={"codes of the other set": len(self._known)})
 
     @cached_property
     def _known(self) -> UInt64[np.ndarray, " codes"]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from skillnet_cli.prepare.near_duplicates import reject_equal
-from skillnet_cli.prepare.preparer import Deal, Items, divide
+from skillnet_cli.prepare.preparer import Items, PoolSplit, divide
 from skillnet_code.datasets.pair import ALL, Pair
 from skillnet_code.datasets.pairs import Pairs
 
@@ -25,10 +25,10 @@ class PyTorrent(Pairs):
         """Nothing more."""
         return None
 
-    def judge(self, items: Items) -> None:
-        """Leave out near copies, and descriptions that stand for two functions: no search could tell them apart."""
+    def filter(self, items: Items) -> None:
+        """Leave out near duplicates, and descriptions that stand for two functions: no search could tell them apart."""
         reject_equal(items, self.folder, "the description of", lambda item: str(item.facts[1]))
-        super().judge(items)
+        super().filter(items)
 
     def large_enough(self, sizes: Mapping[str, int]) -> bool:
         """Whether there are as many as the paper takes, or no partitions to keep."""
@@ -38,6 +38,6 @@ class PyTorrent(Pairs):
         """All partitions are mixed where the division is the paper's."""
         return ALL if protocol == "paper" else split
 
-    def deal(self, pool: str, size: int, protocol: str | None) -> Deal | None:
+    def split(self, pool: str, size: int, protocol: str | None) -> PoolSplit | None:
         """The paper's sizes, or its proportion."""
-        return Deal(divide(size, PAPER))
+        return PoolSplit(divide(size, PAPER))

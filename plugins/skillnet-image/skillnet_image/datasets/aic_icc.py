@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.prepare.preparer import Deal, Items, Kept, Preparer, Range, Rejected, Verdict, divide
+from skillnet_cli.prepare.preparer import Items, Kept, PoolSplit, Preparer, Range, Rejected, divide
 from skillnet_cli.sources.tables import PIECE, pieces, read_list, read_piece, write_pieces
 from skillnet_cli.sources.trees import Leaf
 from skillnet_image.datasets.options import side_of
@@ -29,7 +29,7 @@ class AicIcc(Preparer):
 
     pools: Mapping[str, tuple[str, ...]] = {"validation": ("test", "dev")}
 
-    def begin(self) -> None:
+    def setup(self) -> None:
         """Write the annotations in pieces; both files must be there."""
         side_of(self.job)
         for split in SPLITS:
@@ -43,17 +43,17 @@ class AicIcc(Preparer):
             found.append(Range(f"{split} without captions", [split, None], (split,)))
         return found
 
-    def read(self, range: Range) -> Iterator[Verdict]:
-        """The verdict on every entry, or on every picture that has none."""
+    def read(self, range: Range) -> Iterator[Kept | Rejected]:
+        """An item for every entry, or for every picture that has none."""
         split, piece = range.payload
         if piece is None:
             yield from self._without_captions(split)
             return
         first = PIECE * int(piece.rpartition("-")[2])
         for number, entry in enumerate(read_piece(self.folder, piece), first):
-            yield self._verdict(split, number, entry)
+            yield self._item(split, number, entry)
 
-    def judge(self, items: Items) -> None:
+    def filter(self, items: Items) -> None:
         """Count the pictures of the test set that are there: it is defined by the annotations, not by what was kept."""
         bound = self._test_entries()
         self._test = sum(item.facts < bound for item in items if item.split == "validation")
@@ -62,18 +62,18 @@ class AicIcc(Preparer):
         """Whether validation has the paper's test set and more."""
         return sizes.get("validation", 0) > PAPER["test"]
 
-    def deal(self, pool: str, size: int, protocol: str | None) -> Deal | None:
+    def split(self, pool: str, size: int, protocol: str | None) -> PoolSplit | None:
         """The first of validation for the test, the rest for development, as the paper does."""
         if protocol != "paper":
             return None
         test = self._test if self.job.limit is None else divided(size)
-        return Deal({"test": test, "dev": size - test}, shuffled=False)
+        return PoolSplit({"test": test, "dev": size - test}, shuffled=False)
 
     def _test_entries(self) -> int:
         """How many annotations of validation, from the first, make the test set."""
         return divided(sum(len(read_piece(self.folder, piece)) for piece in pieces(self.folder, "validation")))
 
-    def _verdict(self, split: str, number: int, entry: Any) -> Verdict:
+    def _item(self, split: str, number: int, entry: Any) -> Kept | Rejected:
         id = name_of(entry) or f"{split}-{number:06d}"
         try:
             captions = captions_of(entry)
@@ -100,7 +100,7 @@ class AicIcc(Preparer):
                     found[split].setdefault(path.name, leaf)
         return found
 
-    def _without_captions(self, split: str) -> Iterator[Verdict]:
+    def _without_captions(self, split: str) -> Iterator[Kept | Rejected]:
         read = (read_piece(self.folder, piece) for piece in pieces(self.folder, split))
         named = {name_of(entry) for entries in read for entry in entries}
         for name in self._pictures[split]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torchvision.io import encode_png
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Preparation
 from skillnet_cli.prepare.writer import SetWriter
 from skillnet_image.datasets import emoji as source
 from skillnet_image.datasets.emoji import Emoji, EmojiCollection

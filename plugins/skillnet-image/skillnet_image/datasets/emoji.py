@@ -20,7 +20,7 @@ from typing import TypeVar
 from PIL import Image
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Preparation
 from skillnet_cli.sources.archives import Member, members
 
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skillnet_cli.api import UserError
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Preparation
 
 
 def side_of(job: Preparation) -> int | None:

@@ -30,12 +30,12 @@ class Wukong(Linked):
     suffixes = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
     most_bytes = 16 << 20
 
-    def begin(self) -> None:
+    def setup(self) -> None:
         """Look at this set's own option too."""
         side_of(self.job)
-        super().begin()
+        super().setup()
 
-    def split(self, file: str) -> str:
+    def split_of(self, file: str) -> str:
         """All of them train."""
         return "train"
 

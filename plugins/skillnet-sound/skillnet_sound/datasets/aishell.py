@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Preparation
 from skillnet_sound.datasets.corpus import SpeechCorpus
 from skillnet_sound.datasets.layouts import AISHELL, Layout
 from skillnet_sound.datasets.transcripts import spaceless

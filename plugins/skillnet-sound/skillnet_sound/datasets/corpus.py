@@ -18,8 +18,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.prepare.job import Preparation
-from skillnet_cli.prepare.preparer import Ending, Items, Preparer, Range, Rejected, Verdict
+from skillnet_cli.prepare.preparer import Items, Kept, Preparation, Preparer, Range, Rejected, Summary
 from skillnet_cli.sources.trees import Leaf
 from skillnet_sound.datasets.characters import ASSET, read_characters, write_characters
 from skillnet_sound.datasets.layouts import Layout, layout_named
@@ -63,7 +62,7 @@ class SpeechCorpus(Preparer):
     """Whether recordings of the same bytes are copies, of which the first is kept."""
 
     @classmethod
-    def specified(cls, job: Preparation) -> Preparation:
+    def configure(cls, job: Preparation) -> Preparation:
         """With a preset: its publisher's files and licence."""
         preset = job.options.get("preset")
         layout = cls.layout_of(job)
@@ -101,10 +100,10 @@ class SpeechCorpus(Preparer):
 
     @cached_property
     def task(self) -> str:
-        """What the set is for, as :meth:`begin` found it."""
+        """What the set is for, as :meth:`setup` found it."""
         return (self.folder / TASK).read_text(encoding="utf-8")
 
-    def begin(self) -> None:
+    def setup(self) -> None:
         """Decide what the set is for (``asr`` where there are transcripts), and keep the characters as they are now."""
         if vocab := self.job.options.get("vocab"):
             (self.folder / ASSET).write_bytes(write_characters(read_characters(vocab)))
@@ -161,8 +160,8 @@ class SpeechCorpus(Preparer):
                 found.setdefault(speaker, []).append(key)
         return found
 
-    def read(self, range: Range) -> Iterator[Verdict]:
-        """The verdict on every recording, and on every transcript without one."""
+    def read(self, range: Range) -> Iterator[Kept | Rejected]:
+        """An item for every recording, and for every transcript without one."""
         payload = range.payload
         if "archive" in payload:
             yield from self._read_archive(self.files.leaves[payload["archive"]])
@@ -170,7 +169,7 @@ class SpeechCorpus(Preparer):
             texts = Texts([self.tree.transcripts] if self.task == "asr" else [], self._beside)
             for place in payload["recordings"]:
                 leaf = self.files.leaves[place]
-                yield from self._verdicts(leaf.name, leaf.read, texts)
+                yield from self._items(leaf.name, leaf.read, texts)
         else:
             yield from self.tree.transcripts.rejected
             yield from _silent(map(tuple, payload["silent"]))
@@ -181,13 +180,13 @@ class SpeechCorpus(Preparer):
         sidecar = self.tree.sidecar(name)
         return self.files[sidecar].read() if sidecar else None
 
-    def _read_archive(self, archive: Leaf) -> Iterator[Verdict]:
+    def _read_archive(self, archive: Leaf) -> Iterator[Kept | Rejected]:
         texts, own = self._texts_of(archive)
         try:
             for member in self.files.members(archive):
                 name = f"{archive.name}/{member.name}"
                 if is_recording(name):
-                    yield from self._verdicts(name, member.read, texts)
+                    yield from self._items(name, member.read, texts)
         except DamagedItem as error:
             yield Rejected("", archive.name, "damaged", str(error))
         if self.task == "asr":
@@ -204,7 +203,7 @@ class SpeechCorpus(Preparer):
         found = lambda name: next((beside[each] for each in self.tree.sidecars(name) if each in beside), None)  # noqa: E731
         return Texts([own, self.tree.transcripts], found), own
 
-    def _verdicts(self, name: str, read: Callable[[], bytes], texts: Texts) -> Iterator[Verdict]:
+    def _items(self, name: str, read: Callable[[], bytes], texts: Texts) -> Iterator[Kept | Rejected]:
         split, id, suffix = self.tree.split_of(name), self.id_of(name), suffix_of(name)
         try:
             if self.task == "units":
@@ -223,7 +222,7 @@ class SpeechCorpus(Preparer):
         path = PurePosixPath(name).with_suffix("")
         return str(path) if self.layout.by_folder else path.name
 
-    def judge(self, items: Items) -> None:
+    def filter(self, items: Items) -> None:
         """With ``--vocab``: what is trained on must be spelt in its characters."""
         known = self._vocab()
         for item in items if known else ():
@@ -234,7 +233,7 @@ class SpeechCorpus(Preparer):
     def _vocab(self) -> list[str]:
         return read_characters(self.folder / ASSET) if self.job.options.get("vocab") else []
 
-    def finish(self, items: Items, protocol: str | None) -> Ending:
+    def finish(self, items: Items, protocol: str | None) -> Summary:
         """How long the splits are, and for ``asr`` the characters: the vocabulary's, else those of train."""
         samples: Counter[str] = Counter()
         characters: dict[str, set[str]] = {}
@@ -244,9 +243,9 @@ class SpeechCorpus(Preparer):
         hours = {split: round(count / CONFIG.sample_rate / 3600, 2) for split, count in sorted(samples.items())}
         choices: dict[str, Any] = {"task": self.task, "longest seconds": CONFIG.max_seconds, "hours": hours}
         if self.task == "units":
-            return Ending(choices=choices)
+            return Summary(choices=choices)
         spelt = self._vocab() or sorted(characters.get(ONLY) or set().union(*characters.values()))
-        return Ending({"transcript": spelt}, choices, {ASSET: write_characters(spelt)})
+        return Summary({"transcript": spelt}, choices, {ASSET: write_characters(spelt)})
 
 
 def _silent(keys: Iterable[Any]) -> Iterator[Rejected]:

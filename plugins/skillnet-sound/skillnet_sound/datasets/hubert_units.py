@@ -24,8 +24,7 @@ from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.data.format import ASSETS, Manifest
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.files import write_whole
-from skillnet_cli.prepare.job import Preparation
-from skillnet_cli.prepare.preparer import Ending, Items, Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.prepare.preparer import Items, Kept, Preparation, Preparer, Range, Rejected, Summary
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.reader import SoundReader
 from skillnet_sound.units import (
@@ -55,7 +54,7 @@ class HubertUnits(Preparer):
     """A range is a run of items of one split."""
 
     @classmethod
-    def specified(cls, job: Preparation) -> Preparation:
+    def configure(cls, job: Preparation) -> Preparation:
         """Under the licence of the set that it is made of."""
         given = Path(job.sources[0]) if job.sources else None
         if given and given.is_dir():
@@ -76,7 +75,7 @@ class HubertUnits(Preparer):
             raise UserError(f"{found.path}: its items have no sound: take a set made by speech-corpus, say")
         return found
 
-    def begin(self) -> None:
+    def setup(self) -> None:
         """Fit the centres, or take those of ``--centres``; keep what the end must know of the source."""
         given, clusters = self.job.options.get("centres"), self.job.options.get("clusters")
         if given:
@@ -128,7 +127,7 @@ class HubertUnits(Preparer):
             for start in range(0, facts.items, AT_ONCE)
         ]
 
-    def read(self, range: Range) -> Iterator[Verdict]:
+    def read(self, range: Range) -> Iterator[Kept | Rejected]:
         """Every item with its units; one that cannot be decoded is damaged."""
         name, start, _ = range.payload
         samples = self.source.split(name)[start : start + AT_ONCE]
@@ -155,7 +154,7 @@ class HubertUnits(Preparer):
         fields = {name: value for name, value in sample.items() if name not in media and name != "id"}
         return Kept(split, sample["id"], {**fields, "units": units}, media)
 
-    def finish(self, items: Items, protocol: str | None) -> Ending:
+    def finish(self, items: Items, protocol: str | None) -> Summary:
         """The units, and what their centres are: the file, its checksum, what it was fitted on."""
         manifest, content = _manifest(self.folder), (self.folder / CENTRES).read_bytes()
         fitted = json.loads((self.folder / FITTED).read_bytes())
@@ -168,7 +167,7 @@ class HubertUnits(Preparer):
             "made of": {"name": manifest.name, "version": manifest.version, "choices": manifest.choices},
         }
         carried = {name: (self.folder / f"{CARRIED}{name}").read_bytes() for name in manifest.assets}
-        return Ending({**manifest.targets, "units": units}, choices, {**carried, CENTRES: content})
+        return Summary({**manifest.targets, "units": units}, choices, {**carried, CENTRES: content})
 
 
 def _manifest(folder: Path) -> Manifest:

@@ -12,7 +12,7 @@ import soundfile
 
 from skillnet_cli.api import DamagedItem
 from skillnet_cli.data.labels import frames_needed
-from skillnet_cli.prepare.preparer import Kept, Rejected, Verdict
+from skillnet_cli.prepare.preparer import Kept, Rejected
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.decode import Block, blocks
 from skillnet_sound.frames import frame_count
@@ -23,8 +23,8 @@ LONGEST_HOURS = 12
 """What a single file may hold; more is no recording of speech but a mistake, or made to fill the disk."""
 
 
-def transcribed(split: str, id: str, suffix: str, content: bytes, text: str, compared: bool) -> Verdict:
-    """The verdict on a recording with its transcript.
+def transcribed(split: str, id: str, suffix: str, content: bytes, text: str, compared: bool) -> Kept | Rejected:
+    """The item that a recording with its transcript becomes.
 
     Args:
         split: its split.
@@ -61,8 +61,8 @@ def _length(content: bytes) -> int:
     return total
 
 
-def untranscribed(split: str, id: str, suffix: str, content: bytes) -> Iterator[Verdict]:
-    """The verdicts on a recording without transcript: as it is, or as pieces of at most 20 seconds.
+def untranscribed(split: str, id: str, suffix: str, content: bytes) -> Iterator[Kept | Rejected]:
+    """The items that a recording without transcript becomes: as it is, or as pieces of at most 20 seconds.
 
     A piece is 16-bit WAV at the model's rate, called ``id-0000`` and so on. Where the recording breaks off, the pieces
     before are sound, and what is lost is a row of its own.
@@ -84,7 +84,7 @@ def untranscribed(split: str, id: str, suffix: str, content: bytes) -> Iterator[
         yield Kept(split, id, {}, _media(content, suffix), content, [len(first), ""])
 
 
-def _cut(split: str, id: str, pieces: Iterator[Block]) -> Iterator[Verdict]:
+def _cut(split: str, id: str, pieces: Iterator[Block]) -> Iterator[Kept | Rejected]:
     total = 0
     try:
         for number, piece in enumerate(pieces):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Preparation
 from skillnet_cli.prepare.writer import SetWriter
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.demo.phrases import DIGITS, HEARD_VOICES, UNHEARD_VOICE, digit_utterances, sentence_utterances

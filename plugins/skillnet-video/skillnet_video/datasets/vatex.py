@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.prepare.preparer import Deal, Ending, Items, Kept, Preparer, Range, Rejected, Verdict, divide
+from skillnet_cli.prepare.preparer import Items, Kept, PoolSplit, Preparer, Range, Rejected, Summary, divide
 from skillnet_cli.prepare.translation import Translation, open_translation, why_poor
 from skillnet_cli.sources.tables import pieces, read_list, read_piece, write_pieces
 from skillnet_cli.sources.trees import Leaf, Tree
@@ -36,7 +36,7 @@ class Vatex(Preparer):
 
     pools: Mapping[str, tuple[str, ...]] = {"validation": ("test", "dev")}
 
-    def begin(self) -> None:
+    def setup(self) -> None:
         """Write the captions in pieces, and look at the options and for what they need."""
         for split, pattern in FILES.items():
             write_pieces(self.folder, split, read_list(self.files.one(pattern)), PIECE)
@@ -49,8 +49,8 @@ class Vatex(Preparer):
         found = [Range(piece, [split, piece], (split,)) for split in FILES for piece in pieces(self.folder, split)]
         return [*found, Range("clips without captions", ["", None])]
 
-    def read(self, range: Range) -> Iterator[Verdict]:
-        """The verdict on every entry, or on every clip that has none."""
+    def read(self, range: Range) -> Iterator[Kept | Rejected]:
+        """An item for every entry, or for every clip that has none."""
         split, piece = range.payload
         if piece is None:
             yield from self._without_captions()
@@ -59,25 +59,25 @@ class Vatex(Preparer):
         entries = read_piece(self.folder, piece)
         chinese = self._translated(entries)
         for number, entry in enumerate(entries, first):
-            yield self._verdict(split, number, entry, chinese)
+            yield self._item(split, number, entry, chinese)
 
     def large_enough(self, sizes: Mapping[str, int]) -> bool:
         """Whether validation has the paper's test set and more."""
         return sizes.get("validation", 0) > PAPER["test"]
 
-    def deal(self, pool: str, size: int, protocol: str | None) -> Deal | None:
+    def split(self, pool: str, size: int, protocol: str | None) -> PoolSplit | None:
         """The paper's 1,500 at random and the rest, or in the paper's proportion where there are no more."""
         if protocol != "paper":
             return None
         sizes = {"test": PAPER["test"]} if size > PAPER["test"] else PAPER
-        return Deal(divide(size, sizes, rest="dev"))
+        return PoolSplit(divide(size, sizes, rest="dev"))
 
-    def finish(self, items: Items, protocol: str | None) -> Ending:
+    def finish(self, items: Items, protocol: str | None) -> Summary:
         """Which clips are the test set."""
         test = [item.id for item in items if item.split == "test"]
-        return Ending(assets={"test.txt": "".join(f"{id}\n" for id in test).encode()} if test else {})
+        return Summary(assets={"test.txt": "".join(f"{id}\n" for id in test).encode()} if test else {})
 
-    def _verdict(self, split: str, number: int, entry: Any, chinese: Mapping[str, str | None]) -> Verdict:
+    def _item(self, split: str, number: int, entry: Any, chinese: Mapping[str, str | None]) -> Kept | Rejected:
         id = name_of(entry) or f"{split}-{number:06d}"
         try:
             if name_of(entry) is None:
@@ -114,7 +114,7 @@ class Vatex(Preparer):
         found = zip(wanted, self._translation.translate(wanted), strict=True)
         return {text: None if why_poor(text, chinese) else chinese for text, chinese in found}
 
-    def _without_captions(self) -> Iterator[Verdict]:
+    def _without_captions(self) -> Iterator[Kept | Rejected]:
         read = (read_piece(self.folder, piece) for split in FILES for piece in pieces(self.folder, split))
         named = {name for entries in read for entry in entries if (name := name_of(entry))}
         named |= {parts[1] for parts in map(_ID.fullmatch, named) if parts}

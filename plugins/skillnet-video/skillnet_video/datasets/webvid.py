@@ -31,12 +31,12 @@ class Webvid(Linked):
     suffixes = (".mp4", ".webm", ".mkv", ".avi", ".mov")
     most_bytes = 128 << 20
 
-    def begin(self) -> None:
+    def setup(self) -> None:
         """Look at this set's own options too."""
         self._recoding, self._translation  # noqa: B018 - they raise where they cannot work
-        super().begin()
+        super().setup()
 
-    def split(self, file: str) -> str:
+    def split_of(self, file: str) -> str:
         """By the file's name."""
         return "validation" if "val" in PurePosixPath(file).stem.lower() else "train"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.prepare.job import Preparation
+from skillnet_cli.prepare.preparer import Preparation
 from skillnet_cli.sources.web import Unavailable
 from skillnet_video.datasets.options import TEMPLATE
 from skillnet_video.recoding import Recoding
