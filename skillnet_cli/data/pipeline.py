@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -57,6 +58,15 @@ class TaskBatch:
     targets: dict[str, Tensor]
     ids: tuple[str, ...]
     damaged: tuple[tuple[str, str], ...] = ()
+
+    def to(self, device: torch.device) -> TaskBatch:
+        """The batch on another device."""
+        towers = tuple(tuple(_to(segment, device) for segment in tower) for tower in self.towers)
+        return dataclasses.replace(self, towers=towers, targets=_to(self.targets, device))
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 class TaskPipeline:

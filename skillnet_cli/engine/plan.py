@@ -11,7 +11,7 @@ from typing import Any
 from skillnet_cli import objectives
 from skillnet_cli.api import Reader, Task, UserError
 from skillnet_cli.data.prepared import PreparedSet, Split, find_set
-from skillnet_cli.evaluation.items import scorer
+from skillnet_cli.evaluation.metrics import scorer
 from skillnet_cli.model.build import build_config, build_readers
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.objectives import Objective, TaskConfig

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from skillnet_cli.api import Reader, UserError
+from skillnet_cli.api import FailedJob, Reader, UserError
 from skillnet_cli.data.prepared import Split
-from skillnet_cli.evaluation.items import Work, spread
+from skillnet_cli.evaluation.metrics import scorer
 from skillnet_cli.inference.encoder import inferring
 from skillnet_cli.model.skillnet import SkillNet
-from skillnet_cli.objectives import TaskConfig
+from skillnet_cli.objectives import Objective, TaskConfig
 from skillnet_cli.plugins import Registry, load_registry, resolve
 from skillnet_cli.runs import Result
+
+EXAMPLES = 6
+"""Examples that a result keeps for reports: as many as a reader looks at."""
 
 
 def evaluate(
@@ -25,9 +33,17 @@ def evaluate(
     registry: Registry | None = None,
     precision: str = "auto",
 ) -> Result:
-    """Measure ``task`` on a split, or on ``limit`` items evenly spread over it; with a ``seed``, drawn by it.
+    """Measure a task on a split, or on some of its items.
 
-    ``precision`` is what the model computes in: the hardware's own, ``"bf16"`` or ``"fp32"``.
+    Args:
+        model: it has the task; its mode (training or not) is the same afterwards.
+        readers: those of the task's skills, by skill.
+        task: what is measured, with the labels that the model knows and the metrics that are wanted.
+        split: what it is measured on.
+        limit: the most items; they are evenly spread over the split. None for all.
+        seed: draws the ``limit`` items by chance instead.
+        registry: where metrics come from; the installed plugins by default.
+        precision: what the model computes in: the hardware's own (``"auto"``), ``"bf16"`` or ``"fp32"``.
 
     Raises:
         FailedJob: none of the items could be read, or the model's answers are not finite.
@@ -36,7 +52,81 @@ def evaluate(
     protocol = model.objectives[task.name].evaluation
     if protocol is None:
         raise UserError(f"task '{task.name}' cannot be measured: its objective '{task.objective}' has no evaluation")
-    work = Work(model, readers, task, split, spread(len(split), limit, seed), registry or load_registry(), precision)
+    run: Callable[[Evaluation], Result] = resolve(protocol)
+    indices = spread(len(split), limit, seed)
     with inferring(model, precision):
-        findings = resolve(protocol)(work)
-    return Result(task=task.name, set=split.set_name, split=split.name, **findings.__dict__)
+        return run(Evaluation(model, readers, task, split, indices, registry or load_registry(), precision))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a protocol is called with: a model, one of its tasks, and the items that it is measured on.
+
+    Attributes:
+        readers: those of the task's skills, by skill.
+        indices: the places of the items in the split.
+        registry: where metrics come from.
+        precision: what the model computes in: ``"auto"``, ``"bf16"`` or ``"fp32"``.
+    """
+
+    model: SkillNet
+    readers: Mapping[str, Reader]
+    task: TaskConfig
+    split: Split
+    indices: list[int]
+    registry: Registry
+    precision: str = "auto"
+
+    @property
+    def objective(self) -> Objective:
+        """The task's objective, as the model has it."""
+        return self.model.objectives[self.task.name]
+
+    def score(self, predictions: list[Any], references: list[Any]) -> dict[str, float]:
+        """The task's metrics over predictions. Raises FailedJob where there are none, as no item could be read."""
+        if not references:
+            raise self.unreadable()
+        return {name: scorer(name, self.registry)(predictions, references) for name in self.task.metrics}
+
+    def describe_metrics(self) -> dict[str, dict[str, str]]:
+        """For each metric what computes it, and the ``NORMALISER`` of texts that its module names, if it names one."""
+        found = {}
+        for name in self.task.metrics:
+            function = scorer(name, self.registry)
+            found[name] = {"computed by": f"{function.__module__}:{function.__qualname__}"}
+            normaliser = getattr(sys.modules[function.__module__], "NORMALISER", None)
+            if normaliser is not None:
+                found[name]["normaliser"] = str(normaliser)
+        return found
+
+    def unreadable(self) -> FailedJob:
+        """The error of an evaluation in which no item could be read."""
+        return FailedJob(
+            f"task '{self.task.name}': none of {len(self.indices)} items of {self.split.name} could be read"
+        )
+
+    def choose_examples(self, ids: Iterable[str]) -> list[int]:
+        """The places, among ``ids``, of the few that a report shows.
+
+        Those with the lowest checksums: a choice that nobody makes, and the same for every model.
+        """
+        checksums = [(zlib.crc32(id.encode()), place) for place, id in enumerate(ids)]
+        return [place for _, place in sorted(checksums)[:EXAMPLES]]
+
+    def result(self, metrics: dict[str, float], **measured: Any) -> Result:
+        """The result of this evaluation; ``measured`` are the other attributes of a result."""
+        return Result(self.task.name, self.split.set_name, self.split.name, metrics, **measured)
+
+
+def spread(size: int, limit: int | None, seed: int | None = None) -> list[int]:
+    """The places of the items to look at, in order: all, or ``limit`` of them.
+
+    Args:
+        size: how many items there are.
+        limit: how many are wanted; None for all.
+        seed: draws them by chance; without one they are evenly spread.
+    """
+    count = size if limit is None else min(limit, size)
+    if seed is not None:
+        return sorted(random.Random(seed).sample(range(size), count))
+    return [place * size // count for place in range(count)]

@@ -1,120 +1,93 @@
-"""Protocols of objectives that answer something about every item: its class, its transcript, what was hidden in it."""
+"""Protocols of objectives that predict something of every item: its class, its transcript, what is hidden in it.
+
+Items pass through the pipeline of training (:mod:`skillnet_cli.data.pipeline`) without its choices and augmentation.
+"""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any
 
-import numpy as np
-
-from skillnet_cli.api import DamagedItem, FailedJob, Features
-from skillnet_cli.evaluation.items import (
-    LOSS,
-    Findings,
-    Item,
-    ItemReader,
-    Work,
-    by_chance,
-    described,
-    scorer,
-    towers_to_device,
-)
-from skillnet_cli.inference.encoder import to_device
+from skillnet_cli.api import DamagedItem
+from skillnet_cli.data.pipeline import Example, TaskBatch, TaskPipeline
+from skillnet_cli.evaluation.evaluate import Evaluation
+from skillnet_cli.evaluation.metrics import LOSS
+from skillnet_cli.inference.encoder import by_length
 from skillnet_cli.objectives import Targets
-
-Hidden: TypeAlias = "tuple[list[list[Features]], Any]"
-"""An item's towers × segments with something hidden, and what the loss must know of it."""
+from skillnet_cli.runs import Result
 
 
-def transcribe(work: Work) -> Findings:
-    """As :func:`answer`, the transcripts being decoded greedily; unknown characters of a reference count as errors."""
-    findings = answer(work)
-    findings.protocol["decoding"] = "greedy"
-    return findings
+def answer(evaluation: Evaluation) -> Result:
+    """The task's metrics over an answer to every item, against the item's whole reference.
 
-
-def answer(work: Work) -> Findings:
-    """The task's metrics over an answer to every item. A reference that is not among the labels counts as missed."""
-    objective = work.model.objectives[work.task.name]
-    reader = ItemReader(work.task, work.readers)
-    answers: dict[int, tuple[Item, str]] = {}
-    for batch in reader.batches(work.split, work.indices):
-        towers = towers_to_device(reader.collate([item.towers for item in batch]), work.model.device)
-        decoded = objective.decode(work.model.predict(work.task.name, towers))
-        answers.update(
-            (item.index, (replace(item, towers=[]), text)) for item, text in zip(batch, decoded, strict=True)
-        )
-    found = [answers[index] for index in sorted(answers)]
-    return Findings(
-        metrics=_score(work, [answer for _, answer in found], [item.reference for item, _ in found]),
-        items=len(found),
-        queries=len(found),
-        damaged=len(reader.damaged),
-        protocol=_protocol(work),
-        cases=_cases(found),
+    A reference that the objective could not be trained towards, such as an unknown label or a transcript with unknown
+    characters, counts as the metric counts a wrong answer.
+    """
+    # The plain Targets pass references on as they are; the objective's own refuse those that are not among its labels.
+    items = _Items(evaluation, Targets(evaluation.task, evaluation.readers))
+    answers: dict[int, tuple[str, Any, Any]] = {}
+    for examples, batch in items.batches():
+        decoded = evaluation.objective.decode(evaluation.model.predict(evaluation.task.name, batch.towers))
+        for (index, example), predicted in zip(examples, decoded, strict=True):
+            answers[index] = example.id, predicted, example.wanted
+    indices = sorted(answers)
+    ids, predictions, references = zip(*(answers[index] for index in indices), strict=True) if indices else ((),) * 3
+    cases = (
+        {"index": indices[place], "predicted": predictions[place], "reference": references[place]}
+        for place in evaluation.choose_examples(ids)
+    )
+    return evaluation.result(
+        evaluation.score(list(predictions), list(references)),
+        items=len(indices),
+        queries=len(indices),
+        damaged=items.damaged,
+        protocol={"metrics": evaluation.describe_metrics(), **evaluation.objective.protocol},
+        cases=tuple(cases),
     )
 
 
-def _cases(found: Sequence[tuple[Item, str]]) -> tuple[dict[str, Any], ...]:
-    shown = by_chance({place: item.id for place, (item, _) in enumerate(found)})
-    rows = (found[place] for place in shown)
-    return tuple({"index": item.index, "predicted": answer, "reference": item.reference} for item, answer in rows)
+def fill_in(evaluation: Evaluation) -> Result:
+    """The loss of a hidden place, and the task's metrics over hidden places.
+
+    What is hidden depends on the item's id alone, so that models of any seed are asked the same.
+    """
+    items = _Items(evaluation, evaluation.objective.targets(evaluation.task, evaluation.readers))
+    model, task = evaluation.model, evaluation.task.name
+    total, measured = 0.0, 0
+    predictions: list[Any] = []
+    references: list[Any] = []
+    for examples, batch in items.batches():
+        loss, _ = model(task, batch.towers, batch.targets)
+        predicted, truth = model.predict(task, batch.towers, batch.targets)
+        total, measured = total + loss.item(), measured + len(examples)
+        predictions += predicted.tolist()
+        references += truth.tolist()
+    return evaluation.result(
+        {**evaluation.score(predictions, references), LOSS: total / max(1, len(references))},
+        items=measured,
+        queries=len(references),
+        damaged=items.damaged,
+        protocol={"metrics": evaluation.describe_metrics(), "hidden": "by the item's id"},
+    )
 
 
-def fill_in(work: Work) -> Findings:
-    """Loss a hidden place, and the task's metrics over hidden places; what is hidden depends on the item's id alone."""
-    reader = ItemReader(work.task, work.readers)
-    hider = work.model.objectives[work.task.name].targets(work.task, work.readers)
-    total, items = 0.0, 0
-    predicted: list[Any] = []
-    wanted: list[Any] = []
-    for batch in reader.batches(work.split, work.indices):
-        hidden = _hide(batch, hider, reader)
-        if not hidden:
-            continue
-        loss, answers, truth = _ask(work, reader, hider, hidden)
-        total, items = total + loss, items + len(hidden)
-        predicted += answers
-        wanted += truth
-    metrics = {**_score(work, predicted, wanted), LOSS: total / max(1, len(wanted))}
-    stated = {**_protocol(work), "hidden": "by the item's id"}
-    return Findings(metrics, items, len(wanted), len(reader.damaged), stated)
+class _Items:
+    """The items of an evaluation in batches of like lengths; ``damaged`` counts those that could not be read."""
 
+    def __init__(self, evaluation: Evaluation, targets: Targets) -> None:
+        self.damaged = 0
+        self._evaluation = evaluation
+        self._pipeline = TaskPipeline(evaluation.task, evaluation.readers, targets)
 
-def _hide(batch: Sequence[Item], hider: Targets, reader: ItemReader) -> list[Hidden]:
-    hidden = []
-    for item in batch:
-        rng = np.random.default_rng(zlib.crc32(item.id.encode()))
-        try:
-            hidden.append(hider.example(item.towers, item.reference, rng))
-        except DamagedItem as error:
-            reader.damaged.append((item.id, str(error)))
-    return hidden
+    def batches(self) -> Iterator[tuple[list[tuple[int, Example]], TaskBatch]]:
+        """(place in the split, example) of a batch's items, and the batch on the model's device."""
+        for some in by_length(self._read(), lambda item: item[1].length):
+            batch = self._pipeline.batch([example for _, example in some])
+            yield some, batch.to(self._evaluation.model.device)
 
-
-def _ask(
-    work: Work, reader: ItemReader, hider: Targets, hidden: Sequence[Hidden]
-) -> tuple[float, list[Any], list[Any]]:
-    """The summed loss of a batch, its answers and the truth, one a hidden place."""
-    batches = reader.collate([towers for towers, _ in hidden])
-    targets = to_device(hider.collate(batches, [wanted for _, wanted in hidden]), work.model.device)
-    towers = towers_to_device(batches, work.model.device)
-    loss, _ = work.model(work.task.name, towers, targets)
-    answers, truth = work.model.predict(work.task.name, towers, targets)
-    return loss.item(), answers.tolist(), truth.tolist()
-
-
-def _score(work: Work, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
-    """The task's metrics. Raises FailedJob where nothing could be read."""
-    if not references:
-        raise FailedJob(
-            f"task '{work.task.name}': none of {len(work.indices)} items of {work.split.name} could be read"
-        )
-    return {name: scorer(name, work.registry)(predictions, references) for name in work.task.metrics}
-
-
-def _protocol(work: Work) -> dict[str, Any]:
-    """How each of the task's metrics is computed, in its own words."""
-    return {"metrics": {name: described(name, work.registry) for name in work.task.metrics}}
+    def _read(self) -> Iterator[tuple[int, Example]]:
+        for index in self._evaluation.indices:
+            try:
+                yield index, self._pipeline.example(self._evaluation.split[index], None)
+            except DamagedItem:
+                self.damaged += 1

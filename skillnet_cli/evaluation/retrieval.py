@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,174 +12,158 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from skillnet_cli.api import FailedJob, Source, UserError
-from skillnet_cli.evaluation.items import Findings, Work, by_chance, texts
+from skillnet_cli.evaluation.evaluate import Evaluation
 from skillnet_cli.inference.encoder import encode_sources
+from skillnet_cli.runs import Result
+
+BEST = 3
+"""Items that a report shows for a query."""
 
 CHUNK_SCORES = 1 << 24
-"""Scores in memory at once."""
+"""Scores in memory at once: 128 MB, as they are computed in float64."""
 
 
-def ranks(
-    queries: Float[Tensor, "queries hidden"],
-    pool: Float[Tensor, "items hidden"],
-    truth: Int[Tensor, " queries"],
-    chunk_scores: int = CHUNK_SCORES,
-) -> Int[Tensor, " queries"]:
-    """The rank, 0 is best, of each query's own item ``truth[query]`` among the pool, by dot product.
+def retrieve(evaluation: Evaluation) -> Result:
+    """Recall at the task's Ks. An item whose text cannot be read is in the pool all the same.
+
+    Raises:
+        FailedJob: no item or no text could be read, or the model's vectors are not finite.
+        UserError: the task has other metrics than recall@K, or a tower of several segments.
+    """
+    wanted = {name: _k(name, evaluation) for name in evaluation.task.metrics}
+    if [len(tower) for tower in evaluation.task.towers] != [1, 1]:
+        raise UserError(f"task '{evaluation.task.name}': retrieval is measured between two towers of one segment each")
+    (query_skill,), (item_skill,) = evaluation.task.towers
+    pairs = _encode(evaluation, query_skill, item_skill)
+    ranks = pairs.search.ranks(pairs.own)
+    if not len(ranks):
+        raise FailedJob(f"task '{evaluation.task.name}': none of the texts that belong to the items could be read")
+    return evaluation.result(
+        {name: (ranks < k).double().mean().item() for name, k in wanted.items()},
+        items=len(pairs.pool),
+        queries=len(pairs.queries),
+        damaged=pairs.damaged,
+        protocol={
+            "pool": f"{len(pairs.pool)} items of skill {item_skill}",
+            "queries": f"{len(pairs.queries)} of skill {query_skill}, every one that belongs to an item of the pool",
+            "positives": "the query's own item alone",
+            "similarity": evaluation.model.config.similarity,
+            "ties": "counted as misses",
+        },
+        cases=_cases(pairs, ranks, evaluation.choose_examples(f"{query.id}#{query.text}" for query in pairs.queries)),
+    )
+
+
+def _k(metric: str, evaluation: Evaluation) -> int:
+    name, _, k = metric.partition("@")
+    if name != "recall" or not k.isdecimal() or int(k) < 1:
+        raise UserError(f"task '{evaluation.task.name}': retrieval is measured by recall@K, not by '{metric}'")
+    return int(k)
+
+
+@dataclass(frozen=True)
+class _Query:
+    """Whose a query is: its item's place in the split and id, and which of the item's texts it is."""
+
+    index: int
+    id: str
+    text: int
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """The encoded queries and pool of a split.
+
+    ``pool`` has the place in the split of every item in the pool, ``own`` for every query its item's place in the pool.
+    """
+
+    search: Search
+    queries: list[_Query]
+    pool: list[int]
+    own: Int[Tensor, " queries"]
+    damaged: int
+
+
+def _encode(evaluation: Evaluation, query_skill: str, item_skill: str) -> _Pairs:
+    split = evaluation.split
+    encode = partial(
+        encode_sources,
+        evaluation.model,
+        evaluation.readers,
+        task=evaluation.task.name,
+        precision=evaluation.precision,
+    )
+    items = encode(item_skill, (_texts(split[index][item_skill])[0] for index in evaluation.indices))
+    pool = [evaluation.indices[place] for place in items.kept]
+    if not pool:
+        raise evaluation.unreadable()
+    read: list[_Query] = []
+
+    def sources() -> Iterator[Source]:
+        for index in pool:
+            sample = split[index]
+            for number, text in enumerate(_texts(sample[query_skill])):
+                read.append(_Query(index, sample["id"], number))
+                yield text
+
+    texts = encode(query_skill, sources())
+    queries = [read[place] for place in texts.kept]
+    places = {index: place for place, index in enumerate(pool)}
+    own = torch.tensor([places[query.index] for query in queries], dtype=torch.int64)
+    search = Search(texts.vectors, items.vectors)
+    return _Pairs(search, queries, pool, own, len(items.damaged) + len(texts.damaged))
+
+
+def _texts(value: Any) -> list[Any]:
+    """All of an item's texts; a single medium as a list of one."""
+    return value if isinstance(value, list) else [value]
+
+
+def _cases(pairs: _Pairs, ranks: Int[Tensor, " queries"], shown: list[int]) -> tuple[dict[str, Any], ...]:
+    cases = []
+    for place, (scores, items) in zip(shown, pairs.search.best(shown, BEST), strict=True):
+        hits = zip(items.tolist(), scores.tolist(), strict=True)
+        best = [{"index": pairs.pool[item], "score": round(score, 4)} for item, score in hits]
+        query = pairs.queries[place]
+        cases.append({"index": query.index, "caption": query.text, "rank": int(ranks[place]) + 1, "best": best})
+    return tuple(cases)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Queries and the pool that they search by dot product, scored a few queries at a time.
 
     Raises:
         FailedJob: a vector is not finite, which would otherwise win every comparison.
     """
-    found = []
-    for rows, scores in _scores(queries, pool, chunk_scores):
-        own = scores.gather(1, truth[rows, None])
-        found.append((scores >= own).sum(1) - 1)
-    return torch.cat(found) if found else truth.new_empty(0)
-
-
-def top(
-    queries: Float[Tensor, "queries hidden"],
-    pool: Float[Tensor, "items hidden"],
-    count: int,
-    chunk_scores: int = CHUNK_SCORES,
-) -> tuple[Float[Tensor, "queries best"], Int[Tensor, "queries best"]]:
-    """The ``count`` best scores of each query, and the items that have them; fewer where the pool is smaller."""
-    best = [scores.topk(min(count, len(pool))) for _, scores in _scores(queries, pool, chunk_scores)]
-    if not best:
-        return queries.new_empty(0, 0), torch.empty(0, 0, dtype=torch.int64)
-    return torch.cat([found.values for found in best]), torch.cat([found.indices for found in best])
-
-
-def recall(ranks: Int[Tensor, " queries"], k: int) -> float:
-    """The share of queries whose own item is among the best ``k``. Raises FailedJob where there are no queries."""
-    if len(ranks) == 0:
-        raise FailedJob("there is no query to measure recall with")
-    return (ranks < k).double().mean().item()
-
-
-def _scores(
-    queries: Float[Tensor, "queries hidden"], pool: Float[Tensor, "items hidden"], chunk_scores: int
-) -> Iterator[tuple[slice, Float[Tensor, "chunk items"]]]:
-    if not (queries.isfinite().all() and pool.isfinite().all()):
-        raise FailedJob("the model's vectors are not finite: was its training stable?")
-    step = max(1, chunk_scores // max(1, len(pool)))
-    columns = pool.double().T
-    for start in range(0, len(queries), step):
-        rows = slice(start, start + step)
-        yield rows, (queries[rows].double() @ columns).float()
-
-
-BEST = 3
-"""Items shown for each query in galleries."""
-
-
-@dataclass(frozen=True)
-class _Caller:
-    """Whose a query is: the item's index in the split, which of its texts, and a name for both."""
-
-    index: int
-    which: int
-    id: str
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """The queries and the pool of a split: whose each vector is.
-
-    ``own`` is each query's item as a place in the pool; ``pool_indices`` are the pool items' indices in the split.
-    """
 
     queries: Float[Tensor, "queries hidden"]
     pool: Float[Tensor, "items hidden"]
-    own: Int[Tensor, " queries"]
-    callers: list[_Caller]
-    pool_indices: list[int]
-    damaged: int
+    chunk_scores: int = field(default=CHUNK_SCORES, kw_only=True)
 
+    def __post_init__(self) -> None:
+        if not (self.queries.isfinite().all() and self.pool.isfinite().all()):
+            raise FailedJob("the model's vectors are not finite: was its training stable?")
 
-def retrieve(work: Work) -> Findings:
-    """Recall at the task's Ks over the whole split. An item whose other side cannot be read still is in the pool."""
-    wanted = {name: _k(name, work) for name in work.task.metrics}
-    asked = _encode(work)
-    found = ranks(asked.queries, asked.pool, asked.own)
-    return Findings(
-        metrics={name: recall(found, k) for name, k in wanted.items()},
-        items=len(asked.pool_indices),
-        queries=len(asked.callers),
-        damaged=asked.damaged,
-        protocol=_protocol(work, asked),
-        cases=_cases(asked, found),
-    )
+    def ranks(self, own: Int[Tensor, " queries"]) -> Int[Tensor, " queries"]:
+        """The rank, 0 is best, of each query's own item ``own[query]``; items that tie with it come before it."""
+        found = []
+        for rows, scores in self._scores(self.queries):
+            found.append((scores >= scores.gather(1, own[rows, None])).sum(1) - 1)
+        return torch.cat(found) if found else own.new_empty(0)
 
+    def best(self, queries: list[int], count: int) -> Iterator[tuple[Float[Tensor, " best"], Int[Tensor, " best"]]]:
+        """For each of some queries the ``count`` best scores and their items; fewer where the pool is smaller."""
+        for _, scores in self._scores(self.queries[queries]):
+            yield from zip(*scores.topk(min(count, len(self.pool))), strict=True)
 
-def _k(metric: str, work: Work) -> int:
-    name, _, k = metric.partition("@")
-    if name != "recall" or not k.isdecimal() or int(k) < 1:
-        raise UserError(f"task '{work.task.name}': retrieval is measured by recall@K, not by '{metric}'")
-    return int(k)
-
-
-def _encode(work: Work) -> _Asked:
-    query_skill, item_skill = _skills(work)
-    encode = partial(encode_sources, work.model, work.readers, task=work.task.name, precision=work.precision)
-    items = encode(item_skill, _media(work, item_skill))
-    pool_indices = [work.indices[place] for place in items.kept]
-    if not pool_indices:
-        raise FailedJob(
-            f"task '{work.task.name}': none of {len(work.indices)} items of {work.split.name} could be read"
-        )
-    callers: list[_Caller] = []
-    queries = _queries(work, query_skill, pool_indices, callers)
-    asked = encode(query_skill, queries)
-    kept = [callers[place] for place in asked.kept]
-    places = {index: place for place, index in enumerate(pool_indices)}
-    own = torch.tensor([places[caller.index] for caller in kept], dtype=torch.int64)
-    damaged = len(items.damaged) + len(asked.damaged)
-    return _Asked(asked.vectors, items.vectors, own, kept, pool_indices, damaged)
-
-
-def _skills(work: Work) -> tuple[str, str]:
-    if [len(tower) for tower in work.task.towers] != [1, 1]:
-        raise UserError(f"task '{work.task.name}': retrieval is measured between two towers of one segment each")
-    (query,), (item,) = work.task.towers
-    return query, item
-
-
-def _media(work: Work, skill: str) -> Iterator[Source]:
-    return (texts(work.split[index][skill])[0] for index in work.indices)
-
-
-def _queries(work: Work, skill: str, indices: Sequence[int], callers: list[_Caller]) -> Iterator[Source]:
-    """Every text of the items; ``callers`` is told whose each is as it is read."""
-    for index in indices:
-        sample = work.split[index]
-        for which, text in enumerate(texts(sample[skill])):
-            callers.append(_Caller(index, which, f"{sample['id']}#{which}"))
-            yield text
-
-
-def _protocol(work: Work, asked: _Asked) -> dict[str, Any]:
-    query_skill, item_skill = _skills(work)
-    return {
-        "pool": f"{len(asked.pool_indices)} items of skill {item_skill}",
-        "queries": f"{len(asked.callers)} of skill {query_skill}, every one that belongs to an item of the pool",
-        "positives": "the query's own item alone",
-        "similarity": work.model.config.similarity,
-        "ties": "counted as misses",
-    }
-
-
-def _cases(asked: _Asked, found: Int[Tensor, " queries"]) -> tuple[dict[str, Any], ...]:
-    shown = by_chance({place: caller.id for place, caller in enumerate(asked.callers)})
-    scores, best = top(asked.queries[shown], asked.pool, BEST)
-    return tuple(
-        _case(asked.callers[query], int(found[query]), best[row].tolist(), scores[row].tolist(), asked.pool_indices)
-        for row, query in enumerate(shown)
-    )
-
-
-def _case(
-    caller: _Caller, rank: int, places: Sequence[int], scores: Sequence[float], pool: Sequence[int]
-) -> dict[str, Any]:
-    best = [{"index": pool[place], "score": round(score, 4)} for place, score in zip(places, scores, strict=True)]
-    return {"index": caller.index, "caption": caller.which, "rank": rank + 1, "best": best}
+    def _scores(
+        self, queries: Float[Tensor, "some_queries hidden"]
+    ) -> Iterator[tuple[slice, Float[Tensor, "chunk items"]]]:
+        # In float64, rounded to float32: the last bits of a product depend on where in a matrix it is computed, and
+        # equal items must tie exactly.
+        columns = self.pool.double().T
+        step = max(1, self.chunk_scores // max(1, len(self.pool)))
+        for start in range(0, len(queries), step):
+            rows = slice(start, start + step)
+            yield rows, (queries[rows].double() @ columns).float()

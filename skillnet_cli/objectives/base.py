@@ -106,12 +106,14 @@ class Objective(ABC):
         compares: whether the loss compares the items of a batch by their vectors (:class:`ComparingObjective`); the
             skills of such a task can be searched.
         transcribes: whether :meth:`decode` writes down what is said in an item.
+        protocol: what a report says about the way in which :meth:`decode` finds its answers.
     """
 
     targets: ClassVar[type[Targets]] = Targets
     evaluation: ClassVar[str | None] = None
     compares: ClassVar[bool] = False
     transcribes: ClassVar[bool] = False
+    protocol: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, task: TaskConfig, similarity: str = "cosine") -> None:
         """``similarity`` is how the model compares vectors: ``"cosine"`` or ``"dot"``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,8 +50,9 @@ class Ctc(Objective):
     """The negative log-likelihood of the transcripts, counted by character."""
 
     targets = _TranscriptTargets
-    evaluation = "skillnet_cli.evaluation.predictions:transcribe"
+    evaluation = "skillnet_cli.evaluation.predictions:answer"
     transcribes = True
+    protocol: ClassVar[Mapping[str, str]] = {"decoding": "greedy"}
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
         return {self.task.name: lambda: nn.Linear(hidden, 1 + len(self.task.labels))}

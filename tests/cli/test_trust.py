@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel
 
 from skillnet_cli import objectives
 from skillnet_cli.api import UserError
-from skillnet_cli.evaluation.items import scorer
+from skillnet_cli.evaluation.metrics import scorer
 from skillnet_cli.plugins import load_registry
 from tests.cli.test_verbs import RECIPE
 from tests.inference.world import World

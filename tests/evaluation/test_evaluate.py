@@ -11,8 +11,7 @@ import torch
 
 from skillnet_cli import objectives
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.evaluation.evaluate import evaluate
-from skillnet_cli.evaluation.items import spread
+from skillnet_cli.evaluation.evaluate import evaluate, spread
 from skillnet_cli.prepare.writer import SetWriter
 from tests.inference.world import World
 
@@ -35,6 +34,7 @@ def test_classification_is_the_share_of_right_labels(world: World) -> None:
     assert result.metrics == {"accuracy": right / len(split)}
     assert (result.task, result.set, result.split) == ("kind", "pairs", "test")
     assert result.items == result.queries == len(split) and result.damaged == 0
+    assert result.protocol == {"metrics": {"accuracy": {"computed by": "skillnet_cli.evaluation.metrics:accuracy"}}}
     assert len(result.cases) == 6
     for case in result.cases:
         assert case["reference"] == split[case["index"]]["label"] and case["predicted"] in task.labels
@@ -136,6 +136,13 @@ def test_a_limit_is_spread_over_the_split(world: World) -> None:
     split = world.prepare("pairs").split("test")
     assert evaluate(model, readers, model.task("kind"), split, limit=5).items == 5
     assert spread(10, 4) == [0, 2, 5, 7] and spread(3, None) == spread(3, 9) == [0, 1, 2]
+
+
+def test_items_may_be_drawn_by_a_seed() -> None:
+    drawn = spread(1_000, 50, seed=1)
+    assert drawn == spread(1_000, 50, seed=1) == sorted(set(drawn)) and len(drawn) == 50
+    assert drawn != spread(1_000, 50, seed=2) and drawn != spread(1_000, 50)
+    assert spread(5, None, seed=3) == [0, 1, 2, 3, 4]
 
 
 def test_training_goes_on_as_before(world: World) -> None:

@@ -7,11 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.evaluation.items import accuracy, described, scorer
-from skillnet_cli.plugins import load_registry
+from skillnet_cli.api import UserError
 from skillnet_cli.runs import Result, read_results, record_results
-from tests.inference.world import World
 
 
 def result(task: str, split: str, figure: float) -> Result:
@@ -49,18 +46,3 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         record_results(tmp_path, [unwritable], "one")
     assert (tmp_path / "results.json").read_bytes() == before and json.loads(before)
-
-
-def test_accuracy_is_the_share_of_equal_pairs() -> None:
-    assert accuracy(["a", "b", "c", "d"], ["a", "x", "c", "y"]) == 0.5
-    with pytest.raises(FailedJob):
-        accuracy([], [])
-
-
-def test_metrics_come_by_name_and_by_reference(world: World) -> None:
-    registry = load_registry()
-    for name in ("misses", "bytes_parts:misses"):
-        assert scorer(name, registry)(["a", "b"], ["a", "c"]) == 0.5
-    assert described("accuracy", registry) == {"computed by": "skillnet_cli.evaluation.items:accuracy"}
-    with pytest.raises(UserError, match="unknown metric"):
-        scorer("nothing", registry)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skillnet_cli.api import Reader, UserError
-from skillnet_cli.evaluation.items import higher_is_better
+from skillnet_cli.evaluation.metrics import higher_is_better
 from skillnet_cli.files import disk_errors, write_json
 from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.skillnet import SkillNet

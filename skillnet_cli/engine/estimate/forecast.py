@@ -43,7 +43,7 @@ from skillnet_cli.engine.plan import (
     problems_of_saving,
     task_config,
 )
-from skillnet_cli.evaluation.items import spread
+from skillnet_cli.evaluation.evaluate import spread
 from skillnet_cli.model.analysis import Flops, summarise_model, without_storage
 from skillnet_cli.model.build import build_readers, config_of, embedder_config
 from skillnet_cli.model.config import SkillNetConfig

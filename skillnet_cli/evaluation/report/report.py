@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from skillnet_cli.api import DamagedItem, Task, UserError
 from skillnet_cli.data.prepared import PreparedSet, Split, find_set
-from skillnet_cli.evaluation.items import texts
 from skillnet_cli.evaluation.report.html import Line, Markup, element, facts, joined, line_chart, note, page, thinned
 from skillnet_cli.files import read_json_lines, write_whole
 from skillnet_cli.plugins import Registry, resolve
@@ -120,7 +119,8 @@ class Album:
     def show(self, index: int, skill: str, which: int = 0) -> Markup:
         """An item's field of a skill as HTML; ``which`` of its texts where it has several."""
         try:
-            source = texts(self.split[index][skill])[which]
+            value = self.split[index][skill]
+            source = value[which] if isinstance(value, list) else value
             preview = self.registry.modality(skill).preview
             return Markup(resolve(preview)(source)) if preview else _plain(source)
         except (DamagedItem, UserError, LookupError) as error:

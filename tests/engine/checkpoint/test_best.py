@@ -15,7 +15,7 @@ from skillnet_cli.api import Metric, UserError
 from skillnet_cli.engine.checkpoint import best
 from skillnet_cli.engine.checkpoint.best import Best
 from skillnet_cli.engine.checkpoint.format import MODEL, Checkpoint
-from skillnet_cli.evaluation.items import higher_is_better
+from skillnet_cli.evaluation.metrics import higher_is_better
 from skillnet_cli.model.skillnet import SkillNet, load_model
 from skillnet_cli.plugins import Plugin, build_registry, load_registry
 from skillnet_cli.runs import Result, StageFolder
