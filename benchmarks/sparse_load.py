@@ -62,7 +62,7 @@ def load_in_process(folder: Path, skills: list[str] | None) -> dict[str, float]:
     from skillnet_cli.model.config import read_config
     from skillnet_cli.plugins import load_registry, resolve
 
-    for skill in skills or read_config(folder).skills or {}:
+    for skill in skills or read_config(folder).skills:
         modality = load_registry().modality(skill)
         for reference in (modality.config, modality.reader, modality.embedder):
             resolve(reference)

@@ -29,7 +29,7 @@ from transformers.models.bert.modeling_bert import BertEncoder
 from transformers.utils import logging
 
 from skillnet_cli.engine.estimate.forecast import sketch_model
-from skillnet_cli.model.parts import activated_parts, parameters_by_part
+from skillnet_cli.model.parts import parameters_by_part
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.recipe import load_recipe
@@ -167,7 +167,7 @@ def skillnet() -> System:
     return System(
         "SkillNet",
         124,
-        tuple(Part(name, None, parameters[name] / 1e6, notes[name]) for name in activated_parts(model, "t2i")),
+        tuple(Part(name, None, parameters[name] / 1e6, notes[name]) for name in model.activated_parts("t2i")),
     )
 
 

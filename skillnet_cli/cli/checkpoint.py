@@ -48,7 +48,7 @@ class Saved:
 
     def task(self, name: str) -> TaskConfig:
         """One of the model's tasks. Raises UserError where it has none of that name."""
-        known = list(self.config.tasks or {})
+        known = list(self.config.tasks)
         if name in known:
             return self.config.task(name)
         load_registry().task(name)  # says what to install, or which name is near

@@ -66,9 +66,9 @@ def inspect(
             raise UserError("--set changes a recipe: name it with --recipe")
         folder = choose_checkpoint(checkpoint)
         where, (config, unknown) = {"checkpoint": str(folder)}, (read_config(folder), {})
-    if task is not None and task not in (config.tasks or {}):
+    if task is not None and task not in config.tasks:
         load_registry().task(task)  # says what to install, or which name is near
-        raise UserError(f"{recipe or folder} has no task '{task}'; it has {', '.join(config.tasks or {})}")
+        raise UserError(f"{recipe or folder} has no task '{task}'; it has {', '.join(config.tasks)}")
     facts = where | summarise(config, unknown, task)
     if as_json:
         return print_json(facts)
@@ -152,7 +152,7 @@ def export(
     hush_transformers()
     save = export_training if of_training else export_model
     part = save(model, to, load_registry(), _names_in(skills), _names_in(tasks))
-    has = {"skills": list(part.config.skills or {}), "tasks": list(part.config.tasks or {})}
+    has = {"skills": list(part.config.skills), "tasks": list(part.config.tasks)}
     if as_json:
         return print_json({"from": str(model), "to": str(to), **has})
     remark(f"{to}: skills {', '.join(has['skills'])}; tasks {', '.join(has['tasks']) or 'none'}")
@@ -247,7 +247,7 @@ def skills_graft(
         grown = graft_from(model, skill, from_, to, registry, _names_in(tasks))
     else:
         grown = graft_new(model, skill, to, registry, like=like, keys=_keys_of(set_ or []), seed=seed)
-    has = {"skills": list(grown.config.skills or {}), "tasks": list(grown.config.tasks or {})}
+    has = {"skills": list(grown.config.skills), "tasks": list(grown.config.tasks)}
     if as_json:
         return print_json({"checkpoint": str(model), "to": str(to), **has})
     remark(f"{to}: skills {', '.join(has['skills'])}; tasks {', '.join(has['tasks']) or 'none'}")

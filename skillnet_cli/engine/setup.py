@@ -28,9 +28,9 @@ from skillnet_cli.engine.step import MovingAverage, Progress, Updater, build_opt
 from skillnet_cli.files import write_json
 from skillnet_cli.model.device import default_precision
 from skillnet_cli.model.init import initialise
-from skillnet_cli.model.parts import activated_parts, head_parts, parameters_by_part, part_of
+from skillnet_cli.model.parts import parameters_by_part, part_of
 from skillnet_cli.model.persistence import write_description
-from skillnet_cli.model.skillnet import SkillNet, load_model
+from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.plugins import Registry, suggest
 from skillnet_cli.recipe.schema import EmaSection
@@ -97,12 +97,12 @@ def _meant(model: SkillNet, name: str) -> Iterator[str]:
     if name not in known:
         raise UserError(f"freeze: the model has no part '{name}'{suggest(name, known)}")
     kind, _, task = name.partition(":")
-    yield from head_parts(model, task) if kind == "task" and task in model.objectives else (name,)
+    yield from model.head_parts(task) if kind == "task" and task in model.objectives else (name,)
 
 
 def _check_trainable(model: SkillNet, task: str, frozen: Collection[str]) -> None:
     sizes = parameters_by_part(model)
-    if not any(sizes.get(part) and part not in frozen for part in activated_parts(model, task)):
+    if not any(sizes.get(part) and part not in frozen for part in model.activated_parts(task)):
         raise UserError(f"freeze: nothing is left to train for task '{task}': leave one of its parts out of freeze")
 
 
@@ -151,7 +151,7 @@ def build_model(plan: StagePlan, start: Path | None, registry: Registry) -> tupl
     model = SkillNet(plan.config)
     if start is None:
         return model, []
-    saved, _ = load_model(start, registry)
+    saved = SkillNet.from_pretrained(start, registry=registry)
     fresh = load_model_tensors(model, saved.state_dict(), str(start))
     _inherit_weights(model, weight_inheritance(plan))
     return model, fresh

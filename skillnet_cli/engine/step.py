@@ -24,7 +24,7 @@ from skillnet_cli.engine.distributed.mesh import Ranks, full_tensor, sync_gradie
 from skillnet_cli.engine.signals import SIGNALS
 from skillnet_cli.inference.encoder import to_device
 from skillnet_cli.model.device import autocast
-from skillnet_cli.model.skillnet import Outline, SkillNet
+from skillnet_cli.model.skillnet import Embeddings, SkillNet
 from skillnet_cli.objectives import ComparingObjective
 from skillnet_cli.objectives.base import Limited, Loss
 from skillnet_cli.recipe.schema import OptimizerSection, Stage
@@ -200,16 +200,16 @@ class Computation:
             loss: Loss = self.model(self.task, self._towers(batch), self._targets(batch), self.recompute)
         return loss
 
-    def outline(self, batch: TaskBatch, chunk: int) -> Outline:
+    def encode(self, batch: TaskBatch, chunk: int) -> Embeddings:
         """What the loss sees of a chunk; the same to the bit each time, dropout included."""
         seed_torch(*self.position, chunk)
         with autocast(self.precision, self.device):
-            return self.model.outline(self.task, self._towers(batch), self._targets(batch), self.recompute)
+            return self.model.encode_batch(self.task, self._towers(batch), self._targets(batch), self.recompute)
 
-    def compare(self, outline: Outline, chunks: Sequence[TaskBatch]) -> Loss:
-        """The loss of a whole batch, given the outline of all of it."""
+    def contrastive_loss(self, embeddings: Embeddings, chunks: Sequence[TaskBatch]) -> Loss:
+        """The loss of a whole batch, given the embeddings of all of it."""
         with autocast(self.precision, self.device):
-            return self.model.compare(self.task, outline, self.targets(chunks))
+            return self.model.contrastive_loss(self.task, embeddings, self.targets(chunks))
 
     def targets(self, chunks: Sequence[TaskBatch]) -> Batch:
         """The targets of chunks, which have one row an item, as those of one batch."""
@@ -246,17 +246,17 @@ def accumulate(computation: Computation, batches: Sequence[TaskBatch]) -> tuple[
 def _accumulate_in_two_passes(computation: Computation, chunks: Sequence[TaskBatch]) -> tuple[Tensor, Tensor]:
     """The same for a loss that compares all items of the batch: GradCache (Gao et al. 2021).
 
-    A first pass encodes the chunks without keeping activations. From all their outlines come the loss and its gradient
-    with respect to each; a second pass encodes every chunk again and carries that gradient on to the parameters.
-    Activations of one chunk at a time are in memory; the gradient is that of the whole batch at once.
+    A first pass encodes the chunks without keeping activations. From all their embeddings come the loss and its
+    gradient with respect to each; a second pass encodes every chunk again and carries that gradient on to the
+    parameters. Activations of one chunk at a time are in memory; the gradient is that of the whole batch at once.
     """
-    whole = _outlined(computation, chunks)
+    whole = _embeddings_of(computation, chunks)
     sync_gradients(computation.model, True)  # the parameters of the comparison itself see no other backward pass
-    loss, count = computation.compare(whole, chunks)
+    loss, count = computation.contrastive_loss(whole, chunks)
     loss.backward()
     for number, (chunk, gradients) in enumerate(zip(chunks, _gradients(whole, chunks), strict=True)):
         sync_gradients(computation.model, number == len(chunks) - 1)
-        _carry_on(computation.outline(chunk, number), gradients)
+        _carry_on(computation.encode(chunk, number), gradients)
     return loss.detach().double(), count
 
 
@@ -266,8 +266,8 @@ def _duplicates(computation: Computation, batches: Sequence[TaskBatch]) -> Tenso
     return None if comparing is None else comparing.duplicates(computation.targets(batches))
 
 
-def _outlined(computation: Computation, chunks: Sequence[TaskBatch]) -> Outline:
-    """The outline of the whole batch, its tensors leaves that are given gradients.
+def _embeddings_of(computation: Computation, chunks: Sequence[TaskBatch]) -> Embeddings:
+    """The embeddings of the whole batch, their tensors leaves that are given gradients.
 
     Each chunk's rows go to their place at once. Kept until the last, they would lie scattered between the memory of
     activations, which the next chunk's then no longer fit into.
@@ -276,7 +276,7 @@ def _outlined(computation: Computation, chunks: Sequence[TaskBatch]) -> Outline:
     usages: list[Tensor] = []
     with torch.no_grad():
         for number, rows in enumerate(_rows(chunks)):
-            own, used = computation.outline(chunks[number], number)
+            own, used = computation.encode(chunks[number], number)
             if number == 0:
                 items = sum(len(chunk.ids) for chunk in chunks)
                 vectors = [each.new_empty(items, *each.shape[1:]) for each in own]
@@ -285,19 +285,19 @@ def _outlined(computation: Computation, chunks: Sequence[TaskBatch]) -> Outline:
                 whole[rows] = part
             for total, part in zip(usages, used, strict=True):
                 total += part
-    return tuple(each.requires_grad_() for each in vectors), tuple(each.requires_grad_() for each in usages)
+    return Embeddings(tuple(each.requires_grad_() for each in vectors), tuple(each.requires_grad_() for each in usages))
 
 
-def _gradients(whole: Outline, chunks: Sequence[TaskBatch]) -> Iterator[list[Tensor | None]]:
+def _gradients(whole: Embeddings, chunks: Sequence[TaskBatch]) -> Iterator[list[Tensor | None]]:
     """For every chunk the gradients of its vectors and usages: its rows of the former, all of the latter."""
     vectors, usages = whole
     for rows in _rows(chunks):
         yield [None if each.grad is None else each.grad[rows] for each in vectors] + [each.grad for each in usages]
 
 
-def _carry_on(outline: Outline, gradients: Sequence[Tensor | None]) -> None:
-    """Go on backward from a chunk's outline, of whose gradients some may be missing."""
-    vectors, usages = outline
+def _carry_on(embeddings: Embeddings, gradients: Sequence[Tensor | None]) -> None:
+    """Go on backward from a chunk's embeddings, of whose gradients some may be missing."""
+    vectors, usages = embeddings
     trained = [pair for pair in zip((*vectors, *usages), gradients, strict=True) if pair[0].requires_grad]
     if trained:
         torch.autograd.backward([tensor for tensor, _ in trained], [gradient for _, gradient in trained])

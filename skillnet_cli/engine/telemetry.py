@@ -26,7 +26,6 @@ from skillnet_cli.engine.estimate.cost import checkpoint_bytes, kept_beside
 from skillnet_cli.engine.plan import StagePlan, TaskPlan
 from skillnet_cli.engine.setup import weight_inheritance
 from skillnet_cli.model.analysis import Flops
-from skillnet_cli.model.parts import activated_parameters
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.runs import MetricsLog, StageFolder
 
@@ -189,7 +188,7 @@ def banner(
         yield f"  frozen: {', '.join(stage.freeze)}; {trained / 1e6:.1f} M parameters train"
     ratios, flops = sum(task.settings.ratio for task in plan.tasks.values()), Flops(model)
     for name, task in plan.tasks.items():
-        activated = f"{activated_parameters(model, name) / 1e6:.1f} M activated{_work(flops.of_task(name))}"
+        activated = f"{model.activated_parameters(name) / 1e6:.1f} M activated{_work(flops.of_task(name))}"
         yield f"  {name}: {_task(task, stage.steps, ratios)}, {activated}"
     saved = checkpoint_bytes(total, trained, kept_beside(stage))
     yield f"  checkpoints of {saved / 1e9:.2f} GB every {stage.checkpoints.every:,} steps"

@@ -14,7 +14,7 @@ from skillnet_cli.objectives import Objective, TaskConfig
 def _tasks_with(config: SkillNetConfig, wanted: Callable[[type[Objective]], bool]) -> list[TaskConfig]:
     """The model's tasks with such an objective, in the order of its configuration."""
     found = []
-    for task in map(config.task, config.tasks or {}):
+    for task in map(config.task, config.tasks):
         with suppress(UserError):  # the plugin that brings its objective is not installed
             if wanted(objectives.load(task.objective)):
                 found.append(task)

@@ -95,7 +95,7 @@ def _skill_of(split: Split, config: SkillNetConfig) -> str:
         UserError: the items have no field that the model embeds.
     """
     asking = query_skill(config)
-    pool = [skill for skill in config.skills or {} if skill != asking and route_of(config, skill)]
+    pool = [skill for skill in config.skills if skill != asking and route_of(config, skill)]
     for skill in [*pool, asking]:
         if skill in split.facts.fields:
             return skill
@@ -119,7 +119,7 @@ def _why_none(skills: Iterable[str], config: SkillNetConfig, registry: Registry)
             f"no contrastive task of the model trained {', '.join(sorted(skills))}, and none transcribes it; "
             f"it embeds {', '.join(embeddable(config)) or 'nothing'}"
         )
-    known = [suffix for skill in config.skills or {} for suffix in registry.modality(skill).suffixes]
+    known = [suffix for skill in config.skills for suffix in registry.modality(skill).suffixes]
     return f"no file ends in {' '.join(known)}"
 
 

@@ -20,12 +20,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.device import on_meta
-from skillnet_cli.model.parts import activated_parts, parameters_by_part, part_of
-from skillnet_cli.model.sequences import Segment, join
+from skillnet_cli.model.parts import parameters_by_part, part_of
+from skillnet_cli.model.sequences import Segment, Tower, join
 from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.model.variants import MixtureOfExperts
 
 
-class Counted(NamedTuple):
+class _Counted(NamedTuple):
     """A tower's FLOPs by part, and the tokens that each segment's embedder made, ``[CLS]`` included."""
 
     parts: Counter[str]
@@ -37,18 +38,16 @@ class Flops:
 
     def __init__(self, model: SkillNet) -> None:
         self.model = model
-        self._towers: dict[tuple[str, tuple[str, ...]], Counted] = {}
+        self._towers: dict[tuple[str, tuple[str, ...]], _Counted] = {}
 
     def of_task(self, task: str) -> Counter[str] | None:
         """FLOPs by part of a forward pass of one longest sequence in each tower of a task.
 
         None where one of the embedders does not say what its longest item is.
         """
-        separate = self.model.config.routing == "separate"
         parts: Counter[str] = Counter()
-        for number, skills in enumerate(self.model.task(task).towers):
-            place = f"tasks.{task}.towers.{number}." if separate else ""
-            counted = self.of_tower(skills, self.model.towers_of(task)[number], place)
+        for skills, tower in zip(self.model.task(task).towers, self.model.towers_of(task), strict=True):
+            counted = self.of_tower(skills, tower)
             if counted is None:
                 return None
             parts.update(counted)
@@ -58,47 +57,46 @@ class Flops:
         """Towers × segments: the tokens of one longest item of a task, ``[CLS]`` included; None as above."""
         if self.of_task(task) is None:
             return None
-        separate = self.model.config.routing == "separate"
-        places = enumerate(self.model.task(task).towers)
-        return [self._towers[f"tasks.{task}.towers.{n}." if separate else "", skills].tokens for n, skills in places]
+        towers = zip(self.model.task(task).towers, self.model.towers_of(task), strict=True)
+        return [self._towers[tower.place, skills].tokens for skills, tower in towers]
 
     def of_all(self) -> Counter[str] | None:
         """The same of one longest item of every skill; where tasks are separate, in each of their towers."""
-        if self.model.config.routing == "separate":
-            counts = [self.of_task(task) for task in self.model.config.tasks or {}]
+        if self.model.tasks:
+            counts = [self.of_task(task) for task in self.model.config.tasks]
         else:
-            counts = [self.of_tower((skill,)) for skill in self.model.config.skills or {}]
+            counts = [self.of_tower((skill,), self.model.tower) for skill in self.model.config.skills]
         known = [count for count in counts if count is not None]
         return sum(known, Counter()) if len(known) == len(counts) else None
 
-    def of_tower(self, skills: tuple[str, ...], tower: Any = None, place: str = "") -> Counter[str] | None:
-        """The same of one tower whose segments are of these skills: the model's own, or that at ``place`` in it."""
-        tower = tower or self.model
+    def of_tower(self, skills: tuple[str, ...], tower: Tower) -> Counter[str] | None:
+        """The same of one tower of the model, whose segments are of these skills."""
         if not all(hasattr(tower.embedders[skill], "longest") for skill in skills):
             return None
-        if (place, skills) not in self._towers:
-            on_shapes = self.model.config.routing != "moe"
-            self._towers[place, skills] = _count(tower, place, skills, on_shapes)
-        return self._towers[place, skills].parts
+        if (tower.place, skills) not in self._towers:
+            self._towers[tower.place, skills] = _count(tower, skills)
+        return self._towers[tower.place, skills].parts
 
 
 @torch.no_grad()
-def _count(tower: Any, place: str, skills: tuple[str, ...], on_shapes: bool) -> Counted:
+def _count(tower: Tower, skills: tuple[str, ...]) -> _Counted:
+    # Which expert a token goes to is in the tokens: a mixture needs real ones, all else is counted on shapes.
+    on_shapes = not any(isinstance(module, MixtureOfExperts) for module in tower.encoder.modules())
     parts: Counter[str] = Counter()
     segments = []
     for skill in skills:
         embedder = _on_memory(tower.embedders[skill])
         with FlopCounterMode(display=False) as counter:
             segments.append(Segment(skill, *embedder(embedder.longest())))
-        parts[part_of(f"{place}embedders.{skill}")] += counter.get_total_flops()
+        parts[part_of(f"{tower.place}embedders.{skill}")] += counter.get_total_flops()
     joined = join(segments)
     encoder = copy.deepcopy(tower.encoder).to("meta") if on_shapes else _on_memory(tower.encoder)
     # torch counts no product inside a CPU's fused attention.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         encoder(joined.tokens.to("meta") if on_shapes else joined.tokens, joined.lengths, joined.routes)
     for module, flops in _own(counter).items():
-        parts[part_of(f"{place}encoder.{module}")] += flops
-    return Counted(parts, tuple(int(segment.lengths.sum()) for segment in segments))
+        parts[part_of(f"{tower.place}encoder.{module}")] += flops
+    return _Counted(parts, tuple(int(segment.lengths.sum()) for segment in segments))
 
 
 def _on_memory(module: nn.Module) -> Any:
@@ -146,12 +144,10 @@ def summarise_model(
 ) -> dict[str, Any]:
     """As :func:`summarise`, of a model that may be without storage; ``flops`` may have counted some of it before."""
     config, parameters, flops = model.config, parameters_by_part(model), flops or Flops(model)
-    tasks = {name: _task(model, name, parameters, flops) for name in ([task] if task else config.tasks or {})}
+    tasks = {name: _task(model, name, parameters, flops) for name in ([task] if task else config.tasks)}
     facts: dict[str, Any] = {
         "encoder": {key: getattr(config, key) for key in SIZES},
-        "skills": {
-            name: {key: each[key] for key in ("plugin", "version")} for name, each in (config.skills or {}).items()
-        },
+        "skills": {name: {key: each[key] for key in ("plugin", "version")} for name, each in config.skills.items()},
         "parameters": {"total": sum(parameters.values()), "parts": parameters},
         "flops": {"counted": FLOPS, **_total(flops.of_all())},
         "tasks": tasks,
@@ -174,7 +170,7 @@ def without_storage(config: SkillNetConfig, unknown: Mapping[str, str]) -> Skill
 
 
 def _task(model: SkillNet, name: str, parameters: Mapping[str, int], flops: Flops) -> dict[str, Any]:
-    own = {part: parameters[part] for part in activated_parts(model, name) if part in parameters}
+    own = {part: parameters[part] for part in model.activated_parts(name) if part in parameters}
     done = flops.of_task(name)
     by_part = done or Counter[str]()
     return {

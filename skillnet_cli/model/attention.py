@@ -5,8 +5,6 @@ Shapes: T tokens of all sequences together, H heads, D width of a head, n sequen
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 
 import torch
@@ -15,15 +13,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 PLAIN_LONGEST = 512
-"""Tokens of the longest sequence that a CPU attends to in plain products in bf16."""
+"""Tokens of the longest sequence that a CPU attends to in plain products in bf16 (``benchmarks/attention.py``)."""
 
 
 class AttentionPlan:
     """Where the sequences lie in the packed tokens; made once for a forward pass, used by every layer."""
 
-    def __init__(self, lengths: Int[Tensor, " items"]) -> None:
-        """``lengths``: how many tokens each sequence has, in the order in which they are packed."""
+    def __init__(self, lengths: Int[Tensor, " items"], plain_longest: int = PLAIN_LONGEST) -> None:
+        """Plan for packed sequences.
+
+        Args:
+            lengths: how many tokens each sequence has, in the order in which they are packed.
+            plain_longest: the longest sequence that a CPU attends to in plain products in bf16; with 0 the fused
+                kernel computes all of them, as on a GPU.
+        """
         self.lengths = lengths
+        self.plain_longest = plain_longest
 
     @cached_property
     def starts(self) -> Int[Tensor, " boundaries"]:
@@ -66,29 +71,18 @@ def attend(
         return out
     sizes = [tokens for tokens, _ in plan.runs]
     parts = zip(q_THD.split(sizes), k_THD.split(sizes), v_THD.split(sizes), plan.runs, strict=True)
-    return torch.cat([_attend_run(q, k, v, length) for q, k, v, (_, length) in parts])
+    return torch.cat([_attend_run(q, k, v, length, plan.plain_longest) for q, k, v, (_, length) in parts])
 
 
-def _attend_run(q_THD: Tensor, k_THD: Tensor, v_THD: Tensor, length: int) -> Tensor:
+def _attend_run(q_THD: Tensor, k_THD: Tensor, v_THD: Tensor, length: int, plain_longest: int) -> Tensor:
     """Equation 3 on sequences of one length: torch's fused kernel, or its plain form where that is faster.
 
     On a CPU in bf16 two products and a softmax take a quarter to two thirds of the fused kernel's time, forward and
-    backward (``benchmarks/attention.py``); beyond 512 tokens the fused kernel's smaller memory counts for more.
+    backward (``benchmarks/attention.py``); in longer sequences the fused kernel's smaller memory counts for more.
     """
     q, k, v = (x.unflatten(0, (-1, length)).transpose(1, 2) for x in (q_THD, k_THD, v_THD))  # (n, H, L, D)
-    if q.is_cuda or q.dtype != torch.bfloat16 or length > PLAIN_LONGEST:
+    if q.is_cuda or q.dtype != torch.bfloat16 or length > plain_longest:
         out = F.scaled_dot_product_attention(q, k, v)
     else:
         out = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).softmax(dim=-1) @ v
     return out.transpose(1, 2).flatten(0, 1)  # (T, H, D)
-
-
-@contextmanager
-def fused_at_every_length() -> Iterator[None]:
-    """Attend with the fused kernel alone, as a GPU does: for who measures on a CPU what a GPU will need."""
-    global PLAIN_LONGEST
-    before, PLAIN_LONGEST = PLAIN_LONGEST, 0
-    try:
-        yield
-    finally:
-        PLAIN_LONGEST = before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -14,24 +14,8 @@ from skillnet_cli import objectives
 from skillnet_cli.api import Reader, UserError
 from skillnet_cli.model.config import SkillNetConfig, task_fields
 from skillnet_cli.model.encoder import Block, Encoder, FeedForward, RoutedAttention, SkillProjection
-from skillnet_cli.model.variants import (
-    TOP,
-    DenseAttention,
-    MixtureBlock,
-    MixtureEncoder,
-    MixtureOfExperts,
-    MultiwayAttention,
-    MultiwayBlock,
-    MultiwayEncoder,
-    PostNormBlock,
-    PostNormMixtureBlock,
-    PostNormMultiwayBlock,
-    SharedProjectionAttention,
-    TaskNetwork,
-    Tower,
-    give_to_skills,
-    quick_gelu,
-)
+from skillnet_cli.model.sequences import Tower
+from skillnet_cli.model.variants import TOP, MixtureOfExperts, PerSkill, TaskNetwork, quick_gelu
 from skillnet_cli.objectives import Objective, TaskConfig
 from skillnet_cli.objectives.contrastive import SIMILARITIES
 from skillnet_cli.plugins import Registry, resolve
@@ -42,17 +26,6 @@ NORM_EPS = {"pre": 1e-5, "post": 1e-12}
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
 
 
-class _Form(NamedTuple):
-    """An encoder and its layers, by where their norms stand."""
-
-    encoder: type[Encoder]
-    pre: type[Block]
-    post: type[Block]
-
-
-PLAIN = _Form(Encoder, Block, PostNormBlock)
-MULTIWAY = _Form(MultiwayEncoder, MultiwayBlock, PostNormMultiwayBlock)
-MIXTURE = _Form(MixtureEncoder, MixtureBlock, PostNormMixtureBlock)
 CHOICES = {
     "norm": ("pre", "post"),
     "activation": tuple(ACTIVATIONS),
@@ -124,14 +97,19 @@ def build_encoder(config: SkillNetConfig) -> Encoder:
     if config.hidden % config.heads:
         raise UserError(f"model.hidden = {config.hidden} is not divisible by model.heads = {config.heads}")
     _check_choices(config)
-    form = MIXTURE if config.routing == "moe" else MULTIWAY if _is_multiway(config) else PLAIN
-    block = form.pre if config.norm == "pre" else form.post
-    layers = [
-        block(_attention(config), _feed_forward(config), config.hidden, config.dropout) for _ in range(config.layers)
+    norm_first = config.norm == "pre"
+    # Attention, then feed-forward network, layer by layer, and only then what skills own beside their projections:
+    # seeds give the same first weights only in this order.
+    blocks = [
+        Block(_attention(config), _feed_forward(config), config.hidden, config.dropout, norm_first)
+        for _ in range(config.layers)
     ]
-    encoder = form.encoder(layers, nn.LayerNorm(config.hidden) if config.norm == "pre" else nn.Identity())
-    if _is_multiway(config):
-        give_to_skills(encoder, config.routed, config.skills or {}, config.hidden, lambda: _plain_feed_forward(config))
+    encoder = Encoder(blocks, config.hidden, norm_first)
+    if config.routing == "skill":
+        for block in blocks:
+            _give_to_skills(block, config)
+        if norm_first and "norm" in config.routed:
+            encoder.final_norm = PerSkill(config.skills, lambda: nn.LayerNorm(config.hidden))
     _initialise(encoder, config)
     return encoder
 
@@ -144,18 +122,21 @@ def _check_choices(config: SkillNetConfig) -> None:
                 raise UserError(f"model.{key} = '{name}': choose one of {', '.join(choices)}")
 
 
-def _is_multiway(config: SkillNetConfig) -> bool:
-    """Whether skills own anything else than their Q/K/V projections."""
-    return config.routing == "skill" and set(config.routed) != {"qkv"}
-
-
 def _attention(config: SkillNetConfig) -> RoutedAttention:
-    if config.routing != "skill":
-        return DenseAttention(config.hidden, config.heads)
-    if "qkv" not in config.routed:
-        return SharedProjectionAttention(config.hidden, config.heads)
-    attention = RoutedAttention if "out" not in config.routed else MultiwayAttention
-    return attention(config.hidden, config.heads, config.skills or {})
+    own = config.routing == "skill" and "qkv" in config.routed
+    return RoutedAttention(config.hidden, config.heads, config.skills if own else ())
+
+
+def _give_to_skills(block: Block, config: SkillNetConfig) -> None:
+    """Put a module for each skill where ``routed`` has more than the projections: ``"out"``, ``"ffn"``, ``"norm"``."""
+    hidden = config.hidden
+    if "out" in config.routed:
+        block.attention.out = PerSkill(config.skills, lambda: nn.Linear(hidden, hidden))
+    if "ffn" in config.routed:
+        block.feed_forward = PerSkill(config.skills, lambda: _plain_feed_forward(config))
+    if "norm" in config.routed:
+        block.attention_norm = PerSkill(config.skills, lambda: nn.LayerNorm(hidden))
+        block.ffn_norm = PerSkill(config.skills, lambda: nn.LayerNorm(hidden))
 
 
 def _feed_forward(config: SkillNetConfig) -> nn.Module:
@@ -197,19 +178,19 @@ def _initialise(encoder: Encoder, config: SkillNetConfig) -> None:
 
 def build_embedders(config: SkillNetConfig, registry: Registry, skills: Iterable[str] | None = None) -> nn.ModuleDict:
     """The embedder of each of ``skills``, of all of the model's by default, as its plugin defines it."""
-    known = config.skills or {}
+    known = config.skills
     return nn.ModuleDict({skill: _embedder(skill, config, registry) for skill in (known if skills is None else skills)})
 
 
 def _embedder(skill: str, config: SkillNetConfig, registry: Registry) -> nn.Module:
-    keys = embedder_config(skill, (config.skills or {})[skill]["embedder"], registry)
+    keys = embedder_config(skill, config.skills[skill]["embedder"], registry)
     embedder: nn.Module = resolve(registry.modality(skill).embedder)(keys, config.hidden)
     return embedder
 
 
 def build_objectives(config: SkillNetConfig, registry: Registry) -> dict[str, Objective]:
     """The objective of every task. Raises UserError where no plugin brings one."""
-    tasks = [config.task(name) for name in config.tasks or {}]
+    tasks = [config.task(name) for name in config.tasks]
     return {task.name: objectives.load(task.objective, registry)(task, config.similarity) for task in tasks}
 
 
@@ -233,7 +214,11 @@ def build_networks(
 
 def _network(config: SkillNetConfig, name: str, objective: Objective, registry: Registry) -> TaskNetwork:
     towers = [
-        Tower(build_embedders(config, registry, dict.fromkeys(skills)), build_encoder(config))
-        for skills in objective.task.towers
+        Tower(
+            build_embedders(config, registry, dict.fromkeys(skills)),
+            build_encoder(config),
+            place=f"tasks.{name}.towers.{number}.",
+        )
+        for number, skills in enumerate(objective.task.towers)
     ]
     return TaskNetwork(towers, build_heads({name: objective}, config.hidden))

@@ -25,7 +25,7 @@ def write_card(folder: Path, results: Iterable[Mapping[str, Any]] = ()) -> None:
             left out.
     """
     config = read_config(folder)
-    rows = [row for row in results if row["task"] in (config.tasks or {})]
+    rows = [row for row in results if row["task"] in config.tasks]
     text = f"---\n{_front_matter(config, rows, folder.resolve().parent.name)}\n---\n\n{_body(folder, config, rows)}"
     write_whole(folder / CARD, text.encode())
 
@@ -55,10 +55,10 @@ def parameters_of(folder: Path) -> dict[str, int]:
 
 
 def _front_matter(config: SkillNetConfig, rows: Sequence[Mapping[str, Any]], name: str) -> str:
-    sets = {each for task in (config.tasks or {}).values() for each in task["datasets"]}
+    sets = {each for task in config.tasks.values() for each in task["datasets"]}
     data = ModelCardData(
         library_name=LIBRARY,
-        tags=[LIBRARY, *(config.skills or {})],
+        tags=[LIBRARY, *config.skills],
         datasets=sorted(sets) or None,
         model_name=name,
         eval_results=[each for row in rows for each in _eval_results(config, row)] or None,
@@ -84,9 +84,9 @@ def _eval_results(config: SkillNetConfig, row: Mapping[str, Any]) -> list[EvalRe
 
 
 def _body(folder: Path, config: SkillNetConfig, rows: Sequence[Mapping[str, Any]]) -> str:
-    tasks = [config.task(name) for name in config.tasks or {}]
+    tasks = [config.task(name) for name in config.tasks]
     sections = [
-        f"# A SkillNet of {', '.join(config.skills or {})}",
+        f"# A SkillNet of {', '.join(config.skills)}",
         "One sparsely activated Transformer: every skill owns its query, key and value projections, the rest is "
         "shared, and a task loads and computes only what it activates.",
         "## Tasks",
@@ -108,7 +108,7 @@ def _body(folder: Path, config: SkillNetConfig, rows: Sequence[Mapping[str, Any]
         "## Skills",
         _table(
             ("skill", "plugin", "version"),
-            [(name, facts["plugin"], facts["version"]) for name, facts in (config.skills or {}).items()],
+            [(name, facts["plugin"], facts["version"]) for name, facts in config.skills.items()],
         ),
         "## Parameters",
         _table(("part", "parameters"), [(part, f"{count:,}") for part, count in parameters_of(folder).items()]),
@@ -119,10 +119,8 @@ def _body(folder: Path, config: SkillNetConfig, rows: Sequence[Mapping[str, Any]
 
 
 def _use(config: SkillNetConfig) -> str:
-    plugins = " ".join(dict.fromkeys(facts["plugin"] for facts in (config.skills or {}).values()))
-    chosen = (
-        f"tasks=[{next(iter(config.tasks))!r}]" if config.tasks else f"skills=[{next(iter(config.skills or {}))!r}]"
-    )
+    plugins = " ".join(dict.fromkeys(facts["plugin"] for facts in config.skills.values()))
+    chosen = f"tasks=[{next(iter(config.tasks))!r}]" if config.tasks else f"skills=[{next(iter(config.skills))!r}]"
     return (
         f"    pip install skillnet-cli {plugins}\n\n"
         "```python\nfrom skillnet_cli.model import SkillNet\n\n"

@@ -13,7 +13,7 @@ import struct
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,11 +39,13 @@ class Weights:
     Attributes:
         files: tensor -> the name of its file in ``folder``.
         facts: the index's metadata.
+        saved_names: tensor -> its name in the file, of those that have another there (:meth:`renamed`).
     """
 
     folder: Path
     files: Mapping[str, str]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    saved_names: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path) -> Weights:
@@ -64,6 +66,13 @@ class Weights:
                 raise UserError(f"{path}: pickled weights are never read: convert them to safetensors first")
         raise UserError(f"{index}: the model's weights are missing")
 
+    def renamed(self, names: Mapping[str, str]) -> Weights:
+        """The same weights, in which tensors go by other names: ``names`` has for each its name in the file."""
+        files = {name: file for name, file in self.files.items() if name not in names.values()}
+        return replace(
+            self, files=files | {name: self.files[saved] for name, saved in names.items()}, saved_names=names
+        )
+
     def location(self, name: str) -> Path:
         """The file of one of the tensors."""
         return self.folder / self.files[name]
@@ -78,7 +87,9 @@ class Weights:
     def shapes(self, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
         """The shapes of some tensors, from the headers of their files. Raises UserError as :meth:`read` does."""
         return {
-            name: tuple(file.get_slice(name).get_shape()) for _, file, some in self._grouped(names) for name in some
+            name: tuple(file.get_slice(self._saved_name(name)).get_shape())
+            for _, file, some in self._grouped(names)
+            for name in some
         }
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
@@ -98,10 +109,14 @@ class Weights:
         tensors = {}
         for path, file, some in self._grouped(names):
             for name in some:
-                tensors[name] = file.get_tensor(name)
-                if name in known and _crc32_of(tensors[name]) != known[name]:
+                saved = self._saved_name(name)
+                tensors[name] = file.get_tensor(saved)
+                if saved in known and _crc32_of(tensors[name]) != known[saved]:
                     raise UserError(f"{path}: tensor '{name}' was altered: its checksum is not that of {INDEX}")
         return tensors
+
+    def _saved_name(self, name: str) -> str:
+        return self.saved_names.get(name, name)
 
     def _grouped(self, names: Iterable[str]) -> Iterator[tuple[Path, Any, list[str]]]:
         """Each file that holds some of the tensors, opened, with those that it holds."""
@@ -112,7 +127,7 @@ class Weights:
             with _opened(path, some[0]) as file:
                 inside = set(file.keys())
                 for name in some:
-                    if name not in inside:
+                    if self._saved_name(name) not in inside:
                         raise UserError(f"{path}: tensor '{name}' is missing, and {INDEX} says that it is there")
                 yield path, file, some
 

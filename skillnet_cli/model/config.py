@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, ClassVar, no_type_check
 
@@ -51,12 +51,12 @@ class SkillNetConfig(PretrainedConfig):
     routed: list[str] | tuple[str, ...] = ("qkv",)
     balance: float = 0.01
     experts: int = 0
-    skills: dict[str, Any] | None = None
-    tasks: dict[str, Any] | None = None
+    skills: dict[str, Any] = field(default_factory=dict)
+    tasks: dict[str, Any] = field(default_factory=dict)
 
     def task(self, name: str) -> TaskConfig:
         """A task of this model. Raises KeyError where it has none of that name."""
-        fields = dict((self.tasks or {})[name])
+        fields = dict(self.tasks[name])
         fields["towers"] = tuple(tuple(tower) for tower in fields["towers"])
         for key in ("metrics", "labels", "datasets"):
             fields[key] = tuple(fields[key])
@@ -90,7 +90,7 @@ class _Facts(BaseModel):
     heads: PositiveInt
     ffn: PositiveInt
     skills: dict[str, _SkillFacts]
-    tasks: dict[str, _TaskFacts] | None
+    tasks: dict[str, _TaskFacts]
 
 
 _FACTS = TypeAdapter(_Facts)
@@ -129,7 +129,7 @@ def check_config(config: SkillNetConfig, path: Path, registry: Registry) -> None
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    for name, task in (checked.tasks or {}).items():
+    for name, task in checked.tasks.items():
         for skill in dict.fromkeys(skill for tower in task.towers for skill in tower):
             if skill not in checked.skills:
                 raise UserError(f"{path}: tasks.{name}: it needs the skill '{skill}', which the model does not have")
@@ -161,13 +161,13 @@ def cut_down(
     Raises:
         UserError: the model in ``source`` has no such skill or task, or a task needs a skill that is not among them.
     """
-    own_tasks = config.tasks or {}
-    for kind, wanted, known in (("skill", skills, config.skills or {}), ("task", tasks, own_tasks)):
+    own_tasks = config.tasks
+    for kind, wanted, known in (("skill", skills, config.skills), ("task", tasks, own_tasks)):
         for name in wanted or ():
             require(kind, name, known, f"the model in {source}")
     needed = {task: config.task(task).skills for task in own_tasks}
     if skills is None:
-        skills = list(config.skills or {}) if tasks is None else [skill for task in tasks for skill in needed[task]]
+        skills = list(config.skills) if tasks is None else [skill for task in tasks for skill in needed[task]]
     if tasks is None:
         tasks = [task for task, own in needed.items() if set(own) <= set(skills)]
     for task in tasks:
@@ -175,7 +175,7 @@ def cut_down(
             if skill not in skills:
                 raise UserError(f"task '{task}' needs the skill '{skill}', which is not among {', '.join(skills)}")
     smaller = copy.deepcopy(config)
-    smaller.skills = {skill: facts for skill, facts in (config.skills or {}).items() if skill in skills}
+    smaller.skills = {skill: facts for skill, facts in config.skills.items() if skill in skills}
     smaller.tasks = {task: facts for task, facts in own_tasks.items() if task in tasks}
     return smaller
 
@@ -189,7 +189,7 @@ def require(kind: str, name: str, known: Collection[str], model: str) -> None:
 
 def check_installed(config: SkillNetConfig, registry: Registry) -> None:
     """Raises UserError, naming the distribution to install, where the plugin of one of the skills is missing."""
-    for skill, facts in (config.skills or {}).items():
+    for skill, facts in config.skills.items():
         if skill in registry.modalities:
             continue
         broken = {plugin.distribution: plugin.error for plugin in registry.plugins if plugin.error}

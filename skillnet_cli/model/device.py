@@ -1,4 +1,4 @@
-"""What a model computes in and on: precision, recomputed activations, and models as shapes alone on the meta device."""
+"""What a model computes in and on: precision, and models as shapes alone on the meta device."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils.checkpoint import checkpoint
 
 from skillnet_cli.api import UserError
 
@@ -57,15 +56,6 @@ def autocast(precision: str, device: torch.device | str) -> torch.autocast:
     if precision not in ("bf16", "fp32"):
         raise UserError(f"unknown precision '{precision}': choose auto, bf16 or fp32")
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-def recomputed(block: nn.Module, *inputs: Any) -> Any:
-    """Call a layer so that of its activations only the inputs are kept; with the same dropout when it runs again.
-
-    Alone it stops as soon as it has what it needs. Over several ranks it runs to its end: stopped within a part that
-    is a unit of communication, it would leave that unit waiting for the end.
-    """
-    return checkpoint(block, *inputs, use_reentrant=False, early_stop=not distributed.is_initialized())
 
 
 FILLS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_})

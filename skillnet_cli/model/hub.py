@@ -117,21 +117,26 @@ class Pretrained(Mapping[str, Tensor]):
 
     def __init__(self, folder: Path) -> None:
         """Raises UserError where there are no safetensors, or an index that is wrong."""
-        self._weights = Weights.open(folder)
-        self._written = {_modern(name): name for name in self._weights.files}
+        weights = Weights.open(folder)
+        current = {_current_name(name): name for name in weights.files}
+        self._weights = weights.renamed({name: saved for name, saved in current.items() if name != saved})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._weights.files  # Mapping's own would read the tensor to find out
 
     def __getitem__(self, name: str) -> Tensor:
-        written = self._written[name]
-        return self._weights.read([written])[written]
+        if name not in self:
+            raise KeyError(name)
+        return self._weights.read([name])[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._written)
+        return iter(self._weights.files)
 
     def __len__(self) -> int:
-        return len(self._written)
+        return len(self._weights.files)
 
 
-def _modern(name: str) -> str:
+def _current_name(name: str) -> str:
     """A parameter's name as today's checkpoints have it."""
     stem, _, last = name.rpartition(".")
     return f"{stem}.{OLD_NAMES[last]}" if last in OLD_NAMES else name

@@ -94,7 +94,7 @@ def _fitting_donor(
     model: SkillNet, folder: Path, skill: str, section: InitSection, registry: Registry
 ) -> SourceCheckpoint:
     config = model.config
-    own = embedder_config(skill, (config.skills or {})[skill]["embedder"], registry)
+    own = embedder_config(skill, config.skills[skill]["embedder"], registry)
     donor = read_source_checkpoint(folder, skill, own, registry)
     problems = list(misfits(donor, {key: getattr(config, key) for key in donor.encoder}, section.shared))
     if problems:

@@ -9,13 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from torch import nn
-
-if TYPE_CHECKING:
-    from skillnet_cli.model.skillnet import SkillNet
-
 
 SHARED = "shared"
 
@@ -32,26 +27,6 @@ def part_of(name: str) -> str:
     if "skills" in path:
         return f"skill:{path[path.index('skills') + 1]}"
     return SHARED
-
-
-def activated_parts(model: SkillNet, task: str) -> tuple[str, ...]:
-    """The parts that a task uses: the shared one, its skills, embedders and heads; its own alone if it is separate."""
-    if model.config.routing == "separate":
-        return head_parts(model, task)
-    skills = model.task(task).skills
-    return (
-        SHARED,
-        *(f"skill:{skill}" for skill in skills if model.config.routing == "skill"),
-        *(f"embedder:{skill}" for skill in skills),
-        *head_parts(model, task),
-    )
-
-
-def head_parts(model: SkillNet, task: str) -> tuple[str, ...]:
-    """The parts of a task's heads, which may be other tasks' too; all of the task if it is separate."""
-    if model.config.routing == "separate":
-        return (f"task:{task}",)
-    return tuple(f"task:{head}" for head in model.objectives[task].heads(model.config.hidden))
 
 
 def members(model: nn.Module, kind: str) -> Iterator[nn.Module]:
@@ -71,9 +46,3 @@ def parameters_by_part(model: nn.Module) -> dict[str, int]:
     for name, parameter in model.named_parameters():
         parts[part_of(name)] += parameter.numel()
     return dict(parts)
-
-
-def activated_parameters(model: SkillNet, task: str) -> int:
-    """How many parameters a task really uses."""
-    parts = parameters_by_part(model)
-    return sum(parts.get(part, 0) for part in activated_parts(model, task))

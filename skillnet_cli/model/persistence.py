@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +38,8 @@ from skillnet_cli.model.hub import Source, find, push
 from skillnet_cli.plugins import Registry, load_registry
 
 Module = TypeVar("Module", bound=nn.Module)
+FORMER_NAMES = {"logit_scale": "log_scale"}
+"""The last word of parameters' names, and what it was in models saved by skillnet 0.1: the temperature's."""
 
 
 def _open_weights(
@@ -61,12 +63,23 @@ def _open_weights(
             module = build()
     except UserError as error:
         raise UserError(f"{source.folder / 'config.json'}: {error}") from error
-    weights = Weights.open(source.folder)
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    source.fetch_weights(weights.holding(shapes), list(config.skills or {}))
+    weights = _under_current_names(Weights.open(source.folder), shapes)
+    source.fetch_weights(weights.holding(shapes), list(config.skills))
     _check(weights, shapes, all_)
     tensors = weights.read(shapes, verify)
     return _filled(module, tensors, build)
+
+
+def _under_current_names(weights: Weights, wanted: Iterable[str]) -> Weights:
+    """The weights of a saved model, with tensors of ``wanted`` that it has under a name of an earlier version."""
+    former = {}
+    for name in (name for name in wanted if name not in weights.files):
+        stem, _, last = name.rpartition(".")
+        saved = f"{stem}.{FORMER_NAMES.get(last, last)}"
+        if saved in weights.files:
+            former[name] = saved
+    return weights.renamed(former)
 
 
 def _check(weights: Weights, wanted: Mapping[str, tuple[int, ...]], all_: bool) -> None:
@@ -171,7 +184,7 @@ class PersistenceMixin(nn.Module):
         chosen.name_or_path = source.name
         everything = skills is None and tasks is None
         model = _open_weights(source, chosen, registry, lambda: cls(chosen, registry), verify=verify, all_=everything)
-        embedders = {skill: facts["embedder"] for skill, facts in (chosen.skills or {}).items()}
+        embedders = {skill: facts["embedder"] for skill, facts in chosen.skills.items()}
         model.readers = build_readers(embedders, registry, source.folder / ASSETS)
         if dtype not in (None, "auto"):
             model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)

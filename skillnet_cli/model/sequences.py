@@ -1,4 +1,4 @@
-"""Joins a tower's segments into packed sequences and says which skill each token belongs to."""
+"""A tower: embeds the segments of a batch, joins them into packed sequences, and encodes these."""
 
 from __future__ import annotations
 
@@ -7,9 +7,38 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from skillnet_cli.model.encoder import Routes
+from skillnet_cli.api import Batch
+from skillnet_cli.model.encoder import Encoder, Routes
+from skillnet_cli.objectives.base import Encoded
+
+
+class Tower(nn.Module):
+    """One encoder pass of a task: an embedder for each skill, and the encoder that all their tokens go through.
+
+    Attributes:
+        place: what the names of its parameters in the model begin with.
+    """
+
+    def __init__(self, embedders: nn.ModuleDict, encoder: Encoder, place: str = "") -> None:
+        super().__init__()
+        self.embedders = embedders
+        self.encoder = encoder
+        self.place = place
+
+    def forward(self, skills: Sequence[str], batches: Sequence[Batch], recompute: bool = False) -> Encoded:
+        """Encode a batch of sequences.
+
+        Args:
+            skills: that of each segment.
+            batches: for each segment what the skill's reader collated.
+            recompute: as in :meth:`Encoder.forward`.
+        """
+        segments = [Segment(skill, *self.embedders[skill](batch)) for skill, batch in zip(skills, batches, strict=True)]
+        joined = join(segments)
+        tokens, usage = self.encoder(joined.tokens, joined.lengths, joined.routes, recompute)
+        return Encoded(tokens, joined.lengths, joined.cls_rows, joined.rows, usage)
 
 
 @dataclass(frozen=True)

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from skillnet_cli.api import Batch, Reader
+from skillnet_cli.api import Batch
 from skillnet_cli.model.build import build_embedders, build_encoder, build_heads, build_networks, build_objectives
 from skillnet_cli.model.config import SkillNetConfig, require
-from skillnet_cli.model.device import recomputed
-from skillnet_cli.model.encoder import Run, direct
+from skillnet_cli.model.parts import SHARED, parameters_by_part
 from skillnet_cli.model.persistence import PersistenceMixin
-from skillnet_cli.model.sequences import Segment, join
-from skillnet_cli.model.variants import balanced
-from skillnet_cli.objectives import Encoded, Objective, TaskConfig
+from skillnet_cli.model.sequences import Tower
+from skillnet_cli.model.variants import TaskNetwork, balanced
+from skillnet_cli.objectives import ComparingObjective, Encoded, Objective, TaskConfig
 from skillnet_cli.objectives.base import Loss
 from skillnet_cli.objectives.contrastive import comparable
 from skillnet_cli.plugins import Registry, load_registry
 
-Outline: TypeAlias = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
-"""The items' vectors, (items, hidden) for each tower, and how each tower used a mixture's experts, if it is one."""
+
+class Embeddings(NamedTuple):
+    """All that the loss of a :class:`ComparingObjective` sees of a batch, or of a chunk of it.
+
+    Attributes:
+        vectors: the items' vectors, (items, hidden) for each tower.
+        usages: how each tower used a mixture's experts; empty where the model has no mixture.
+    """
+
+    vectors: tuple[Tensor, ...]
+    usages: tuple[Tensor, ...]
 
 
 class SkillNet(PersistenceMixin):
     """One model for all installed modalities; a task activates only its skills (paper §3).
 
     The parts are ``embedders[SKILL]``, ``encoder`` (with ``skills[SKILL]`` in every block's attention) and
-    ``heads[NAME]``; with ``routing = "separate"``, ``tasks[TASK]`` has all that a task consists of. A batch of one
-    modality is a dict of tensors as the skill's reader collates it.
+    ``heads[NAME]``. With ``routing = "separate"`` there are none of these: ``tasks[TASK]`` has all that a task consists
+    of. A batch of one modality is a dict of tensors as the skill's reader collates it.
     """
 
     config_class = SkillNetConfig
@@ -42,17 +49,13 @@ class SkillNet(PersistenceMixin):
         super().__init__(config)
         registry = registry or load_registry()
         self.objectives = build_objectives(config, registry)
+        self.tasks = nn.ModuleDict()
         if config.routing == "separate":
-            self.tasks = nn.ModuleDict(build_networks(config, self.objectives, registry))
+            self.tasks.update(build_networks(config, self.objectives, registry))
         else:
             self.embedders = build_embedders(config, registry)
             self.encoder = build_encoder(config)
             self.heads = build_heads(self.objectives, config.hidden)
-
-    def task(self, name: str) -> TaskConfig:
-        """A task of this model. Raises UserError where it has none of that name."""
-        require("task", name, self.config.tasks or {}, "the model, as it was opened,")
-        return self.config.task(name)
 
     def forward(
         self, task: str, towers: Sequence[Sequence[Batch]], targets: Mapping[str, Tensor], recompute: bool = False
@@ -64,28 +67,40 @@ class SkillNet(PersistenceMixin):
             towers: for each tower the batches of its segments, in the order of the task's towers.
             targets: what the objective's Targets collated.
             recompute: whether the backward pass computes the layers' activations anew, to save memory.
+
+        Raises:
+            UserError: the model, as it was opened, does not have the task.
         """
-        objective, encoded = self._objective(task), self._encode_towers(task, towers, recompute)
+        objective = self._objective(task)
+        encoded = [tower(skills, batches, recompute) for tower, skills, batches in self._passes(task, towers)]
         loss = objective.loss(encoded, targets, self.heads_of(task), self.towers_of(task)[0].embedders)
         return self._balanced(loss, _usages_of(encoded))
 
-    def outline(
+    def encode_batch(
         self, task: str, towers: Sequence[Sequence[Batch]], targets: Mapping[str, Tensor], recompute: bool = False
-    ) -> Outline:
-        """All that the loss of a :class:`ComparingObjective` sees of a chunk of its batch; arguments as of a forward.
+    ) -> Embeddings:
+        """Encode a chunk of a batch whose items are compared: what GradCache does in both its passes.
 
-        With :meth:`compare`, the entry for training such a task in two passes.
+        The first pass encodes every chunk without gradients, :meth:`contrastive_loss` of all their embeddings gives
+        the gradient of each, and the second pass encodes every chunk again and carries that gradient on. Arguments
+        are those of :meth:`forward`.
         """
-        encoded = self._encode_towers(task, towers, recompute)
-        vectors = self._objective(task).predict(
-            encoded, targets, self.heads_of(task), self.towers_of(task)[0].embedders
-        )
-        return tuple(vectors), _usages_of(encoded)
+        objective = self._objective(task)
+        encoded = [tower(skills, batches, recompute) for tower, skills, batches in self._passes(task, towers)]
+        vectors = objective.predict(encoded, targets, self.heads_of(task), self.towers_of(task)[0].embedders)
+        return Embeddings(tuple(vectors), _usages_of(encoded))
 
-    def compare(self, task: str, outline: Outline, targets: Mapping[str, Tensor]) -> Loss:
-        """The loss of a whole batch, from the outlines of its chunks: vectors one after another, usages added up."""
-        vectors, usages = outline
-        return self._balanced(self.objectives[task].compare(vectors, targets, self.heads_of(task)), usages)  # type: ignore[attr-defined]
+    def contrastive_loss(self, task: str, embeddings: Embeddings, targets: Mapping[str, Tensor]) -> Loss:
+        """The loss of a whole batch as (sum, count), from the embeddings of all its items.
+
+        Args:
+            task: one whose objective is a :class:`ComparingObjective`.
+            embeddings: those of the batch's chunks, their vectors one after another and their usages added up.
+            targets: those of the whole batch.
+        """
+        objective = self._objective(task)
+        assert isinstance(objective, ComparingObjective), f"the objective of {task} does not compare items"
+        return self._balanced(objective.compare(embeddings.vectors, targets, self.heads_of(task)), embeddings.usages)
 
     def _balanced(self, loss: Loss, usages: Sequence[Tensor]) -> Loss:
         return balanced(loss, usages, self.config.balance) if self.training and usages else loss
@@ -93,68 +108,82 @@ class SkillNet(PersistenceMixin):
     def predict(self, task: str, towers: Sequence[Sequence[Batch]], targets: Mapping[str, Tensor] | None = None) -> Any:
         """What the task answers for a batch, as its objective defines it; only masked objectives need targets."""
         objective = self._objective(task)
-        encoded = self._encode_towers(task, towers)
+        encoded = [tower(skills, batches) for tower, skills, batches in self._passes(task, towers)]
         return objective.predict(encoded, targets or {}, self.heads_of(task), self.towers_of(task)[0].embedders)
 
     def encode(self, skill: str, batch: Batch, task: str | None = None) -> Float[Tensor, "items hidden"]:
         """The vectors by which items are retrieved: the final [CLS], L2-normalised unless ``similarity`` is ``"dot"``.
 
         Args:
+            skill: the items' skill.
+            batch: the items, as the skill's reader collates them.
             task: whose tower encodes them, where tasks are separate; all others have one vector for all tasks.
 
         Raises:
             UserError: the model, as it was opened, does not have the skill.
         """
-        require("skill", skill, self.config.skills or {}, "the model, as it was opened,")
-        tower: Any = self
-        if self.config.routing == "separate":
+        require("skill", skill, self.config.skills, "the model, as it was opened,")
+        if self.tasks:
             assert task is not None, "tasks that share nothing have vectors of their own"
             tower = self.towers_of(task)[self.objectives[task].task.towers.index((skill,))]
-        return comparable(encode_tower(tower, (skill,), (batch,)).cls, self.config.similarity)
+        else:
+            tower = self.tower
+        return comparable(tower((skill,), (batch,)).cls, self.config.similarity)
 
-    def towers_of(self, task: str) -> Sequence[Any]:
-        """What encodes each of a task's towers: something with ``embedders`` and an ``encoder``, shared or its own."""
-        if self.config.routing == "separate":
-            network: Any = self.tasks[task]
-            return list(network.towers)
-        return [self] * len(self.objectives[task].task.towers)
+    def task(self, name: str) -> TaskConfig:
+        """A task of this model. Raises UserError where it has none of that name."""
+        require("task", name, self.config.tasks, "the model, as it was opened,")
+        return self.config.task(name)
+
+    @property
+    def tower(self) -> Tower:
+        """The tower that all tasks share; there is none where tasks are separate."""
+        # Made anew each time, which costs microseconds: as a module of its own it would give every parameter its name.
+        return Tower(self.embedders, self.encoder)
+
+    def towers_of(self, task: str) -> list[Tower]:
+        """What encodes each of a task's towers: its own where tasks are separate, else the shared one every time."""
+        if task in self.tasks:
+            return cast("list[Tower]", list(self._network(task).towers))
+        return [self.tower] * len(self.objectives[task].task.towers)
 
     def heads_of(self, task: str) -> nn.ModuleDict:
         """The heads among which the task's are: all tasks', or its own."""
-        owner: Any = self.tasks[task] if self.config.routing == "separate" else self
-        heads: nn.ModuleDict = owner.heads
-        return heads
+        return self._network(task).heads if task in self.tasks else self.heads
+
+    def head_parts(self, task: str) -> tuple[str, ...]:
+        """The parts of a task's heads, which may be other tasks' too; all of the task if it is separate."""
+        if task in self.tasks:
+            return (f"task:{task}",)
+        return tuple(f"task:{head}" for head in self.objectives[task].heads(self.config.hidden))
+
+    def activated_parts(self, task: str) -> tuple[str, ...]:
+        """The parts that a task uses: the shared one, its skills, embedders and heads; if it is separate, its own."""
+        if task in self.tasks:
+            return self.head_parts(task)
+        skills, parts = self.task(task).skills, parameters_by_part(self)
+        projections = [f"skill:{skill}" for skill in skills if f"skill:{skill}" in parts]  # a dense model has none
+        return (SHARED, *projections, *(f"embedder:{skill}" for skill in skills), *self.head_parts(task))
+
+    def activated_parameters(self, task: str) -> int:
+        """How many parameters a task really uses."""
+        parts = parameters_by_part(self)
+        return sum(parts.get(part, 0) for part in self.activated_parts(task))
+
+    def _network(self, task: str) -> TaskNetwork:
+        return cast(TaskNetwork, self.tasks[task])
 
     def _objective(self, task: str) -> Objective:
         require("task", task, self.objectives, "the model, as it was opened,")
         return self.objectives[task]
 
-    def _encode_towers(self, task: str, towers: Sequence[Sequence[Batch]], recompute: bool = False) -> list[Encoded]:
-        run = recomputed if recompute else direct
-        wanted = zip(self.towers_of(task), self._objective(task).task.towers, towers, strict=True)
-        return [encode_tower(tower, skills, batches, run) for tower, skills, batches in wanted]
-
-
-def encode_tower(tower: Any, skills: Sequence[str], batches: Sequence[Batch], run: Run = direct) -> Encoded:
-    """One pass of a tower's encoder over sequences whose segments are of the given skills; ``run`` calls its layers."""
-    segments = [Segment(skill, *tower.embedders[skill](batch)) for skill, batch in zip(skills, batches, strict=True)]
-    joined = join(segments)
-    passed = tower.encoder(joined.tokens, joined.lengths, joined.routes, run)
-    tokens, usage = passed if isinstance(passed, tuple) else (passed, None)
-    return Encoded(tokens, joined.lengths, joined.cls_rows, joined.rows, usage)
+    def _passes(
+        self, task: str, towers: Sequence[Sequence[Batch]]
+    ) -> Iterator[tuple[Tower, Sequence[str], Sequence[Batch]]]:
+        """For each of a task's towers what encodes it, and its segments' skills and batches."""
+        return zip(self.towers_of(task), self._objective(task).task.towers, towers, strict=True)
 
 
 def _usages_of(towers: Sequence[Encoded]) -> tuple[Tensor, ...]:
     """How each tower's mixtures used their experts; nothing where there is no mixture."""
     return tuple(tower.usage for tower in towers if tower.usage is not None)
-
-
-def load_model(
-    folder: str | os.PathLike[str],
-    registry: Registry,
-    skills: Sequence[str] | None = None,
-    tasks: Sequence[str] | None = None,
-) -> tuple[SkillNet, dict[str, Reader]]:
-    """Open a saved model, or some of its skills and tasks, and the readers. Raises as SkillNet.from_pretrained does."""
-    model = SkillNet.from_pretrained(folder, registry=registry, skills=skills, tasks=tasks)
-    return model, dict(model.readers)

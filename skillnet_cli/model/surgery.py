@@ -21,7 +21,7 @@ from skillnet_cli.model.checkpoint import Weights
 from skillnet_cli.model.config import SkillNetConfig, read_config, require
 from skillnet_cli.model.device import on_meta
 from skillnet_cli.model.hub import Source, find
-from skillnet_cli.model.parts import SHARED, activated_parts, part_of
+from skillnet_cli.model.parts import SHARED, part_of
 from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry
@@ -73,7 +73,7 @@ def graft_new(
     base = SkillNet.from_pretrained(model, registry=registry)
     _must_lack(base.config, skill, model)
     if like is not None:
-        require("skill", like, base.config.skills or {}, f"the model in {os.fspath(model)}")
+        require("skill", like, base.config.skills, f"the model in {os.fspath(model)}")
     readers = {**base.readers, **build_readers({skill: keys or {}}, registry)}
     facts = build_config({}, {skill: readers[skill]}, (), registry).skills
     config = _with(base.config, facts or {}, {})
@@ -105,15 +105,15 @@ def graft_from(
     _must_lack(base.config, skill, model)
     place = f"the model in {os.fspath(other)}"
     theirs = read_config(find(other).folder)
-    require("skill", skill, theirs.skills or {}, place)
+    require("skill", skill, theirs.skills, place)
     for task in tasks or ():
-        require("task", task, theirs.tasks or {}, place)
+        require("task", task, theirs.tasks, place)
     taken = _tasks_with(theirs, skill, base.config) if tasks is None else list(tasks)
     given = SkillNet.from_pretrained(other, registry=registry, tasks=taken, skills=_skills_of(theirs, taken, skill))
-    parts = {SHARED, f"skill:{skill}", f"embedder:{skill}"}.union(*(activated_parts(given, task) for task in taken))
+    parts = {SHARED, f"skill:{skill}", f"embedder:{skill}"}.union(*(given.activated_parts(task) for task in taken))
     _must_agree(base, given, parts, os.fspath(model), os.fspath(other))
-    skills = {skill: (given.config.skills or {})[skill]}
-    config = _with(base.config, skills, {task: (given.config.tasks or {})[task] for task in taken})
+    skills = {skill: given.config.skills[skill]}
+    config = _with(base.config, skills, {task: given.config.tasks[task] for task in taken})
     with on_meta():
         grown = SkillNet(config, registry)
     _fill(grown, {**given.state_dict(), **base.state_dict()}, os.fspath(model))
@@ -156,7 +156,7 @@ def describe_skills(model: ModelPath, registry: Registry) -> list[dict[str, Any]
     """
     folder = _whole(model).folder
     config, parameters = read_config(folder), parameters_of(folder)
-    tasks = [config.task(name) for name in config.tasks or {}]
+    tasks = [config.task(name) for name in config.tasks]
     return [
         {
             "skill": skill,
@@ -167,7 +167,7 @@ def describe_skills(model: ModelPath, registry: Registry) -> list[dict[str, Any]
             "embedder": parameters.get(f"embedder:{skill}", 0),
             "tasks": [task.name for task in tasks if skill in task.skills],
         }
-        for skill, facts in (config.skills or {}).items()
+        for skill, facts in config.skills.items()
     ]
 
 
@@ -185,14 +185,14 @@ def _save(model: SkillNet, to: Path, results: Iterable[Mapping[str, Any]]) -> Sk
 
 
 def _must_lack(config: SkillNetConfig, skill: str, model: ModelPath) -> None:
-    if skill in (config.skills or {}):
+    if skill in config.skills:
         raise UserError(f"the model in {os.fspath(model)} has the skill '{skill}' already")
 
 
 def _with(config: SkillNetConfig, skills: Mapping[str, Any], tasks: Mapping[str, Any]) -> SkillNetConfig:
     """The configuration with skills and tasks more."""
     facts = {key: value for key, value in config.to_dict().items() if key not in ("skills", "tasks")}
-    return SkillNetConfig(**facts, skills={**(config.skills or {}), **skills}, tasks={**(config.tasks or {}), **tasks})
+    return SkillNetConfig(**facts, skills={**config.skills, **skills}, tasks={**config.tasks, **tasks})
 
 
 def _copied(model: SkillNet, source: str, target: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -215,8 +215,8 @@ def _fill(model: SkillNet, tensors: Mapping[str, Tensor], source: str) -> None:
 
 def _tasks_with(config: SkillNetConfig, skill: str, base: SkillNetConfig) -> list[str]:
     """The tasks that activate ``skill`` and otherwise only skills of ``base``, and that ``base`` does not have."""
-    known = {skill, *(base.skills or {})}
-    tasks = [config.task(name) for name in config.tasks or {} if name not in (base.tasks or {})]
+    known = {skill, *base.skills}
+    tasks = [config.task(name) for name in config.tasks if name not in base.tasks]
     return [task.name for task in tasks if skill in task.skills and known.issuperset(task.skills)]
 
 

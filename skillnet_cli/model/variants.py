@@ -14,27 +14,15 @@ several towers and ranks add up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from skillnet_cli.model.attention import AttentionPlan, attend
-from skillnet_cli.model.encoder import (
-    Block,
-    Encoder,
-    FeedForward,
-    RoutedAttention,
-    Routes,
-    Run,
-    SkillProjection,
-    by_skill,
-    direct,
-    side_by_side,
-)
+from skillnet_cli.model.encoder import FeedForward, Routes, Usage, by_skill
+from skillnet_cli.model.sequences import Tower
 from skillnet_cli.objectives.base import Loss
 
 
@@ -43,30 +31,8 @@ def quick_gelu(x: Tensor) -> Tensor:
     return F.silu(1.702 * x) / 1.702
 
 
-class DenseAttention(RoutedAttention):
-    """Multi-head attention (eq. 1 to 4) with one projection that is always on, whatever skill a token is of."""
-
-    def __init__(self, hidden: int, heads: int) -> None:
-        super().__init__(hidden, heads, skills=())
-        self.qkv = SkillProjection(hidden)
-
-    def project(self, tokens: Float[Tensor, "T hidden"], routes: Routes) -> Float[Tensor, "T 3*hidden"]:
-        """Every token's query, key and value."""
-        return self.qkv(tokens)
-
-
-class PostNormBlock(Block):
-    """One layer, layer norms behind the residual sums (as in BERT)."""
-
-    def forward(
-        self, tokens: Float[Tensor, "T hidden"], plan: AttentionPlan, routes: Routes
-    ) -> Float[Tensor, "T hidden"]:
-        tokens = self.attention_norm(tokens + self.dropout(self.attention(tokens, plan, routes)))
-        return self.ffn_norm(tokens + self.dropout(self.feed_forward(tokens)))
-
-
-class _PerSkill(nn.Module):
-    """A module of which every skill has its own."""
+class PerSkill(nn.Module):
+    """A module of which every skill has its own, each made by ``make``."""
 
     def __init__(self, skills: Iterable[str], make: Callable[[], nn.Module]) -> None:
         super().__init__()
@@ -76,91 +42,8 @@ class _PerSkill(nn.Module):
         return by_skill(self.skills, tokens, routes)
 
 
-def _through(module: nn.Module, tokens: Float[Tensor, "T hidden"], routes: Routes) -> Float[Tensor, "T hidden"]:
-    """Tokens through a module that all skills share, or through each skill's own."""
-    return module(tokens, routes) if isinstance(module, _PerSkill) else module(tokens)
-
-
-class MultiwayAttention(RoutedAttention):
-    """Attention whose output projection too is the skill's own."""
-
-    def forward(
-        self, tokens: Float[Tensor, "T hidden"], plan: AttentionPlan, routes: Routes
-    ) -> Float[Tensor, "T hidden"]:
-        query, key, value = self.project(tokens, routes).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        return _through(self.out, attend(query, key, value, plan).flatten(1), routes)
-
-
-class SharedProjectionAttention(DenseAttention, MultiwayAttention):
-    """Attention whose output projection alone is the skill's own."""
-
-
-class MultiwayBlock(Block):
-    """One layer, norms in front, each of its modules shared or the skill's own."""
-
-    def forward(
-        self, tokens: Float[Tensor, "T hidden"], plan: AttentionPlan, routes: Routes
-    ) -> Float[Tensor, "T hidden"]:
-        normed = _through(self.attention_norm, tokens, routes)
-        tokens = tokens + self.dropout(self.attention(normed, plan, routes))
-        normed = _through(self.ffn_norm, tokens, routes)
-        return tokens + self.dropout(_through(self.feed_forward, normed, routes))
-
-
-class PostNormMultiwayBlock(Block):
-    """The same, norms behind the residual sums."""
-
-    def forward(
-        self, tokens: Float[Tensor, "T hidden"], plan: AttentionPlan, routes: Routes
-    ) -> Float[Tensor, "T hidden"]:
-        tokens = tokens + self.dropout(self.attention(tokens, plan, routes))
-        tokens = _through(self.attention_norm, tokens, routes)
-        tokens = tokens + self.dropout(_through(self.feed_forward, tokens, routes))
-        return _through(self.ffn_norm, tokens, routes)
-
-
-class MultiwayEncoder(Encoder):
-    """The layers one after another, then the final norm, shared or the skill's own."""
-
-    def forward(
-        self, tokens: Float[Tensor, "T hidden"], lengths: Int[Tensor, " items"], routes: Routes, run: Run = direct
-    ) -> Float[Tensor, "T hidden"]:
-        order, inverse, plan, routes = side_by_side(lengths, routes)
-        tokens = tokens[order]
-        for block in self.blocks:
-            tokens = run(block, tokens, plan, routes)
-        return _through(self.final_norm, tokens, routes)[inverse]
-
-
-def give_to_skills(
-    encoder: Encoder,
-    routed: Collection[str],
-    skills: Collection[str],
-    hidden: int,
-    feed_forward: Callable[[], nn.Module],
-) -> None:
-    """Put a module for each skill where ``routed`` has one: ``"out"``, ``"ffn"``, ``"norm"`` (the final one too).
-
-    Args:
-        feed_forward: makes a feed-forward network.
-    """
-    layers: Any = encoder.blocks
-    for block in layers:
-        if "out" in routed:
-            block.attention.out = _PerSkill(skills, lambda: nn.Linear(hidden, hidden))
-        if "ffn" in routed:
-            block.feed_forward = _PerSkill(skills, feed_forward)
-        if "norm" in routed:
-            block.attention_norm = _PerSkill(skills, lambda: nn.LayerNorm(hidden))
-            block.ffn_norm = _PerSkill(skills, lambda: nn.LayerNorm(hidden))
-    if "norm" in routed and isinstance(encoder.final_norm, nn.LayerNorm):
-        encoder.final_norm = _PerSkill(skills, lambda: nn.LayerNorm(hidden))
-
-
 TOP = 2
 """Experts that work on a token."""
-
-Usage: TypeAlias = Float[Tensor, "2 experts"]
 
 
 class MixtureOfExperts(nn.Module):
@@ -176,8 +59,10 @@ class MixtureOfExperts(nn.Module):
         self.experts = nn.ModuleList(experts)
         self.gate = nn.Linear(hidden, len(self.experts), bias=False)
 
-    def forward(self, tokens: Float[Tensor, "T hidden"]) -> tuple[Float[Tensor, "T hidden"], Usage]:
-        """The tokens' outputs, and the usage."""
+    def forward(
+        self, tokens: Float[Tensor, "T hidden"], routes: Routes | None = None
+    ) -> tuple[Float[Tensor, "T hidden"], Usage]:
+        """The tokens' outputs, and the usage; the gate alone decides, whatever skill a token is of."""
         gates = self.gates(tokens)
         best, chosen = gates.topk(TOP)  # (T, TOP)
         places = chosen.flatten().argsort(stable=True)  # of T x TOP choices, those of the first expert in front
@@ -193,42 +78,6 @@ class MixtureOfExperts(nn.Module):
         """The softmax over the experts, at least in float32 whatever the autocast: small differences decide."""
         with torch.autocast(tokens.device.type, enabled=False):
             return self.gate(tokens.to(self.gate.weight.dtype)).softmax(dim=-1)
-
-
-class MixtureBlock(Block):
-    """One layer, norms in front, a mixture of experts in place of the feed-forward network."""
-
-    def forward(  # type: ignore[override]
-        self, tokens: Float[Tensor, "T hidden"], plan: AttentionPlan, routes: Routes
-    ) -> tuple[Float[Tensor, "T hidden"], Usage]:
-        tokens = tokens + self.dropout(self.attention(self.attention_norm(tokens), plan, routes))
-        output, usage = self.feed_forward(self.ffn_norm(tokens))
-        return tokens + self.dropout(output), usage
-
-
-class PostNormMixtureBlock(Block):
-    """The same, norms behind the residual sums."""
-
-    def forward(  # type: ignore[override]
-        self, tokens: Float[Tensor, "T hidden"], plan: AttentionPlan, routes: Routes
-    ) -> tuple[Float[Tensor, "T hidden"], Usage]:
-        tokens = self.attention_norm(tokens + self.dropout(self.attention(tokens, plan, routes)))
-        output, usage = self.feed_forward(tokens)
-        return self.ffn_norm(tokens + self.dropout(output)), usage
-
-
-class MixtureEncoder(Encoder):
-    """The layers one after another, then the final norm; returns every layer's usage beside the tokens."""
-
-    def forward(  # type: ignore[override]
-        self, tokens: Float[Tensor, "T hidden"], lengths: Int[Tensor, " items"], routes: Routes, run: Run = direct
-    ) -> tuple[Float[Tensor, "T hidden"], Float[Tensor, "layers 2 experts"]]:
-        order, inverse, plan, routes = side_by_side(lengths, routes)
-        tokens, usages = tokens[order], []
-        for block in self.blocks:
-            tokens, usage = run(block, tokens, plan, routes)
-            usages.append(usage)
-        return self.final_norm(tokens)[inverse], torch.stack(usages)
 
 
 def balanced(loss: Loss, usages: Sequence[Float[Tensor, "layers 2 experts"]], weight: float) -> Loss:
@@ -255,15 +104,6 @@ def _over_ranks(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     both = torch.cat([first.flatten().double(), count.double()[None]])
     distributed.all_reduce(both)
     return both[:-1].view_as(first).to(first.dtype), both[-1].to(first.dtype)
-
-
-class Tower(nn.Module):
-    """A standard Transformer and the embedders of the skills whose tokens it reads."""
-
-    def __init__(self, embedders: nn.ModuleDict, encoder: nn.Module) -> None:
-        super().__init__()
-        self.embedders = embedders
-        self.encoder = encoder
 
 
 class TaskNetwork(nn.Module):

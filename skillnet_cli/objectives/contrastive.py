@@ -29,17 +29,17 @@ class Temperature(nn.Module):
 
     def __init__(self, start: float = START) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor([math.log(start)]))
+        self.logit_scale = nn.Parameter(torch.tensor([math.log(start)]))
 
     def forward(self, vectors: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
         """Vectors, or similarities, times the factor."""
-        return vectors * self.log_scale.clamp(max=math.log(LARGEST)).exp().to(vectors.dtype)
+        return vectors * self.logit_scale.clamp(max=math.log(LARGEST)).exp().to(vectors.dtype)
 
     @torch.no_grad()
     def limit(self) -> None:
         """Bring a parameter that an update has carried beyond the limit back to it."""
-        if self.log_scale.requires_grad:
-            self.log_scale.clamp_(max=math.log(LARGEST))
+        if self.logit_scale.requires_grad:
+            self.logit_scale.clamp_(max=math.log(LARGEST))
 
 
 class Contrastive(ComparingObjective):

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from skillnet_cli.model.parts import activated_parameters
-from skillnet_cli.model.skillnet import SkillNet, load_model
+from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import load_registry
 from tests.distributed import ranks
 from tests.distributed.ranks import ends, start_ranks
@@ -41,14 +40,16 @@ def sent(world: World, strategy: str, **changes: Any) -> tuple[SkillNet, dict[st
         assert code == 0, message
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert {row["task"] for row in rows} == set(TASKS)
-    return load_model(world.run(strategy) / "model", load_registry())[0], {row.pop("task"): row for row in rows}
+    return SkillNet.from_pretrained(world.run(strategy) / "model", registry=load_registry()), {
+        row.pop("task"): row for row in rows
+    }
 
 
 def test_copies_send_the_gradients_of_what_is_activated(counted: World) -> None:
     model, rows = sent(counted, "replicate")
     whole = 4 * sum(parameter.numel() for parameter in model.parameters())
     for task, row in rows.items():
-        activated = 4 * activated_parameters(model, task)
+        activated = 4 * model.activated_parameters(task)
         assert set(row) == {"all_reduce"}
         assert row["all_reduce"] == pytest.approx(activated, abs=BESIDES), task
         assert row["all_reduce"] < 0.8 * whole
@@ -58,7 +59,7 @@ def test_parts_send_what_is_activated_and_its_gradients(counted: World) -> None:
     """Every part is gathered for each tower's pass forward, again for those backward, and its gradients are shared."""
     model, rows = sent(counted, "fsdp")
     for task, row in rows.items():
-        activated = 4 * activated_parameters(model, task)
+        activated = 4 * model.activated_parameters(task)
         assert row["reduce_scatter_tensor"] == pytest.approx(activated, abs=BESIDES), task
         passes = 2 * len(model.task(task).towers)
         assert activated - BESIDES < row["all_gather_into_tensor"] < passes * activated + BESIDES, task

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from skillnet_cli.engine.checkpoint import format as checkpoints
-from skillnet_cli.model.parts import activated_parts, part_of
-from skillnet_cli.model.skillnet import load_model
+from skillnet_cli.model.parts import part_of
+from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import load_registry
 from tests.workbench import TASKS, World, make_set, tasks, toy_world
 
@@ -85,16 +85,16 @@ def _same_tensors(world: World, run: str) -> None:
         assert one.keys() == two.keys()
         for key in one:
             torch.testing.assert_close(two[key], one[key], rtol=tolerance, atol=tolerance, msg=key)
-    exported = load_model(world.run(run) / "model", load_registry())[0].state_dict()
+    exported = SkillNet.from_pretrained(world.run(run) / "model", registry=load_registry()).state_dict()
     last = saved(world, run, STEPS, "model")
     assert all(torch.equal(tensor, last[name]) for name, tensor in exported.items())
 
 
 def _inactive_parts_stay(world: World, run: str) -> None:
     """From step to step, parameters and moments of parts that the step's task does not activate are bit-identical."""
-    model = load_model(world.run(run) / "model", load_registry())[0]
+    model = SkillNet.from_pretrained(world.run(run) / "model", registry=load_registry())
     for step, (task, _) in enumerate(world.losses(run)[1:], 2):
-        active = activated_parts(model, task)
+        active = model.activated_parts(task)
         for name in ("model", "optimizer"):
             before, after = saved(world, run, step - 1, name), saved(world, run, step, name)
             for key in before:

@@ -13,8 +13,8 @@ import torch
 from skillnet_cli.api import UserError
 from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, Checkpoint
 from skillnet_cli.engine.loader import step_dataset
-from skillnet_cli.model.parts import activated_parts, part_of
-from skillnet_cli.model.skillnet import load_model
+from skillnet_cli.model.parts import part_of
+from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import load_registry
 from tests.engine.test_train import ALONE, start
 from tests.workbench import World, tasks
@@ -28,7 +28,7 @@ def saved(world: World, step: int, kind: str, run: str = "toy") -> dict[str, tor
 
 
 def exported(world: World, run: str = "toy") -> dict[str, torch.Tensor]:
-    return load_model(world.run(run) / "model", load_registry())[0].state_dict()
+    return SkillNet.from_pretrained(world.run(run) / "model", registry=load_registry()).state_dict()
 
 
 def test_the_moving_average_is_that_of_the_updates_of_each_part(world: World) -> None:
@@ -39,7 +39,7 @@ def test_the_moving_average_is_that_of_the_updates_of_each_part(world: World) ->
     expected = {name: parameter.detach().double() for name, parameter in updater.model.named_parameters()}
     for step in range(12):
         before = {name: tensor.clone() for name, tensor in updater.average.tensors.items()}
-        active = activated_parts(updater.model, updater.update(dataset[step]).task)
+        active = updater.model.activated_parts(updater.update(dataset[step]).task)
         for name, parameter in updater.model.named_parameters():
             if part_of(name) in active:
                 expected[name] = 0.7 * expected[name] + 0.3 * parameter.detach().double()

@@ -13,6 +13,7 @@ from torch import Tensor
 from skillnet_cli.data.pipeline import TaskBatch
 from skillnet_cli.engine.loader import step_dataset
 from skillnet_cli.engine.step import Computation, accumulate, backward, seed_torch
+from skillnet_cli.model.skillnet import Embeddings
 from skillnet_cli.plugins import load_registry
 from tests.engine.test_train import ALONE, start
 from tests.engine.test_variants import ROUTINGS
@@ -66,7 +67,7 @@ def test_two_passes_have_the_gradient_of_one(world: World, routing: str) -> None
     computation.model.double()
     in_double = [[_double(batch) for batch in batches] for batches in (one, pieces)]
     wanted, found = (gradients(computation, batches) for batches in in_double)
-    assert any(name.endswith("log_scale") for name in wanted)
+    assert any(name.endswith("logit_scale") for name in wanted)
     for name, gradient in wanted.items():
         # Vectors are compared in float32.
         torch.testing.assert_close(found[name], gradient, rtol=1e-6, atol=1e-6 * gradient.abs().max().item(), msg=name)
@@ -90,9 +91,9 @@ def test_both_passes_drop_the_same(world: World) -> None:
     chunks = []
     for number, piece in enumerate(pieces):
         seed_torch(1, 2, 3, number)
-        chunks.append(computation.model.outline("match", piece.towers, piece.targets)[0])
+        chunks.append(computation.model.encode_batch("match", piece.towers, piece.targets)[0])
     vectors = tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
-    computation.model.compare("match", (vectors, ()), one[0].targets)[0].backward()
+    computation.model.contrastive_loss("match", Embeddings(vectors, ()), one[0].targets)[0].backward()
     assert distance(collected(computation), found) < 1e-6
     assert distance(gradients(replace(computation, position=(1, 2, 4)), pieces), found) > 1e-2
 
@@ -144,7 +145,7 @@ def test_plain_micro_batches_draw_as_they_always_did(world: World) -> None:
 
 def test_a_large_scale_is_brought_back_by_the_update(world: World) -> None:
     plan, updater = start(world, finetune__tasks=tasks("match"), finetune__lr=0.1, finetune__schedule="constant")
-    scale = updater.model.heads["match"].log_scale
+    scale = updater.model.heads["match"].logit_scale
     scale.data.fill_(4.7)
     batches = step_dataset(plan, load_registry(), ALONE)[0]
     updater.update(batches)

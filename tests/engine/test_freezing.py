@@ -10,7 +10,7 @@ import torch
 from skillnet_cli.api import UserError
 from skillnet_cli.engine.loader import step_dataset
 from skillnet_cli.engine.setup import freeze
-from skillnet_cli.model.parts import head_parts, part_of
+from skillnet_cli.model.parts import part_of
 from skillnet_cli.plugins import load_registry
 from tests.engine.test_train import ALONE, checkpoint_tensors, snapshot, start
 from tests.workbench import World, tasks
@@ -95,7 +95,7 @@ def test_a_task_with_nothing_to_train_is_refused_before_the_first_step(world: Wo
 
 def test_a_task_stands_for_all_its_heads(world: World) -> None:
     _, updater = start(world)
-    assert head_parts(updater.model, "pair") == ("task:tokens-letters", "task:tokens-marks")
+    assert updater.model.head_parts("pair") == ("task:tokens-letters", "task:tokens-marks")
     freeze(updater.model, ["task:pair"], ["sort"])
     frozen = {part_of(name) for name, p in updater.model.named_parameters() if not p.requires_grad}
     assert frozen == {"task:tokens-letters", "task:tokens-marks"}

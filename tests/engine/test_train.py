@@ -17,8 +17,8 @@ from skillnet_cli.engine.loader import StepDataset, step_dataset
 from skillnet_cli.engine.plan import StagePlan, check_plan, plan_stage
 from skillnet_cli.engine.setup import build_model, setup_training
 from skillnet_cli.engine.step import Updater
-from skillnet_cli.model.parts import activated_parts, part_of
-from skillnet_cli.model.skillnet import SkillNet, load_model
+from skillnet_cli.model.parts import part_of
+from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.recipe import load_recipe
 from skillnet_cli.runs import read_results
@@ -60,7 +60,7 @@ def test_what_a_task_does_not_activate_stays_bit_for_bit(world: World) -> None:
     for step in range(18):
         before = snapshot(updater)
         task = updater.update(dataset[step]).task
-        active = activated_parts(updater.model, task)
+        active = updater.model.activated_parts(task)
         for name, tensor in snapshot(updater).items():
             moved = name not in before or not torch.equal(tensor, before[name])
             assert not moved or part_of(name.partition("/")[0]) in active, (task, name)
@@ -72,7 +72,7 @@ def test_what_a_task_activates_moves(world: World) -> None:
     updater.update(step_dataset(plan, load_registry(), ALONE)[0])
     still = {name for name, tensor in snapshot(updater).items() if name in before and torch.equal(tensor, before[name])}
     parts = {part_of(name) for name, _ in updater.model.named_parameters() if name not in still}
-    assert parts == set(activated_parts(updater.model, "pair"))
+    assert parts == set(updater.model.activated_parts("pair"))
 
 
 def snapshot(updater: Updater) -> dict[str, torch.Tensor]:
@@ -162,8 +162,8 @@ def test_a_reader_that_is_killed_is_one_line(world: World, monkeypatch: pytest.M
 
 def test_the_result_is_a_model_that_loads(world: World) -> None:
     world.train(finetune__steps=2)
-    model, readers = load_model(world.run() / "model", load_registry())
-    assert set(model.config.tasks or {}) == set(TASKS) and set(readers) == {"letters", "waves", "marks"}
+    model = SkillNet.from_pretrained(world.run() / "model", registry=load_registry())
+    assert set(model.config.tasks) == set(TASKS) and set(model.readers) == {"letters", "waves", "marks"}
     saved = checkpoint_tensors(world, 2)
     assert all(torch.equal(tensor, saved[name]) for name, tensor in model.state_dict().items())
 
@@ -175,7 +175,7 @@ def checkpoint_tensors(world: World, step: int, run: str = "toy", stage: str = "
 def test_finetuning_starts_from_pretraining(world: World) -> None:
     world.train(stage="pretrain", pretrain__steps=3)
     pretrained = checkpoint_tensors(world, 3, stage="pretrain")
-    assert load_model(world.run() / "model", load_registry())[0].config.tasks.keys() == set(TASKS)
+    assert SkillNet.from_pretrained(world.run() / "model", registry=load_registry()).config.tasks.keys() == set(TASKS)
     settings: dict[str, Any] = {
         "pretrain__steps": 3,
         "finetune__start_from": "pretrain",

@@ -11,8 +11,8 @@ from skillnet_cli.api import UserError
 from skillnet_cli.engine.loader import step_dataset
 from skillnet_cli.engine.plan import plan_stage
 from skillnet_cli.engine.setup import build_model, weight_inheritance
-from skillnet_cli.model.parts import activated_parts, part_of
-from skillnet_cli.model.skillnet import load_model
+from skillnet_cli.model.parts import part_of
+from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import load_registry
 from tests.engine.test_train import ALONE, checkpoint_tensors, snapshot, start
 from tests.workbench import TASKS, World, tasks
@@ -36,7 +36,7 @@ def test_every_routing_learns_and_leaves_other_parts_bit_for_bit(world: World, n
         before = snapshot(updater)
         outcome = updater.update(dataset[step])
         losses[outcome.task].append(outcome.loss)
-        active = activated_parts(updater.model, outcome.task)
+        active = updater.model.activated_parts(outcome.task)
         for key, tensor in snapshot(updater).items():
             moved = key not in before or not torch.equal(tensor, before[key])
             assert not moved or part_of(key.partition("/")[0]) in active, (outcome.task, key)
@@ -47,7 +47,7 @@ def test_every_routing_learns_and_leaves_other_parts_bit_for_bit(world: World, n
 def test_every_routing_is_measured_and_loads(world: World, name: str) -> None:
     world.train(finetune__steps=2, finetune__eval={"every": 2, "items": 4}, **ROUTINGS[name])
     assert {row["task"] for row in world.rows("eval")} == set(TASKS)
-    model, _ = load_model(world.run() / "model", load_registry())
+    model = SkillNet.from_pretrained(world.run() / "model", registry=load_registry())
     saved = checkpoint_tensors(world, 2)
     assert all(torch.equal(tensor, saved[key]) for key, tensor in model.state_dict().items())
 

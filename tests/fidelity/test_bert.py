@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
-from skillnet_cli.model.skillnet import encode_tower
 from tests.reference import BERT_LIKE, SMALL, assert_same, reweigh, skillnet, start
 
 VOCABULARY, POSITIONS = 90, 64
@@ -51,7 +50,7 @@ def test_text_pathway_is_berts(scale: str, dtype: torch.dtype, tmp_path: Path) -
     batch = {"ids": torch.cat(ids), "segments": torch.cat(segments), "lengths": torch.tensor(LENGTHS)}
     mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
     with torch.no_grad():
-        tokens = encode_tower(ours.to(dtype), ("text",), (batch,)).tokens
+        tokens = ours.to(dtype).tower(("text",), (batch,)).tokens
         padded = {"input_ids": pad_sequence(ids, True), "token_type_ids": pad_sequence(segments, True)}
         expected = theirs.to(dtype)(**padded, attention_mask=mask.long()).last_hidden_state
     assert_same(tokens, expected[mask])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from skillnet_cli.model.skillnet import SkillNet, encode_tower
+from skillnet_cli.model.skillnet import SkillNet
 from skillnet_image.config import CLIP_MEAN, CLIP_STD
 from tests.reference import CLIP_LIKE, SMALL, assert_same, reweigh, skillnet, start
 
@@ -46,7 +46,7 @@ def both_states(model: SkillNet, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Our tokens before the final norm, and the [CLS] after it: the norm that CLIP puts on its [CLS] alone."""
     before: list[Tensor] = []
     hook = model.encoder.final_norm.register_forward_pre_hook(lambda module, inputs: before.append(inputs[0]))
-    encoded = encode_tower(model, ("image",), ({"pixels": pixels},))
+    encoded = model.tower(("image",), ({"pixels": pixels},))
     hook.remove()
     return before[0].unflatten(0, (len(pixels), -1)), encoded.cls
 

@@ -153,7 +153,7 @@ def test_what_is_needed_is_enough(world: World, routing: str) -> None:
     part = SkillNet.from_pretrained(
         world.folder / "saved", **dict(zip(("skills", "tasks"), needed_for(model.config, ["shape"]), strict=True))
     )
-    assert set(part.config.tasks or {}) <= {"find"} and "hum" not in (part.config.skills or {})
+    assert set(part.config.tasks) <= {"find"} and "hum" not in part.config.skills
     whole, alone = (encode_sources(each, readers, "shape", [b"abc"]).vectors for each in (model, part))
     assert torch.equal(whole, alone)
 

@@ -10,8 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from skillnet_cli.model.analysis import Flops, summarise
-from skillnet_cli.model.parts import activated_parts
-from skillnet_cli.model.skillnet import SkillNet, encode_tower
+from skillnet_cli.model.skillnet import SkillNet
 from skillnet_sound.frames import KERNELS, frame_count
 from tests.integers import toy_registry
 from tests.model.variants import VARIANTS, variant
@@ -55,7 +54,7 @@ def test_flops_are_the_formulas(model: SkillNet, skills: tuple[str]) -> None:
     shared = 2 * (2 * tokens * (hidden * hidden + 2 * hidden * 48) + attention)
     expected = {f"embedder:{skill}": embedder_flops(skill), "shared": shared}
     expected[f"skill:{skill}"] = 2 * 2 * tokens * hidden * 3 * hidden
-    assert Flops(model).of_tower(skills) == expected
+    assert Flops(model).of_tower(skills, model.tower) == expected
 
 
 def test_flops_are_those_of_a_real_pass(model: SkillNet) -> None:
@@ -63,9 +62,9 @@ def test_flops_are_those_of_a_real_pass(model: SkillNet) -> None:
     # torch's counter passes over the CPU's fused attention, not over the two products that it stands for.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         for skills in towers:
-            encode_tower(model, skills, [model.embedders[skill].longest() for skill in skills])
+            model.tower(skills, [model.embedders[skill].longest() for skill in skills])
     flops = Flops(model)
-    counted = sum((flops.of_tower(skills) or Counter() for skills in towers), Counter())
+    counted = sum((flops.of_tower(skills, model.tower) or Counter() for skills in towers), Counter())
     assert sum(counted.values()) == counter.get_total_flops() > 0
     assert counted["skill:text"] == 2 * 2 * (20 + 19) * 32 * 96  # beside code, the text's [CLS] gives way
 
@@ -88,7 +87,7 @@ def test_flops_of_every_variant_are_those_of_a_real_pass(name: str) -> None:
         model.predict("match", batches)
     counted = Flops(model).of_task("match")
     assert counted is not None and sum(counted.values()) == counter.get_total_flops() > 0
-    assert set(counted) <= set(activated_parts(model, "match"))
+    assert set(counted) <= set(model.activated_parts("match"))
 
 
 @pytest.mark.parametrize("name", VARIANTS)

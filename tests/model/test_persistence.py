@@ -27,9 +27,8 @@ from skillnet_cli.model.build import build_config, build_readers
 from skillnet_cli.model.card import results_of, write_card
 from skillnet_cli.model.checkpoint import INDEX, SINGLE
 from skillnet_cli.model.config import read_config
-from skillnet_cli.model.parts import activated_parts, part_of
+from skillnet_cli.model.parts import part_of
 from skillnet_cli.model.persistence import fingerprint, save_model
-from skillnet_cli.model.skillnet import load_model
 from skillnet_cli.plugins import Plugin, build_registry
 from tests.integers import TASKS, ToyConfig, ToyEmbedder, toy_modality, toy_registry
 from tests.model.test_skillnet import INPUTS, LENGTHS, toy_batch
@@ -116,9 +115,9 @@ def test_what_the_hubs_own_library_saves_is_read(model: SkillNet, tmp_path: Path
 @pytest.mark.parametrize("task", INPUTS)
 def test_a_task_opens_only_its_parts_and_answers_the_same(model: SkillNet, folder: Path, task: str) -> None:
     opened = SkillNet.from_pretrained(folder, tasks=[task], registry=toy_registry())
-    parts = set(activated_parts(model, task)) & {part_of(name) for name in model.state_dict()}
+    parts = set(model.activated_parts(task)) & {part_of(name) for name in model.state_dict()}
     assert opened_files(folder) == {f"model-{part.replace(':', '-')}.safetensors" for part in parts}
-    assert set(opened.config.tasks or {}) == {task} and set(opened.readers) == set(model.task(task).skills)
+    assert set(opened.config.tasks) == {task} and set(opened.readers) == set(model.task(task).skills)
     towers, targets = INPUTS[task]
     whole, part = model.eval()(task, towers, targets), opened(task, towers, targets)
     assert torch.equal(whole[0], part[0])
@@ -143,7 +142,7 @@ def test_every_routing_opens_by_part(readers: dict[str, Reader], tmp_path: Path,
     model = variant(**VARIANTS[name]).eval()
     save_model(model, readers, tmp_path / "model")
     opened = SkillNet.from_pretrained(tmp_path / "model", tasks=[task], registry=toy_registry())
-    parts = set(activated_parts(model, task)) & {part_of(each) for each in model.state_dict()}
+    parts = set(model.activated_parts(task)) & {part_of(each) for each in model.state_dict()}
     assert opened_files(tmp_path) == {f"model-{part.replace(':', '-')}.safetensors" for part in parts}
     assert torch.equal(opened(task, *INPUTS[task])[0], model(task, *INPUTS[task])[0])
 
@@ -151,7 +150,7 @@ def test_every_routing_opens_by_part(readers: dict[str, Reader], tmp_path: Path,
 def test_what_is_kept_goes_by_skills_and_tasks(folder: Path) -> None:
     def kept(**asked: Any) -> tuple[list[str], list[str]]:
         config = SkillNet.from_pretrained(folder, registry=toy_registry(), **asked).config
-        return list(config.skills or {}), list(config.tasks or {})
+        return list(config.skills), list(config.tasks)
 
     everything = list(SKILLS), sorted(task.name for task in TASKS)
     assert kept() == everything
@@ -266,9 +265,23 @@ def test_numbers_that_are_not_saved_are_there_nevertheless(tmp_path: Path) -> No
     model = SkillNet(build_config({"layers": 1, "hidden": 8, "heads": 2, "ffn": 8}, readers, (), registry), registry)
     model.embedders["alpha"].saved += 1
     save_model(model.eval(), readers, tmp_path / "model")
-    opened, _ = load_model(tmp_path / "model", registry)
+    opened = SkillNet.from_pretrained(tmp_path / "model", registry=registry)
     assert torch.equal(opened.encode("alpha", toy_batch(LENGTHS)), model.encode("alpha", toy_batch(LENGTHS)))
     assert not any(buffer.is_meta for buffer in opened.buffers())
+
+
+def test_a_temperature_saved_under_its_former_name_is_opened(folder: Path, model: SkillNet) -> None:
+    file, index = folder / "model-task-match.safetensors", index_of(folder)
+    save_file({"heads.match.log_scale": load_file(file)["heads.match.logit_scale"]}, file, metadata={"format": "pt"})
+    for table in (index["weight_map"], index["metadata"]["crc32"]):
+        table["heads.match.log_scale"] = table.pop("heads.match.logit_scale")
+    (folder / INDEX).write_text(json.dumps(index))
+    opened = SkillNet.from_pretrained(folder, registry=toy_registry())
+    assert all(torch.equal(tensor, opened.state_dict()[name]) for name, tensor in model.state_dict().items())
+    index["metadata"]["crc32"]["heads.match.log_scale"] += 1
+    (folder / INDEX).write_text(json.dumps(index))
+    with pytest.raises(UserError, match="tensor 'heads.match.logit_scale' was altered"):
+        SkillNet.from_pretrained(folder, registry=toy_registry())
 
 
 # What is wrong with a folder, one at a time, and what is said.
@@ -305,7 +318,7 @@ def test_changed_tensors_are_named(folder: Path, change: Callable[[dict[str, Ten
     change(tensors)
     save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(UserError, match=rf"model-shared\.safetensors: {message}"):
-        load_model(folder, toy_registry())
+        SkillNet.from_pretrained(folder, registry=toy_registry())
     if change is alter:
         SkillNet.from_pretrained(folder, registry=toy_registry(), verify=False)
 
@@ -316,8 +329,8 @@ def test_a_flipped_bit_is_named(folder: Path) -> None:
     content[-5] ^= 16
     file.write_bytes(content)
     with pytest.raises(UserError, match=r"skill-beta.safetensors: tensor 'encoder.blocks.1.attention.skills.beta.\w+'"):
-        load_model(folder, toy_registry())
-    load_model(folder, toy_registry(), skills=["alpha"])
+        SkillNet.from_pretrained(folder, registry=toy_registry())
+    SkillNet.from_pretrained(folder, registry=toy_registry(), skills=["alpha"])
 
 
 @pytest.mark.parametrize("left", [0, 5, 60, -100])
@@ -325,17 +338,17 @@ def test_a_truncated_file_is_named(folder: Path, left: int) -> None:
     file = folder / "model-embedder-beta.safetensors"
     file.write_bytes(file.read_bytes()[:left])
     with pytest.raises(UserError, match=r"model-embedder-beta\.safetensors: damaged: .*tensor 'embedders\.beta\."):
-        load_model(folder, toy_registry(), tasks=["spell"])
-    load_model(folder, toy_registry(), tasks=["classify"])
+        SkillNet.from_pretrained(folder, registry=toy_registry(), tasks=["spell"])
+    SkillNet.from_pretrained(folder, registry=toy_registry(), tasks=["classify"])
 
 
 def test_a_renamed_file_is_named(folder: Path) -> None:
     (folder / "model-skill-beta.safetensors").rename(folder / "model-skill-delta.safetensors")
     with pytest.raises(UserError, match=r"model-skill-beta\.safetensors: the file is missing; tensor 'encoder"):
-        load_model(folder, toy_registry())
+        SkillNet.from_pretrained(folder, registry=toy_registry())
     shutil.copy(folder / "model-skill-alpha.safetensors", folder / "model-skill-beta.safetensors")
     with pytest.raises(UserError, match=r"model-skill-beta\.safetensors: tensor 'encoder.*skills.beta.* is missing"):
-        load_model(folder, toy_registry())
+        SkillNet.from_pretrained(folder, registry=toy_registry())
 
 
 @pytest.mark.parametrize("file", ["../model-shared.safetensors", "/etc/passwd", "a/b.safetensors", "..", "a\\b", 3])
@@ -345,7 +358,7 @@ def test_an_index_reaches_nothing_outside_the_folder(folder: Path, file: object)
     edit_json(folder / INDEX, weight_map={**index["weight_map"], "encoder.final_norm.bias": file})
     message = r"index\.json: tensor 'encoder\.final_norm\.bias' is said to be in .*, which lies outside the folder"
     with pytest.raises(UserError, match=message):
-        load_model(folder, toy_registry())
+        SkillNet.from_pretrained(folder, registry=toy_registry())
 
 
 @pytest.mark.parametrize(
@@ -354,7 +367,7 @@ def test_an_index_reaches_nothing_outside_the_folder(folder: Path, file: object)
 def test_a_damaged_index_is_named(folder: Path, text: str) -> None:
     (folder / INDEX).write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=r"model\.safetensors\.index\.json: damaged"):
-        load_model(folder, toy_registry())
+        SkillNet.from_pretrained(folder, registry=toy_registry())
 
 
 def test_an_index_that_lacks_a_tensor_or_has_one_more(folder: Path) -> None:
@@ -362,10 +375,10 @@ def test_an_index_that_lacks_a_tensor_or_has_one_more(folder: Path) -> None:
     file = index["weight_map"].pop("heads.classify.bias")
     edit_json(folder / INDEX, weight_map=index["weight_map"])
     with pytest.raises(UserError, match=r"index\.json: tensor 'heads\.classify\.bias' is missing"):
-        load_model(folder, toy_registry())
+        SkillNet.from_pretrained(folder, registry=toy_registry())
     edit_json(folder / INDEX, weight_map={**index["weight_map"], "heads.classify.bias": file, "extra": file})
     with pytest.raises(UserError, match=r"classify\.safetensors: tensor 'extra' is unexpected"):
-        load_model(folder, toy_registry())
+        SkillNet.from_pretrained(folder, registry=toy_registry())
 
 
 def task_of(**facts: Any) -> dict[str, Any]:
@@ -401,7 +414,7 @@ def test_a_pickle_is_never_read(folder: Path, tmp_path: Path, place: str) -> Non
         shutil.copy(evil, folder / "model-shared.safetensors")
         message = r"model-shared\.safetensors: damaged: .*; tensor 'encoder\.\S+' should be in it"
     with pytest.raises(UserError, match=message):
-        load_model(folder, toy_registry())
+        SkillNet.from_pretrained(folder, registry=toy_registry())
     assert not canary.exists()
     pickle.loads(evil.read_bytes())
     assert canary.exists()  # it would have
@@ -434,7 +447,7 @@ def test_a_pickle_is_never_read(folder: Path, tmp_path: Path, place: str) -> Non
 def test_a_configuration_of_no_use_is_named(folder: Path, changes: dict[str, Any], message: str) -> None:
     edit_json(folder / "config.json", **changes)
     with pytest.raises(UserError, match=message) as error:
-        load_model(folder, toy_registry())
+        SkillNet.from_pretrained(folder, registry=toy_registry())
     assert "config.json" in str(error.value) and "\n" not in str(error.value)
 
 

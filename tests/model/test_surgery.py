@@ -66,7 +66,7 @@ def test_an_export_answers_the_same_to_the_bit(save: Save, tmp_path: Path) -> No
     before = fingerprint(whole)
     export(whole, tmp_path / "part", REGISTRY, ["alpha", "beta"], ["match", "fill"])
     part = opened(tmp_path / "part")
-    assert set(part.config.skills or {}) == {"alpha", "beta"} and set(part.config.tasks or {}) == {"match", "fill"}
+    assert set(part.config.skills) == {"alpha", "beta"} and set(part.config.tasks) == {"match", "fill"}
     assert sorted(path.name for path in (tmp_path / "part" / "assets").iterdir()) == ["alpha", "beta"]
     for task in ("match", "fill"):
         assert torch.equal(part(task, *INPUTS[task])[0], opened(whole)(task, *INPUTS[task])[0])
@@ -84,7 +84,7 @@ def test_a_new_skill_leaves_the_others_as_they_are(save: Save, tmp_path: Path, l
     grown = graft_new(base, "gamma", tmp_path / "grown", REGISTRY, like=like, keys=keys, seed=3)
     again = opened(tmp_path / "grown")
     assert same(again, opened(base)) and same(again, grown) and fingerprint(base) == before
-    assert (again.config.skills or {})["gamma"]["embedder"]["vocabulary"] == 9
+    assert again.config.skills["gamma"]["embedder"]["vocabulary"] == 9
     assert len(again.embedders["gamma"].table.weight) == 9
     for block in again.encoder.blocks:
         pair = [block.attention.skills[skill].weight for skill in ("beta", "gamma")]
@@ -100,12 +100,12 @@ def test_a_skill_trained_elsewhere_comes_with_its_tasks(save: Save, tmp_path: Pa
     other = save("other", "beta", seed=2, shared_of=base)
     graft_from(base, "beta", other, tmp_path / "merged", REGISTRY)
     merged = opened(tmp_path / "merged")
-    assert set(merged.config.tasks or {}) == {"classify", "fill", "spell", "guess"}
+    assert set(merged.config.tasks) == {"classify", "fill", "spell", "guess"}
     assert same(merged, opened(base)) and same(merged, opened(other))
     for task, origin in (("classify", base), ("spell", other)):
         assert torch.equal(merged(task, *INPUTS[task])[0], opened(origin)(task, *INPUTS[task])[0])
     graft_from(base, "beta", other, tmp_path / "fewer", REGISTRY, tasks=["spell"])
-    assert set(opened(tmp_path / "fewer").config.tasks or {}) == {"classify", "fill", "spell"}
+    assert set(opened(tmp_path / "fewer").config.tasks) == {"classify", "fill", "spell"}
 
 
 def test_a_skill_of_another_shared_part_is_refused(save: Save, tmp_path: Path) -> None:

@@ -14,11 +14,10 @@ from skillnet_cli.api import UserError
 from skillnet_cli.model import SkillNet
 from skillnet_cli.model.build import build_encoder, build_readers
 from skillnet_cli.model.config import SkillNetConfig
-from skillnet_cli.model.encoder import FeedForward
-from skillnet_cli.model.parts import activated_parts, parameters_by_part, part_of
+from skillnet_cli.model.encoder import Encoder, FeedForward
+from skillnet_cli.model.parts import parameters_by_part, part_of
 from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.sequences import Segment, join
-from skillnet_cli.model.skillnet import load_model
 from skillnet_cli.model.variants import MixtureOfExperts, balanced
 from tests.integers import toy_registry
 from tests.model.test_skillnet import INPUTS, LENGTHS, toy_batch
@@ -111,8 +110,8 @@ def test_a_dense_encoder_is_a_routed_one_of_one_skill(norm: str) -> None:
     segments = [Segment(skill, torch.randn(9, 32).double(), torch.tensor([4, 5])) for skill in ("alpha", "beta")]
     for some in ([segments[1]], segments):
         joined = join(some)
-        expected = routed(joined.tokens, joined.lengths, join([Segment("any", *_of(s)) for s in some]).routes)
-        torch.testing.assert_close(dense(joined.tokens, joined.lengths, joined.routes), expected, **EXACT)
+        expected, _ = routed(joined.tokens, joined.lengths, join([Segment("any", *_of(s)) for s in some]).routes)
+        torch.testing.assert_close(dense(joined.tokens, joined.lengths, joined.routes)[0], expected, **EXACT)
 
 
 def _of(segment: Segment) -> tuple[Tensor, Tensor]:
@@ -125,12 +124,12 @@ def own(module: nn.Module, skill: str) -> nn.Module:
     return module if skills is None else skills[skill]
 
 
-def slow_encoder(encoder: nn.Module, norm: str, items: list[list[tuple[str, Tensor]]]) -> Tensor:
+def slow_encoder(encoder: Encoder, norm: str, items: list[list[tuple[str, Tensor]]]) -> Tensor:
     """Every module on one token at a time, chosen by the token's skill; attention by its definition."""
     done = []
     for item in items:
         skills, tokens = [skill for skill, _ in item], [token for _, token in item]
-        for block in encoder.blocks:  # type: ignore[union-attr]
+        for block in encoder.blocks:
             inputs = [own(block.attention_norm, s)(t) for s, t in zip(skills, tokens, strict=True)]
             inputs = inputs if norm == "pre" else tokens
             tokens = [t + a for t, a in zip(tokens, slow_attention(block.attention, skills, inputs), strict=True)]
@@ -140,7 +139,8 @@ def slow_encoder(encoder: nn.Module, norm: str, items: list[list[tuple[str, Tens
                 token, ffn_norm = tokens[place], own(block.ffn_norm, skill)
                 passed = slow_feed_forward(own(block.feed_forward, skill), ffn_norm(token) if norm == "pre" else token)
                 tokens[place] = token + passed if norm == "pre" else ffn_norm(token + passed)
-        done += [own(encoder.final_norm, s)(t) for s, t in zip(skills, tokens, strict=True)]  # type: ignore[arg-type]
+        final = encoder.final_norm or nn.Identity()
+        done += [own(final, s)(t) for s, t in zip(skills, tokens, strict=True)]
     return torch.stack(done)
 
 
@@ -170,7 +170,7 @@ def test_routed_modules_equal_a_loop_over_tokens(norm: str, routed: list[str]) -
     lengths = {"alpha": [3, 1, 4], "beta": [2, 5, 1]}
     segments = [Segment(s, torch.randn(sum(n), 16).double(), torch.tensor(n)) for s, n in lengths.items()]
     joined = join(segments)
-    fast = encoder(joined.tokens, joined.lengths, joined.routes)
+    fast, _ = encoder(joined.tokens, joined.lengths, joined.routes)
     skills = [s for a, b in zip(*lengths.values(), strict=True) for s in ["alpha"] * (a - 1) + ["beta"] * b]
     labelled = list(zip(skills, joined.tokens, strict=True))
     items = [labelled[0:4], labelled[4:9], labelled[9:13]]
@@ -199,7 +199,7 @@ def test_a_task_of_any_variant_touches_its_own_parts_alone(name: str, task: str)
     total, _ = model(task, towers, targets)
     total.backward()
     touched = {part_of(name) for name, parameter in model.named_parameters() if parameter.grad is not None}
-    active = set(activated_parts(model, task))
+    active = set(model.activated_parts(task))
     assert touched <= active and active & parameters_by_part(model).keys() >= touched
     for name_, parameter in model.named_parameters():
         if part_of(name_) == "shared":
@@ -210,7 +210,7 @@ def test_a_task_of_any_variant_touches_its_own_parts_alone(name: str, task: str)
 def test_a_saved_variant_answers_the_same(name: str, tmp_path: Path) -> None:
     registry, model = toy_registry(), variant(**VARIANTS[name]).eval()
     save_model(model, build_readers({"alpha": {}, "beta": {}, "gamma": {}}, registry), tmp_path / "model")
-    loaded, _ = load_model(tmp_path / "model", registry)
+    loaded = SkillNet.from_pretrained(tmp_path / "model", registry=registry)
     assert (loaded.config.routing, list(loaded.config.routed)) == (model.config.routing, list(model.config.routed))
     assert loaded.state_dict().keys() == model.state_dict().keys()
     for task, (towers, targets) in INPUTS.items():
@@ -222,7 +222,7 @@ def test_separate_tasks_share_no_storage() -> None:
     model = variant(routing="separate")
     pointers = [tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()]
     assert len(pointers) == len(set(pointers))
-    assert {part_of(name) for name in model.state_dict()} == {f"task:{task}" for task in model.config.tasks or {}}
+    assert {part_of(name) for name in model.state_dict()} == {f"task:{task}" for task in model.config.tasks}
     standard = sum(p.numel() for p in build_encoder(SkillNetConfig(**_sizes(model), skills={"any": {}})).parameters())
     for network in model.tasks.values():
         for tower in network.towers:

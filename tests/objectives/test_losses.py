@@ -110,7 +110,7 @@ def test_what_is_the_same_is_no_negative(monkeypatch: pytest.MonkeyPatch, at_onc
 def test_the_temperature_never_exceeds_100_and_comes_back() -> None:
     """Beyond the limit there is no gradient; after :meth:`limit` there is, and a step leads away from it."""
     temperature = Temperature()
-    temperature.log_scale.data.fill_(10.0)
+    temperature.logit_scale.data.fill_(10.0)
     assert temperature(torch.ones(1, 1)).item() == pytest.approx(100.0)
     optimizer = torch.optim.SGD(temperature.parameters(), lr=1e-3)
     for _ in range(2):
@@ -118,14 +118,14 @@ def test_the_temperature_never_exceeds_100_and_comes_back() -> None:
         temperature(torch.ones(1, 1)).sum().backward()
         optimizer.step()
         temperature.limit()
-    assert temperature.log_scale.grad is not None and temperature.log_scale.grad.item() == pytest.approx(100.0)
-    assert temperature.log_scale.item() == pytest.approx(math.log(100) - 0.1)
+    assert temperature.logit_scale.grad is not None and temperature.logit_scale.grad.item() == pytest.approx(100.0)
+    assert temperature.logit_scale.item() == pytest.approx(math.log(100) - 0.1)
 
 
 def test_a_frozen_temperature_is_left_alone() -> None:
     temperature = Temperature(start=200.0).requires_grad_(False)
     temperature.limit()
-    assert temperature.log_scale.item() == pytest.approx(math.log(200))
+    assert temperature.logit_scale.item() == pytest.approx(math.log(200))
 
 
 def test_classification_is_the_negative_log_softmax() -> None:

@@ -58,6 +58,6 @@ def _open_training(folder: Path, registry: Registry) -> SkillNet:
     restore_tensors(
         {name: each for name, each in model.state_dict().items() if name in averaged}, averaged, str(folder)
     )
-    embedders = {skill: facts["embedder"] for skill, facts in (model.config.skills or {}).items()}
+    embedders = {skill: facts["embedder"] for skill, facts in model.config.skills.items()}
     model.readers = build_readers(embedders, registry, folder / DESCRIPTION / ASSETS)
     return model.eval()

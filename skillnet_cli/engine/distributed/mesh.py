@@ -219,7 +219,7 @@ def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
     for embedder in members(model, "embedders"):
         fully_shard(embedder, mesh=mesh, reshard_after_forward=False)  # its table serves its head after its forward
     fully_shard(model, mesh=mesh)
-    for entry in ("outline", "compare"):  # as forward is one by itself
+    for entry in ("encode_batch", "contrastive_loss"):  # as forward is one by itself
         register_fsdp_forward_method(model, entry)
     if group is not None:
         reduce_in_the_background(model, group)

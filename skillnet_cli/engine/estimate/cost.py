@@ -15,7 +15,6 @@ import copy
 import time
 import weakref
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +25,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from skillnet_cli.api import Batch, UserError
-from skillnet_cli.model.attention import fused_at_every_length
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.device import autocast
+from skillnet_cli.model.encoder import Encoder
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives.contrastive import SCORES
 from skillnet_cli.plugins import suggest
@@ -224,6 +223,9 @@ def _read(
     if targets is None:
         return None
     model.to(where.device).train()
+    for encoder in (module for module in model.modules() if isinstance(module, Encoder)):
+        if not where.timed:
+            encoder.plain_longest = 0  # what a GPU will need is asked for, and it attends with the fused kernel alone
     towers = [
         [_copied(tower.embedders[skill].longest(), items, where.device) for skill in skills]
         for tower, skills in zip(model.towers_of(task), model.task(task).towers, strict=True)
@@ -232,7 +234,7 @@ def _read(
     batch = (task, towers, targets)
     inputs = [*targets.values(), *(each for tower in towers for segment in tower for each in segment.values())]
     memory = PeakMemory([*inputs, *_with_gradients(model)])
-    with memory, nullcontext() if where.timed else fused_at_every_length():
+    with memory:
         loss = _forth(model, batch, where)
         held = memory.now
         _back(loss, where)
@@ -246,8 +248,8 @@ def _cut(config: SkillNetConfig, task: str, layers: int) -> SkillNetConfig:
     """The same model with so many layers, of one task and its skills."""
     cut: SkillNetConfig = copy.deepcopy(config)
     cut.layers = layers
-    cut.tasks = {task: (config.tasks or {})[task]}
-    cut.skills = {skill: (config.skills or {})[skill] for skill in config.task(task).skills}
+    cut.tasks = {task: config.tasks[task]}
+    cut.skills = {skill: config.skills[skill] for skill in config.task(task).skills}
     return cut
 
 

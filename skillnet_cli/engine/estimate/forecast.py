@@ -314,7 +314,7 @@ class _Look:
             return self.config
         labelled: SkillNetConfig = copy.deepcopy(self.config)
         labels = tuple(map(str, range(STAND_IN_LABELS)))
-        labelled.tasks = {**(labelled.tasks or {}), name: {**(labelled.tasks or {})[name], "labels": labels}}
+        labelled.tasks = {**labelled.tasks, name: {**labelled.tasks[name], "labels": labels}}
         return labelled
 
     def _sizes(self, name: str) -> Sizes:

@@ -16,7 +16,7 @@ from skillnet_cli.engine.checkpoint import best
 from skillnet_cli.engine.checkpoint.best import Best
 from skillnet_cli.engine.checkpoint.format import MODEL, Checkpoint
 from skillnet_cli.evaluation.metrics import higher_is_better
-from skillnet_cli.model.skillnet import SkillNet, load_model
+from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Plugin, build_registry, load_registry
 from skillnet_cli.runs import Result, StageFolder
 from tests.workbench import World, tasks
@@ -109,7 +109,7 @@ def test_the_best_models_of_a_run_open_and_are_of_their_step(world: World) -> No
     book = json.loads((stage / "best" / "best.json").read_text())
     assert book["measured"].keys() == {"4", "8", "12"} and book["best"].keys() == {"tasks/sort", "tasks/match", "mean"}
     for place, facts in book["best"].items():
-        model = load_model(stage / "best" / place, load_registry())[0]
+        model = SkillNet.from_pretrained(stage / "best" / place, registry=load_registry())
         raw = Checkpoint(stage / "checkpoints" / f"step-{facts['step']}", facts["step"]).tensors(MODEL)
         assert all(torch.equal(tensor, raw[name]) for name, tensor in model.state_dict().items())
     figures = {row["step"]: row["metrics"]["accuracy"] for row in world.rows("eval") if row["task"] == "sort"}

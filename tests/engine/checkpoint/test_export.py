@@ -13,7 +13,7 @@ from skillnet_cli.cli.models import export
 from skillnet_cli.engine.checkpoint.export import export_training
 from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, Checkpoint
 from skillnet_cli.model.config import read_config
-from skillnet_cli.model.skillnet import load_model
+from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import load_registry
 from tests.workbench import World, tasks
 
@@ -25,7 +25,7 @@ def checkpoint(world: World, step: int) -> Checkpoint:
 
 
 def same(folder: Path, tensors: dict[str, torch.Tensor]) -> bool:
-    model = load_model(folder, load_registry())[0].state_dict()
+    model = SkillNet.from_pretrained(folder, registry=load_registry()).state_dict()
     return all(torch.equal(tensor, tensors[name]) for name, tensor in model.items())
 
 
@@ -43,7 +43,7 @@ def test_a_checkpoint_becomes_the_model_that_the_run_exported(world: World) -> N
 def test_a_part_of_it_with_averages(world: World) -> None:
     world.train(**SETTINGS, train__average={"kind": "ema", "decay": 0.5})
     part = export_training(checkpoint(world, 4).folder, world.folder / "part", load_registry(), None, ["sort"])
-    assert list(part.config.tasks or {}) == ["sort"] and list(part.config.skills or {}) == ["letters"]
+    assert list(part.config.tasks) == ["sort"] and list(part.config.skills) == ["letters"]
     assert same(world.folder / "part", checkpoint(world, 4).tensors(AVERAGE))
     assert sorted(path.name for path in world.folder.iterdir()) == ["data", "part", "runs", "toy.toml"]
 
