@@ -48,7 +48,7 @@ def measure(folder: Path, parameters: int) -> dict[str, float]:
     from skillnet_cli.recipe.schema import CheckpointSection
 
     state = state_of(parameters)
-    with CheckpointWriter(folder, Ranks(0, 1, torch.device("cpu")), CheckpointSection(keep=1), divided=False) as saver:
+    with CheckpointWriter(folder, Ranks(0, 1, torch.device("cpu")), CheckpointSection(keep=1), sharded=False) as saver:
         saver.save(0, state, {})  # makes the memory for the copies
         saver.wait()
         held, whole, alone, beside = [], [], [], []

@@ -56,7 +56,7 @@ class AtomicFile:
             os.fsync(self._file.fileno())
             self._file.close()
             os.replace(self._partial, self.path)
-            sync_folder(self.path.parent)
+            sync(self.path.parent)
         return self._digest.hexdigest()
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ def replace_path(path: Path, fresh: Path) -> None:
         old = fresh.with_name(f"{fresh.name}.old")
         os.replace(path, old)  # a folder that is not empty cannot be replaced by a rename
         os.replace(fresh, path)
-    sync_folder(path.parent)
+    sync(path.parent)
     if old.is_dir() and not old.is_symlink():
         shutil.rmtree(old, ignore_errors=True)
     else:
@@ -133,18 +133,14 @@ def _sync_tree(path: Path) -> None:
     """Have a file, or all that a folder holds, on the disk."""
     for folder, _, files in os.walk(path):
         for name in files:
-            _sync(Path(folder, name))
-        _sync(Path(folder))
+            sync(Path(folder, name))
+        sync(Path(folder))
     if path.is_file():
-        _sync(path)
+        sync(path)
 
 
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the content of a file, or the names in a folder, on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

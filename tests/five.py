@@ -14,7 +14,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from skillnet_cli.engine.checkpoint import format as checkpoints
+from skillnet_cli.engine.checkpoint.format import Checkpoints
 from skillnet_cli.prepare.writer import SetWriter
 from skillnet_cli.runs import read_metrics
 from skillnet_code.learn import learn_vocabulary as learn_code
@@ -82,7 +82,7 @@ class Five:
 
     def state(self, run: str, steps: int = STEPS) -> dict[str, torch.Tensor]:
         """Every parameter and every value of the optimizer at the end."""
-        newest = checkpoints.latest(self.folder / "runs" / run / "finetune" / "checkpoints")
+        newest = Checkpoints(self.folder / "runs" / run / "finetune" / "checkpoints").latest()
         assert newest is not None and newest.step == steps
         return {
             f"{kind}/{name}": each for kind in ("model", "optimizer") for name, each in newest.tensors(kind).items()

@@ -17,7 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, r
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.engine.checkpoint.format import latest
+from skillnet_cli.engine.checkpoint.format import Checkpoints
 from skillnet_cli.engine.consistency import checked_plan
 from skillnet_cli.engine.signals import STOP, RelayedSignals, Stopped
 from skillnet_cli.engine.trainer import run_stage
@@ -76,7 +76,7 @@ def _check(
             f"--nproc {processes.nproc}, and this machine has {there} GPU{'s' * (there > 1)}: at most one process for "
             "each, or set CUDA_VISIBLE_DEVICES= to train on its CPU"
         )
-    checkpoint = latest(RunFolder(run).stage(stage).checkpoints)
+    checkpoint = Checkpoints(RunFolder(run).stage(stage).checkpoints).latest()
     world = processes.nproc * processes.nnodes
     checked_plan(recipe, stage, load_registry(), roots, world, checkpoint, allow_data_change)
 

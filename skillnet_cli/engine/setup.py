@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from skillnet_cli.api import UserError
-from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint, is_sharded
+from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint
 from skillnet_cli.engine.checkpoint.state import (
-    load_model_tensors,
-    model_tensors,
+    load_full_tensors,
     optimizer_tensors,
     restore_optimizer,
     restore_tensors,
@@ -152,7 +151,7 @@ def build_model(plan: StagePlan, start: Path | None, registry: Registry) -> tupl
     if start is None:
         return model, []
     saved = SkillNet.from_pretrained(start, registry=registry)
-    fresh = load_model_tensors(model, saved.state_dict(), str(start))
+    fresh = load_full_tensors(model, saved.state_dict(), str(start))
     _inherit_weights(model, weight_inheritance(plan))
     return model, fresh
 
@@ -190,7 +189,7 @@ def open_writer(updater: Updater, plan: StagePlan, folder: StageFolder) -> Check
         folder.checkpoints,
         updater.ranks,
         plan.stage.checkpoints,
-        divided=any(map(is_sharded, updater.model.parameters())),
+        sharded=updater.strategy == "fsdp" and updater.ranks.world > 1,
         describe=partial(write_description, copy.deepcopy(plan.config), plan.readers),
     )
 
@@ -211,7 +210,7 @@ def save_checkpoint(saver: CheckpointWriter, updater: Updater, plan: StagePlan) 
 def saved_tensors(updater: Updater) -> dict[str, dict[str, Tensor]]:
     """All tensors of a training, as this rank holds them."""
     tensors = {
-        MODEL: model_tensors(updater.model),
+        MODEL: updater.model.state_dict(),
         OPTIMIZER: optimizer_tensors(updater.model, updater.optimizer),
     }
     return tensors if updater.average is None else {**tensors, AVERAGE: updater.average.tensors}
@@ -225,8 +224,8 @@ def resume(updater: Updater, checkpoint: Checkpoint) -> None:
     """
     checkpoint.verify(updater.ranks.rank, updater.ranks.world)
     source = str(checkpoint.folder)
-    restore_tensors(model_tensors(updater.model), checkpoint.slices(MODEL), source)
-    restore_optimizer(updater.model, updater.optimizer, checkpoint.slices(OPTIMIZER), source)
+    restore_tensors(updater.model.state_dict(), checkpoint.sharded(MODEL), source)
+    restore_optimizer(updater.model, updater.optimizer, checkpoint.sharded(OPTIMIZER), source)
     if updater.average is not None:
-        restore_tensors(updater.average.tensors, checkpoint.slices(AVERAGE), source)
+        restore_tensors(updater.average.tensors, checkpoint.sharded(AVERAGE), source)
     updater.progress = Progress(**checkpoint.state()["progress"])

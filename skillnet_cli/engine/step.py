@@ -19,7 +19,7 @@ from torch.optim import AdamW
 
 from skillnet_cli.api import Batch, UserError
 from skillnet_cli.data.pipeline import TaskBatch
-from skillnet_cli.engine.checkpoint.format import MODEL, Checkpoint, chunk_of, local_shard
+from skillnet_cli.engine.checkpoint.format import MODEL, Checkpoint, Chunk, local_shard
 from skillnet_cli.engine.distributed.mesh import Ranks, full_tensor, sync_gradients
 from skillnet_cli.engine.signals import SIGNALS
 from skillnet_cli.inference.encoder import to_device
@@ -124,9 +124,9 @@ def take_mean(model: nn.Module, checkpoints: Sequence[Checkpoint]) -> None:
     Raises:
         FailedJob: one is damaged.
     """
-    saved = [checkpoint.slices(MODEL) for checkpoint in checkpoints]
+    saved = [checkpoint.sharded(MODEL) for checkpoint in checkpoints]
     for name, parameter in model.named_parameters():
-        box = chunk_of(parameter)
+        box = Chunk.of(parameter)
         total = sum((each.read(name, box).double() for each in saved), torch.zeros(box.size, dtype=torch.float64))
         local_shard(parameter).copy_(total / len(saved))
 

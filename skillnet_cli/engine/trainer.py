@@ -14,11 +14,11 @@ from transformers.utils import logging
 from skillnet_cli.api import FailedJob
 from skillnet_cli.data.pipeline import TaskBatch
 from skillnet_cli.engine.checkpoint.best import Best
-from skillnet_cli.engine.checkpoint.format import Checkpoint, complete, damaged, latest
-from skillnet_cli.engine.checkpoint.state import full_tensors, load_model_tensors
+from skillnet_cli.engine.checkpoint.format import Checkpoint, Checkpoints
+from skillnet_cli.engine.checkpoint.state import full_tensors, load_full_tensors
 from skillnet_cli.engine.checkpoint.writer import Saved
 from skillnet_cli.engine.consistency import check_same, checked_plan, shard_digests
-from skillnet_cli.engine.distributed.mesh import Ranks, agree, process_group
+from skillnet_cli.engine.distributed.mesh import Ranks, process_group
 from skillnet_cli.engine.loader import step_dataset, steps, worker_errors
 from skillnet_cli.engine.meter import Meter
 from skillnet_cli.engine.plan import StagePlan
@@ -84,7 +84,7 @@ def _gathered(model: SkillNet, plan: StagePlan, ranks: Ranks) -> SkillNet | None
         return None
     copy = SkillNet(plan.config)
     copy.to(ranks.device)
-    load_model_tensors(copy, tensors, "the trained model")
+    load_full_tensors(copy, tensors, "the trained model")
     return copy
 
 
@@ -100,17 +100,18 @@ def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], allo
     """
     logging.disable_progress_bar()
     folder, registry = RunFolder(run), load_registry()
-    checkpoint = latest(folder.stage(stage).checkpoints)
+    checkpoints = Checkpoints(folder.stage(stage).checkpoints)
+    checkpoint = checkpoints.latest()
     if checkpoint:
         check_same(recipe, stage, checkpoint.state()["trained_by"], folder.stage(stage).path)
     settings = recipe.stages()[stage]
     with StopSignals() as signals, process_group(settings.timeout) as ranks, deterministic(settings.deterministic):
-        log_lines(ranks, list(damaged(folder.stage(stage).checkpoints)))
-        agree(ranks, {f"the newest checkpoint in {folder.path}": checkpoint.step if checkpoint else None})
+        log_lines(ranks, list(checkpoints.damaged()))
+        ranks.check_same({f"the newest checkpoint in {folder.path}": checkpoint.step if checkpoint else None})
         if checkpoint and folder.stage(stage).model.exists():
             return log_lines(ranks, [f"{stage} has finished already: {folder.stage(stage).model}"])
         plan, changes = checked_plan(recipe, stage, registry, roots, ranks.world, checkpoint, allow_data_change)
-        agree(ranks, {f"the shards of '{name}'": digest for name, digest in shard_digests(plan).items()})
+        ranks.check_same({f"the shards of '{name}'": digest for name, digest in shard_digests(plan).items()})
         updater = _start(plan, folder, ranks, checkpoint, registry)
         with _telemetry(plan, folder, updater) as telemetry, worker_errors():
             for change in changes:
@@ -186,7 +187,7 @@ def _finish(
     """Measure the result, write it as a model, and make it the run's."""
     stage = plan.stage
     if isinstance(stage.average, LastSection):
-        found = list(complete(folder.stage(plan.name).checkpoints))
+        found = list(Checkpoints(folder.stage(plan.name).checkpoints).complete())
         take_mean(updater.model, averaged_checkpoints(found, stage.checkpoints.every, stage.average.count, stage.steps))
     results = _measure(plan, updater, folder, registry, telemetry)
     with _shown(updater, plan) as model:
@@ -275,9 +276,9 @@ def _audit(updater: Updater, task: str, places: Sequence[Any], items: int) -> No
     if updater.ranks.world == 1:
         return
     facts = {"step": step + 1, "task": task, "global batch": hash(tuple(places)), "items": items}
-    agree(updater.ranks, facts, when)
+    updater.ranks.check_same(facts, when)
     if step % AUDIT_EVERY == 0 and updater.strategy == "replicate":
-        agree(updater.ranks, {f"parameter {name}": total for name, total in _checksums(updater)}, when)
+        updater.ranks.check_same({f"parameter {name}": total for name, total in _checksums(updater)}, when)
 
 
 def _checksums(updater: Updater) -> Iterator[tuple[str, int]]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint, latest
+from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint, Checkpoints
 from skillnet_cli.recipe import Recipe, dump_toml
 from skillnet_cli.recipe.schema import EmaSection, LastSection, Stage
 from skillnet_cli.runs import RunFolder, read_metrics
@@ -174,7 +174,7 @@ class _Trial:
         return [row for row in read_metrics(self._stage_folder(run).metrics) if row["kind"] == "train"]
 
     def newest(self, run: str) -> Checkpoint | None:
-        return latest(self._stage_folder(run).checkpoints)
+        return Checkpoints(self._stage_folder(run).checkpoints).latest()
 
     def _half_way(self, run: str) -> bool:
         rows = self.rows(run)

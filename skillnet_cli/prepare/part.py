@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from skillnet_cli.api import DamagedItem, FailedJob
 from skillnet_cli.data.format import Entry, LedgerCounts, ShardFacts, check_name, encode_row
-from skillnet_cli.files import AtomicFile, make_folder, sync_folder, write_whole
+from skillnet_cli.files import AtomicFile, make_folder, write_whole
 from skillnet_cli.prepare.preparer import Kept, Rejected
 from skillnet_cli.prepare.writer import ShardWriter, check_kinds, encode_item, field_kinds, npy
 
@@ -164,9 +164,7 @@ class PartWriter:
         write_whole(self._folder / KEPT, npy(np.frombuffer(self._kept, np.uint8).reshape(-1, 2)))
         if self._keyed:
             write_whole(self._folder / KEYS, npy(np.frombuffer(self._keys, "<u8").reshape(-1, 4)))
-        sync_folder(self._folder)
         write_whole(self._folder / PART, facts.model_dump_json().encode())
-        sync_folder(self._folder)
         return facts
 
     def _close(self) -> None:

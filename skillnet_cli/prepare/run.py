@@ -25,7 +25,7 @@ from skillnet_cli.data.format import (
     tables_of,
 )
 from skillnet_cli.data.progress import Progress
-from skillnet_cli.files import disk_errors, make_folder, replace_path, sync_folder, write_whole
+from skillnet_cli.files import disk_errors, make_folder, replace_path, write_whole
 from skillnet_cli.prepare.items import Table, take_steps
 from skillnet_cli.prepare.part import PartFacts, part_folder, read_part
 from skillnet_cli.prepare.preparer import Preparation, Preparer, Range, Summary
@@ -142,7 +142,6 @@ def _write_assets(out: Path, assets: Mapping[str, bytes]) -> dict[str, Any]:
         return {}
     make_folder(out / ASSETS, "name another folder with --out")
     found = {name: write_whole(out / ASSETS / name, content) for name, content in sorted(assets.items())}
-    sync_folder(out / ASSETS)
     return {"assets": found}
 
 
@@ -247,9 +246,7 @@ def _put_together(preparer: Preparer, table: Table, version: str, work: Work) ->
         **_write_assets(out, summary.assets),
     )
     table.rejections.close()
-    sync_folder(out)
     write_whole(out / MANIFEST, manifest.encode())
-    sync_folder(out)
     work.remove()
     return Account(manifest, ledger.reasons)
 

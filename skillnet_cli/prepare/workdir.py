@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.format import MANIFEST, WORK
-from skillnet_cli.files import alone, make_folder, sync_folder, write_whole
+from skillnet_cli.files import alone, make_folder, write_whole
 from skillnet_cli.prepare.part import PART
 from skillnet_cli.prepare.preparer import Preparation, Range
 
@@ -74,7 +74,6 @@ class Work:
         found = _read(path)
         if found is None:
             write_whole(path, _json(facts))
-            sync_folder(self.folder)
             return
         wanted = json.loads(_json(facts))
         differing = [name for name in wanted if found.get(name) != wanted[name]]
@@ -99,7 +98,6 @@ class Work:
         if found is None:
             found = {**facts, "refused": list(map(list, refused))}
             write_whole(self.folder / PLAN, _json(found))
-            sync_folder(self.folder)
         elif found["ranges"] != facts["ranges"]:
             raise UserError(
                 f"{self.out} holds the beginning of a set made from other files: "

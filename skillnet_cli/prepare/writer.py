@@ -33,7 +33,7 @@ from skillnet_cli.data.format import (
     shard_stem,
     tables_of,
 )
-from skillnet_cli.files import PARTIAL, AtomicFile, sync_folder, write_whole
+from skillnet_cli.files import PARTIAL, AtomicFile, write_whole
 
 
 class ShardWriter:
@@ -223,9 +223,7 @@ class SetWriter:
         found = {"splits": splits, "fields": dict(sorted(self._fields.items())), "targets": targets or {}}
         counts = {"ledger": self._ledger.counts, "ledger_sha256": ledger_sha256}
         manifest = self._draft.model_copy(update={**found, **counts})
-        sync_folder(self._out)
         write_whole(self._out / MANIFEST, manifest.encode())
-        sync_folder(self._out)
         self._finished = True
         return manifest
 

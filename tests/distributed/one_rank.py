@@ -38,9 +38,9 @@ def other_parameters() -> None:
 
 def no_run_folder() -> None:
     """This rank does not see the folder of runs."""
-    from skillnet_cli.engine.checkpoint import format as checkpoints
+    from skillnet_cli.engine.checkpoint.format import Checkpoints
 
-    checkpoints.latest = lambda root: None
+    Checkpoints.latest = lambda self: None  # type: ignore[method-assign]
 
 
 def no_third_step() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint, chunk_of, latest, local_shard
+from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint, Checkpoints, Chunk, local_shard
 from skillnet_cli.engine.distributed.mesh import process_group
 from skillnet_cli.engine.plan import StagePlan, plan_stage
 from skillnet_cli.engine.setup import build_model, open_writer, resume, save_checkpoint, saved_tensors, setup_training
@@ -52,8 +52,8 @@ def save_again(plan: StagePlan, saved: Checkpoint, folder: Path) -> None:
             whole = saved.tensors(kind)
             assert tensors.keys() == whole.keys()
             for name, tensor in tensors.items():
-                box = chunk_of(tensor)
-                place = tuple(slice(a, a + n) for a, n in zip(box.begin, box.size, strict=True))
+                chunk = Chunk.of(tensor)
+                place = tuple(slice(a, a + n) for a, n in zip(chunk.offset, chunk.size, strict=True))
                 assert torch.equal(local_shard(tensor), whole[name][place]), (kind, name)
         assert updater.progress.step == saved.step == STEPS
         with open_writer(updater, plan, StageFolder(folder)) as saver:
@@ -62,12 +62,12 @@ def save_again(plan: StagePlan, saved: Checkpoint, folder: Path) -> None:
 
 
 def test_every_layout_reads_what_every_other_wrote(trained: World, tmp_path: Path) -> None:
-    first = saved = latest(trained.run("one") / "finetune" / "checkpoints")
+    first = saved = Checkpoints(trained.run("one") / "finetune" / "checkpoints").latest()
     assert first is not None and saved is not None
     for number, (world, strategy) in enumerate(LAYOUTS):
         folder = tmp_path / str(number)
         assert run_ranks(world, save_again, stage_plan(trained, strategy), saved, folder) == [0] * world
-        saved = latest(folder / "checkpoints")
+        saved = Checkpoints(folder / "checkpoints").latest()
         assert saved is not None
         _written_as_held(saved, world if strategy == "fsdp" else 1)
         for kind in (MODEL, OPTIMIZER, AVERAGE):

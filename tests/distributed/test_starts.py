@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from skillnet_cli.engine.checkpoint import format as checkpoints
+from skillnet_cli.engine.checkpoint.format import Checkpoint, Checkpoints
 from tests.distributed.ranks import ends, free_port, start_one, start_ranks
 from tests.distributed.test_two_processes import train
 from tests.workbench import TOY, World, tasks, toy_world
@@ -40,8 +40,8 @@ def same(world: World, run: str) -> None:
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def last(world: World, run: str) -> checkpoints.Checkpoint:
-    newest = checkpoints.latest(world.run(run) / "finetune" / "checkpoints")
+def last(world: World, run: str) -> Checkpoint:
+    newest = Checkpoints(world.run(run) / "finetune" / "checkpoints").latest()
     assert newest is not None and newest.step == STEPS
     return newest
 

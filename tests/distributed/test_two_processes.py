@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from skillnet_cli.engine.checkpoint import format as checkpoints
+from skillnet_cli.engine.checkpoint.format import Checkpoint, Checkpoints
 from skillnet_cli.model.parts import part_of
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import load_registry
@@ -39,7 +39,7 @@ def train(world: World, run: str, stage: str = "finetune", nproc: int = 2, **cha
 
 
 def saved(world: World, run: str, step: int, name: str) -> dict[str, torch.Tensor]:
-    return checkpoints.Checkpoint(world.run(run) / "finetune" / "checkpoints" / f"step-{step}", step).tensors(name)
+    return Checkpoint(world.run(run) / "finetune" / "checkpoints" / f"step-{step}", step).tensors(name)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_a_signal_to_all_processes_saves_and_stops_them(world: World) -> None:
     os.killpg(process.pid, signal.SIGINT)
     message = process.communicate(timeout=60)[1]
     assert process.returncode == 130, message
-    newest = checkpoints.latest(world.run() / "finetune" / "checkpoints")
+    newest = Checkpoints(world.run() / "finetune" / "checkpoints").latest()
     assert newest is not None and newest.step == world.rows()[-1]["step"] < 4000
     assert "Traceback" not in message and "go on" in message
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from skillnet_cli.api import UserError
-from skillnet_cli.engine.checkpoint import format as checkpoints
+from skillnet_cli.engine.checkpoint.format import Checkpoints
 from skillnet_cli.engine.meter import MEASURED
 from skillnet_cli.engine.signals import Stopped, StopSignals
 from tests.workbench import World, tasks
@@ -40,7 +40,7 @@ def same_end(world: World, run: str, other: str) -> None:
 
 
 def final(world: World, run: str, name: str) -> dict[str, torch.Tensor]:
-    newest = checkpoints.latest(world.run(run) / "finetune" / "checkpoints")
+    newest = Checkpoints(world.run(run) / "finetune" / "checkpoints").latest()
     assert newest is not None and newest.step == 40
     return load_file(newest.folder / f"{name}.safetensors")
 
@@ -83,7 +83,7 @@ def test_a_signal_saves_at_the_end_of_the_step(world: World, number: int, code: 
     os.killpg(process.pid, number)  # as a terminal does, to the processes that read ahead too
     message = process.communicate(timeout=60)[1]
     assert process.returncode == code, message
-    newest = checkpoints.latest(world.run() / "finetune" / "checkpoints")
+    newest = Checkpoints(world.run() / "finetune" / "checkpoints").latest()
     assert newest is not None and newest.step == world.rows()[-1]["step"] < 4000
     assert f"stopped after step {newest.step} of 4000: run it again to go on" in message
 

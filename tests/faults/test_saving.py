@@ -16,9 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from skillnet_cli.engine.checkpoint import format as checkpoints
-from skillnet_cli.engine.checkpoint import writer as drafts
-from skillnet_cli.engine.checkpoint.format import Checkpoint
+from skillnet_cli.engine.checkpoint.format import DESCRIPTION, Checkpoint, Checkpoints
 from skillnet_cli.engine.checkpoint.writer import CheckpointWriter
 from skillnet_cli.engine.trainer import run_stage
 from skillnet_cli.recipe import Recipe
@@ -84,7 +82,7 @@ def test_killed_while_it_saves(world: World, seeds: range, ranks: int, strategy:
             process.join()
         assert {process.exitcode for process in processes} == {-signal.SIGKILL}
         in_the_middle += bool(list(saves(world).glob(".step-*")))
-        newest = checkpoints.latest(saves(world))
+        newest = Checkpoints(saves(world)).latest()
         assert newest is not None and whole(newest)
         assert newest.step >= max(told(world), before), f"seed {seed}"
         before = newest.step
@@ -113,7 +111,7 @@ def _train_with_little_room(recipe: Recipe, run: Path, roots: Sequence[Path]) ->
 
     def save(self: CheckpointWriter, step: int, *arguments: Any) -> Any:
         nonlocal limited
-        found = checkpoints.latest(self.root)
+        found = Checkpoints(self.root).latest()
         if found is not None and not limited:  # once: a save that had begun by then may be longer
             limited = True
             resource.setrlimit(resource.RLIMIT_FSIZE, (max(f["bytes"] for f in found.files.values()),) * 2)
@@ -131,7 +129,7 @@ def test_no_room_for_the_next_save(world: World, ranks: int, strategy: str, capf
     message = capfd.readouterr().err
     assert "cannot save the checkpoint" in message and "earlier checkpoints are intact" in message
     assert "File too large" in message and "Traceback" not in message
-    newest = checkpoints.latest(saves(world))
+    newest = Checkpoints(saves(world)).latest()
     assert newest is not None and whole(newest) and newest.step >= told(world) >= 1
     assert not list(saves(world).glob(".step-*"))
 
@@ -163,7 +161,7 @@ def test_a_full_disk(
     message = capfd.readouterr().err
     assert "cannot save the checkpoint" in message and "earlier checkpoints are intact" in message
     assert "No space left on device" in message and "Traceback" not in message
-    found = sorted(checkpoints.complete(small_disk / "runs" / "finetune" / "checkpoints"), key=lambda each: each.step)
+    found = sorted(Checkpoints(small_disk / "runs" / "finetune" / "checkpoints").complete(), key=lambda each: each.step)
     assert [each.step for each in found] == list(range(1, len(found) + 1)) and len(found) >= 2
     assert all(map(whole, found))
 
@@ -205,7 +203,7 @@ def test_a_signal_waits_for_a_slow_save(world: World, slow_disk: Any, seconds: f
     message = process.communicate(timeout=400)[1]
     assert process.returncode == 143, message
     assert time.monotonic() - began > 6 * seconds  # four files of weights, the state, the marker
-    newest = checkpoints.latest(saves(world))
+    newest = Checkpoints(saves(world)).latest()
     assert newest is not None and whole(newest) and newest.step == world.rows()[-1]["step"] == told(world)
     assert message.splitlines()[-1].endswith("run it again to go on") and "Traceback" not in message
 
@@ -220,7 +218,7 @@ def test_a_second_signal_ends_it_at_once(world: World, slow_disk: Any) -> None:
     assert process.poll() is None
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(timeout=30) == -signal.SIGINT and time.monotonic() - began < 20
-    assert checkpoints.latest(saves(world)) is None
+    assert Checkpoints(saves(world)).latest() is None
 
 
 def _wait_for_steps(world: World, steps: int) -> None:
@@ -234,4 +232,4 @@ def test_drafts_are_the_only_thing_left(world: World) -> None:
     """What a killed save has left is gone when the run goes on."""
     (saves(world) / ".step-7.00000000.partial").mkdir(parents=True)
     world.train(**{**SETTINGS, "finetune__steps": 2})
-    assert not list(saves(world).glob(".*")) and drafts.DESCRIPTION in os.listdir(saves(world) / "step-2")
+    assert not list(saves(world).glob(".*")) and DESCRIPTION in os.listdir(saves(world) / "step-2")

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skillnet_cli.api import FailedJob
-from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, Checkpoint, lack_of
+from skillnet_cli.engine.checkpoint.format import AVERAGE, DESCRIPTION, MODEL, Checkpoint
 from skillnet_cli.engine.checkpoint.state import restore_tensors
-from skillnet_cli.engine.checkpoint.writer import DESCRIPTION
 from skillnet_cli.files import disk_errors
 from skillnet_cli.model.build import build_readers
 from skillnet_cli.model.checkpoint import ASSETS
@@ -48,13 +47,12 @@ def export_training(
 def _open_training(folder: Path, registry: Registry) -> SkillNet:
     """The model of a training checkpoint, in one piece. Raises as :func:`export_training`."""
     checkpoint = Checkpoint(folder, step=0)
-    lack = lack_of(folder)
-    if lack:
-        raise FailedJob(f"{folder} is no complete checkpoint: {lack}")
+    if checkpoint.incomplete():
+        raise FailedJob(f"{folder} is not a complete checkpoint: {checkpoint.incomplete()}")
     checkpoint.verify()
     model = SkillNet(read_config(folder / DESCRIPTION), registry)
-    restore_tensors(model.state_dict(), checkpoint.slices(MODEL), str(folder))
-    averaged = checkpoint.slices(AVERAGE)
+    restore_tensors(model.state_dict(), checkpoint.sharded(MODEL), str(folder))
+    averaged = checkpoint.sharded(AVERAGE)
     restore_tensors(
         {name: each for name, each in model.state_dict().items() if name in averaged}, averaged, str(folder)
     )

@@ -1,8 +1,9 @@
-"""Checkpoints: folders ``step-N`` that are complete or do not count. Tensors are safetensors, the rest JSON.
+"""Checkpoints on disk: folders ``step-N`` that are complete or do not count. Tensors are safetensors, the rest JSON.
 
-Last of all a folder gets its marker, which lists every file with its size and crc32. What has no marker was cut off
-and is not taken for a checkpoint; neither is one whose files have other sizes, and that is reported. A file says which
-chunk of which tensor it has, so that any number of ranks can read what another number has saved.
+A checkpoint is written into a draft, which every rank adds its files to; then it gets its name, and last of all its
+marker, which lists every file with its size and crc32. A folder without a marker was cut off and is not taken for a
+checkpoint; neither is one whose files have other sizes, and that is reported. Each file says which chunk of which
+tensor it holds, so that any number of ranks can read what another number has saved.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,193 +28,193 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from skillnet_cli.api import FailedJob
+from skillnet_cli.files import CHUNK, PARTIAL, replace_path, sync, write_json
 from skillnet_cli.model.checkpoint import PICKLED
 
+MODEL, OPTIMIZER, AVERAGE = "model", "optimizer", "average"
+"""What the tensors of a training are saved under: parameters, the optimizer's moments, averages of parameters."""
+
+STATE = "state.json"
+"""What is not a tensor: how far the run has come, its recipe."""
+
+DESCRIPTION = "description"
+"""The folder of what is the same in all checkpoints: the model's configuration and its readers' assets."""
+
+MARKER = "complete.json"
+"""The list of all files, written last."""
+
 CHUNKS = "slices"
-"""The key of a file's metadata that says of each tensor in it, unless it is whole, what it is a slice of and where."""
+"""The key of a file's metadata: of each tensor that the file has only a chunk of, the full shape and the offset."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A part of a tensor: the shape of the whole, where the part begins in it, and the part's own shape."""
+    """A box of a tensor: the shape of the full tensor, the offset of the box in it, and the shape of the box."""
 
-    whole: tuple[int, ...]
-    begin: tuple[int, ...]
+    full: tuple[int, ...]
+    offset: tuple[int, ...]
     size: tuple[int, ...]
 
     @classmethod
     def all_of(cls, shape: Sequence[int]) -> Chunk:
-        """The whole of a tensor of that shape."""
+        """All of a tensor of that shape."""
         return cls(tuple(shape), (0,) * len(shape), tuple(shape))
 
-    def common(self, other: Chunk) -> Chunk | None:
-        """What both have of the tensor, None where that is nothing."""
-        begin = tuple(map(max, self.begin, other.begin))
+    @classmethod
+    def of(cls, tensor: Tensor) -> Chunk:
+        """What this rank holds of a tensor: all of it unless ranks share it."""
+        if not isinstance(tensor, DTensor):
+            return cls.all_of(tensor.shape)
+        (chunk,) = tensor.__create_chunk_list__()  # what torch.distributed.checkpoint asks too; seen with torch 2.11
+        return cls(tuple(tensor.shape), tuple(chunk.offsets), tuple(chunk.sizes))
+
+    def overlap(self, other: Chunk) -> Chunk | None:
+        """What both have of the tensor, None if nothing."""
+        offset = tuple(map(max, self.offset, other.offset))
         size = tuple(
             min(a + m, b + n) - c
-            for a, m, b, n, c in zip(self.begin, self.size, other.begin, other.size, begin, strict=True)
+            for a, m, b, n, c in zip(self.offset, self.size, other.offset, other.size, offset, strict=True)
         )
-        return Chunk(self.whole, begin, size) if all(length > 0 for length in size) else None
+        return Chunk(self.full, offset, size) if all(length > 0 for length in size) else None
 
-    def place_of(self, inner: Chunk) -> tuple[slice, ...]:
-        """Where a box that lies in this one is, by this one's own indices."""
-        starts = [a - b for a, b in zip(inner.begin, self.begin, strict=True)]
+    def index_of(self, inner: Chunk) -> tuple[slice, ...]:
+        """The index of a chunk that lies in this one, within this one's tensor."""
+        starts = [a - b for a, b in zip(inner.offset, self.offset, strict=True)]
         return tuple(slice(start, start + length) for start, length in zip(starts, inner.size, strict=True))
 
 
-def chunk_of(tensor: Tensor) -> Chunk:
-    """The part of a tensor that this rank holds; all of it unless ranks share it."""
-    if not isinstance(tensor, DTensor):
-        return Chunk.all_of(tensor.shape)
-    (chunk,) = tensor.__create_chunk_list__()  # what torch.distributed.checkpoint goes by
-    return Chunk(tuple(tensor.shape), tuple(chunk.offsets), tuple(chunk.sizes))
-
-
 def local_shard(tensor: Tensor) -> Tensor:
-    """The memory of that part."""
+    """The memory of what this rank holds of a tensor; :meth:`Chunk.of` says where it belongs."""
     return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
-def is_sharded(tensor: Tensor) -> bool:
-    """Whether ranks hold different parts of a tensor."""
-    if not isinstance(tensor, DTensor):
-        return False
-    sizes = tensor.device_mesh.shape
-    return any(kind.is_shard() and size > 1 for kind, size in zip(tensor.placements, sizes, strict=True))
-
-
-def is_saved_here(tensor: Tensor, rank: int) -> bool:
-    """Whether this rank saves what it holds of a tensor: of ranks that hold the same, the first one does."""
-    if not isinstance(tensor, DTensor):
-        return rank == 0
-    place = tensor.device_mesh.get_coordinate() or ()
-    copies = (number for number, kind in zip(place, tensor.placements, strict=True) if kind.is_replicate())
-    return local_shard(tensor).numel() > 0 and not any(copies)
-
-
-def with_layout_of(part: Tensor, like: Tensor) -> Tensor:
-    """A tensor of the shape and layout of ``like``, whose part on this rank is ``part``."""
-    part = part.to(like.device)
-    if not isinstance(like, DTensor):
-        return part
-    return DTensor.from_local(part, like.device_mesh, like.placements, shape=like.shape, stride=like.stride())
-
-
-def write_chunks(path: Path, parts: Mapping[str, tuple[Tensor, Chunk]]) -> None:
-    """Write parts of tensors into one safetensors file."""
-    cut = {name: [box.whole, box.begin] for name, (_, box) in parts.items() if box.size != box.whole}
-    metadata = {"format": "pt", **({CHUNKS: json.dumps(cut)} if cut else {})}
-    save_file({name: tensor for name, (tensor, _) in parts.items()}, path, metadata=metadata)
-
-
 class ShardedTensors:
-    """Tensors that lie in one or several files, each whole or in slices. Nothing is read before it is asked for."""
+    """Tensors in one or several files, each full or in chunks. Nothing is read before it is asked for."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        """Raises FailedJob where a file is no safetensors file, or does not say what its slices are of."""
-        self._parts: dict[str, list[tuple[Path, Any, Chunk]]] = defaultdict(list)
+        """Raises FailedJob where a file is not a safetensors file, or its chunks do not fit their tensors."""
+        self._chunks: dict[str, list[tuple[Path, Any, Chunk]]] = defaultdict(list)
         for path in paths:
-            with _damage_told(path):
+            with _damaged_file(path):
                 self._open(path)
 
     def _open(self, path: Path) -> None:
         file: Any = safe_open(path, framework="pt")
         cut = json.loads((file.metadata() or {}).get(CHUNKS, "{}"))
-        for name in file.keys():  # noqa: SIM118 - it is no mapping
+        for name in file.keys():  # noqa: SIM118 - it is not a mapping
             size = tuple(file.get_slice(name).get_shape())
-            whole, begin = map(tuple, cut.get(name, (size, (0,) * len(size))))
-            box = Chunk(whole, begin, size)
-            if box.common(Chunk.all_of(whole)) != box and 0 not in size:
-                raise ValueError(f"tensor '{name}' lies outside itself")
-            self._parts[name].append((path, file, box))
+            full, offset = map(tuple, cut.get(name, (size, (0,) * len(size))))
+            chunk = Chunk(full, offset, size)
+            if chunk.overlap(Chunk.all_of(full)) != chunk and 0 not in size:
+                raise ValueError(f"a chunk of tensor '{name}' lies outside the tensor")
+            self._chunks[name].append((path, file, chunk))
 
     @property
     def names(self) -> list[str]:
         """All tensors, in alphabetical order."""
-        return sorted(self._parts)
+        return sorted(self._chunks)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._parts
+        return name in self._chunks
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor as a whole."""
-        return self._parts[name][0][2].whole
+        """The shape of a full tensor."""
+        return self._chunks[name][0][2].full
 
     def read(self, name: str, wanted: Chunk | None = None) -> Tensor:
-        """A part of a tensor, by default all of it; of the files, only what overlaps with it is read.
+        """A chunk of a tensor, by default all of it; only what overlaps with it is read from the files.
 
         Raises:
-            FailedJob: a file is damaged, or the files do not have all of the part.
+            FailedJob: a file is damaged, or the files do not have all of the chunk.
         """
         wanted = wanted or Chunk.all_of(self.shape(name))
-        for path, file, box in self._parts[name]:
-            if box == wanted:
-                with _damage_told(path):
-                    return file.get_tensor(name)
-        return self._put_together(name, wanted)
-
-    def _put_together(self, name: str, wanted: Chunk) -> Tensor:
-        path, file, _ = self._parts[name][0]
+        for path, file, chunk in self._chunks[name]:
+            if chunk == wanted:  # mapped from the file, not copied
+                with _damaged_file(path):
+                    tensor: Tensor = file.get_tensor(name)
+                    return tensor
+        path, file, _ = self._chunks[name][0]
         found, missing = torch.empty(wanted.size, dtype=file.get_slice(name)[0:0].dtype), math.prod(wanted.size)
-        for path, file, box in self._parts[name]:
-            common = wanted.common(box)
+        for path, file, chunk in self._chunks[name]:
+            common = wanted.overlap(chunk)
             if common is not None:
-                with _damage_told(path):
-                    found[wanted.place_of(common)] = file.get_slice(name)[box.place_of(common)]
-                missing -= math.prod(common.size)
+                with _damaged_file(path):
+                    found[wanted.index_of(common)] = file.get_slice(name)[chunk.index_of(common)]
+                missing -= math.prod(common.size)  # what ranks save never overlaps, so nothing is counted twice
         if missing:
-            raise FailedJob(f"{path.parent}: {missing:,} numbers of tensor '{name}' are in none of its files")
+            raise FailedJob(f"{path.parent}: {missing:,} values of tensor '{name}' are missing from its files")
         return found
 
 
 @contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
+def _damaged_file(path: Path) -> Iterator[None]:
     """Raises FailedJob, naming the file, where what was read of it makes no sense."""
     try:
         yield
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FailedJob(f"{path}: damaged ({told}); delete {path.parent} to go on from the one before") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FailedJob(f"{path}: damaged ({reason}): {_advice(path.parent)}") from error
 
 
-MARKER = "complete.json"
-STATE = "state.json"
-MODEL, OPTIMIZER, AVERAGE = "model", "optimizer", "average"
-"""What the tensors of a training are saved under: parameters, the optimizer's moments, averages of parameters."""
-
-CHUNK = 1 << 22
-_NAME = re.compile(r"step-(\d+)")
+def _advice(folder: Path) -> str:
+    return f"delete {folder} to resume from the checkpoint before it"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint on disk."""
+    """A checkpoint on disk, complete or not."""
 
     folder: Path
     step: int
 
     def state(self) -> dict[str, Any]:
-        """What is no tensor: how far the run has come, its recipe."""
+        """What is not a tensor: how far the run has come, its recipe."""
         state: dict[str, Any] = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
         return state
 
-    def slices(self, name: str) -> ShardedTensors:
-        """The tensors saved under ``name``, to be read in parts. Raises FailedJob where a file is damaged."""
+    def sharded(self, name: str) -> ShardedTensors:
+        """The tensors saved under ``name``, to be read in chunks. Raises FailedJob where a file is damaged."""
         ours = re.compile(rf"{name}(-\d+-of-\d+)?\.safetensors")
         return ShardedTensors(self.folder / file for file in sorted(self.files) if ours.fullmatch(file))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors saved under ``name``, whole. Raises FailedJob where a file is damaged."""
-        slices = self.slices(name)
-        return {tensor: slices.read(tensor) for tensor in slices.names}
+        """The full tensors saved under ``name``. Raises FailedJob where a file is damaged."""
+        sharded = self.sharded(name)
+        return {tensor: sharded.read(tensor) for tensor in sharded.names}
 
     @cached_property
     def files(self) -> Mapping[str, Mapping[str, int]]:
-        """Every file, by its path in the folder, with its ``bytes`` and ``crc32``."""
-        return _marked(self.folder)
+        """Every file, by its path in the folder, with its ``bytes`` and ``crc32``, as the marker lists them.
+
+        Raises:
+            OSError: there is no marker.
+            ValueError: there is half of one.
+        """
+        document = json.loads((self.folder / MARKER).read_text(encoding="utf-8"))
+        try:
+            return {
+                name: {key: int(facts[key]) for key in ("bytes", "crc32")} for name, facts in document["files"].items()
+            }
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError("it lists no files") from error
+
+    def incomplete(self) -> str:
+        """Why the checkpoint is not complete, empty if it is. Looks at sizes only, which is quick."""
+        try:
+            files = self.files
+        except (OSError, ValueError) as error:
+            return f"{MARKER} cannot be read ({error})"
+        for name, facts in files.items():
+            try:
+                size = (self.folder / name).stat().st_size
+            except OSError:
+                return f"{name} is missing"
+            if size != facts["bytes"]:
+                return f"{name} has {size:,} of {facts['bytes']:,} bytes"
+        return ""
 
     def verify(self, rank: int = 0, world: int = 1) -> None:
-        """Compare this rank's share of the files with their checksums; together the ranks read each once.
+        """Compare this rank's share of the files with their checksums; together the ranks read each file once.
 
         Raises:
             FailedJob: a file was altered, or there is one that may hold pickled objects, which are never read.
@@ -221,67 +223,157 @@ class Checkpoint:
             if path.suffix in PICKLED:
                 raise FailedJob(f"{path}: pickled state is never read, and no checkpoint has any: delete the file")
         for name in sorted(self.files)[rank::world]:
-            if crc32_of_file(self.folder / name) != self.files[name]["crc32"]:
-                raise FailedJob(
-                    f"{self.folder / name}: altered since it was saved: "
-                    f"delete {self.folder} to go on from the one before"
-                )
+            if _crc32_of(self.folder / name) != self.files[name]["crc32"]:
+                raise FailedJob(f"{self.folder / name}: checksum mismatch: {_advice(self.folder)}")
 
 
-def latest(root: Path) -> Checkpoint | None:
-    """The newest complete checkpoint, or None."""
-    return max(complete(root), key=lambda checkpoint: checkpoint.step, default=None)
+@dataclass(frozen=True)
+class Checkpoints:
+    """All checkpoints of a stage, in one folder."""
+
+    root: Path
+
+    def latest(self) -> Checkpoint | None:
+        """The newest complete checkpoint, or None."""
+        return max(self.complete(), key=lambda checkpoint: checkpoint.step, default=None)
+
+    def complete(self) -> Iterator[Checkpoint]:
+        """All complete checkpoints, in no order."""
+        return (checkpoint for checkpoint in self._all() if not checkpoint.incomplete())
+
+    def damaged(self) -> Iterator[str]:
+        """A line for each checkpoint, newer than the newest complete one, that was complete once and no longer is."""
+        newest = self.latest()
+        for checkpoint in sorted(self._all(), key=lambda checkpoint: checkpoint.step):
+            if (checkpoint.folder / MARKER).exists() and (newest is None or checkpoint.step > newest.step):
+                yield f"skipping the damaged checkpoint {checkpoint.folder}: {checkpoint.incomplete()}"
+
+    def clear(self) -> None:
+        """Delete what interrupted saves have left: drafts, and folders without a marker. Nobody may be writing."""
+        for folder in [*self.root.glob(f".step-*{PARTIAL}"), *self.root.glob("step-*")]:
+            if not (folder / MARKER).exists():
+                shutil.rmtree(folder)
+
+    def prune(self, keep: int, every: int = 1) -> None:
+        """Delete complete checkpoints but the newest and the last ``keep`` of those at a multiple of ``every`` steps.
+
+        So one that a signal asked for, in between, takes nobody's place.
+        """
+        newest_first = sorted(self.complete(), key=lambda checkpoint: -checkpoint.step)
+        regular = [checkpoint for checkpoint in newest_first if checkpoint.step % every == 0]
+        for old in newest_first[1:]:
+            if old not in regular[:keep]:
+                (old.folder / MARKER).unlink()  # first, so that an interrupted deletion leaves nothing that looks whole
+                shutil.rmtree(old.folder, ignore_errors=True)
+
+    def _all(self) -> Iterator[Checkpoint]:
+        for folder in self.root.glob("step-*"):
+            found = re.fullmatch(r"step-(\d+)", folder.name)
+            if found:
+                yield Checkpoint(folder, int(found.group(1)))
 
 
-def complete(root: Path) -> Iterator[Checkpoint]:
-    """All complete checkpoints, in no order."""
-    return (checkpoint for checkpoint in _named(root) if lack_of(checkpoint.folder) == "")
+Parts = Mapping[str, Mapping[str, tuple[Tensor, Chunk]]]
+"""What one rank writes: under the name of each file, chunks of tensors."""
 
 
-def damaged(root: Path) -> Iterator[str]:
-    """A line for each newer checkpoint than the newest complete one that was complete once, and no longer is."""
-    newest = latest(root)
-    for checkpoint in sorted(_named(root), key=lambda checkpoint: checkpoint.step):
-        if (checkpoint.folder / MARKER).exists() and (newest is None or checkpoint.step > newest.step):
-            yield f"{checkpoint.folder} is passed over: {lack_of(checkpoint.folder)}"
+@dataclass(frozen=True)
+class Draft:
+    """A checkpoint that is being written. ``writers`` is how many ranks write parts; ``token`` tells attempts apart."""
+
+    root: Path
+    step: int
+    token: str
+    writers: int = 1
+
+    @property
+    def folder(self) -> Path:
+        """Where it is written until it is complete."""
+        return self.root / f".step-{self.step}.{self.token}{PARTIAL}"
+
+    @property
+    def target(self) -> Path:
+        """Where it will be."""
+        return self.root / f"step-{self.step}"
+
+    def write(
+        self,
+        rank: int,
+        parts: Parts,
+        state: Mapping[str, Any] | None = None,
+        describe: Callable[[Path], None] | None = None,
+    ) -> None:
+        """Have this rank's files on the disk, and a list of them for the rank that publishes.
+
+        Args:
+            rank: this one.
+            parts: its chunks.
+            state: what is not a tensor; one rank writes it.
+            describe: writes what a model's folder has beside its weights into a new folder.
+
+        Raises:
+            OSError, SafetensorError, FailedJob: the disk does not take them.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        written = [self.folder / self._file_name(name, rank) for name in parts]
+        for path, chunks in zip(written, parts.values(), strict=True):
+            _write_chunks(path, chunks)
+        if state is not None:
+            write_json(self.folder / STATE, state)
+            written.append(self.folder / STATE)
+        if describe is not None:
+            describe(self.folder / DESCRIPTION)
+            written += sorted(path for path in (self.folder / DESCRIPTION).rglob("*") if path.is_file())
+        files = {}
+        for path in written:
+            sync(path)
+            files[path.relative_to(self.folder).as_posix()] = {"bytes": path.stat().st_size, "crc32": _crc32_of(path)}
+        write_json(self._list_of(rank), files)
+
+    def publish(self, ranks: Sequence[int]) -> None:
+        """Give the folder its name and its marker, once all of ``ranks`` have written their files.
+
+        Raises:
+            OSError: the disk does not take it.
+            FailedJob: what a rank has written is not in this folder.
+        """
+        files = {name: facts for rank in ranks for name, facts in self._written_by(rank).items()}
+        for rank in ranks:
+            self._list_of(rank).unlink()
+        replace_path(self.target, self.folder)  # only an incomplete one can be there, which was never resumed from
+        write_json(self.target / MARKER, {"files": dict(sorted(files.items()))})
+
+    def discard(self) -> None:
+        """Delete it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _file_name(self, name: str, rank: int) -> str:
+        if self.writers == 1:
+            return f"{name}.safetensors"
+        return f"{name}-{rank + 1:05}-of-{self.writers:05}.safetensors"
+
+    def _list_of(self, rank: int) -> Path:
+        return self.folder / f"written-by-{rank}.json"
+
+    def _written_by(self, rank: int) -> dict[str, dict[str, int]]:
+        try:
+            files: dict[str, dict[str, int]] = json.loads(self._list_of(rank).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise FailedJob(
+                f"the files of process {rank} are not in {self.folder}: the run folder must be shared by all machines"
+            ) from error
+        return files
 
 
-def crc32_of_file(path: Path) -> int:
-    """The crc32 of a file, read in pieces."""
+def _write_chunks(path: Path, chunks: Mapping[str, tuple[Tensor, Chunk]]) -> None:
+    cut = {name: [chunk.full, chunk.offset] for name, (_, chunk) in chunks.items() if chunk.size != chunk.full}
+    metadata = {"format": "pt", **({CHUNKS: json.dumps(cut)} if cut else {})}  # without chunks any tool reads the file
+    save_file({name: tensor for name, (tensor, _) in chunks.items()}, path, metadata=metadata)
+
+
+def _crc32_of(path: Path) -> int:
     checksum = 0
     with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            checksum = zlib.crc32(chunk, checksum)
+        while piece := file.read(CHUNK):
+            checksum = zlib.crc32(piece, checksum)
     return checksum
-
-
-def _named(root: Path) -> Iterator[Checkpoint]:
-    for folder in root.glob("step-*"):
-        found = _NAME.fullmatch(folder.name)
-        if found:
-            yield Checkpoint(folder, int(found.group(1)))
-
-
-def _marked(folder: Path) -> dict[str, dict[str, int]]:
-    """What the marker lists. Raises OSError or ValueError where there is none, or half of one."""
-    document = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    try:
-        return {name: {key: int(facts[key]) for key in ("bytes", "crc32")} for name, facts in document["files"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError("it lists no files") from error
-
-
-def lack_of(folder: Path) -> str:
-    """Why a folder is no complete checkpoint, empty if it is one."""
-    try:
-        files = _marked(folder)
-    except (OSError, ValueError) as error:
-        return f"{MARKER} cannot be read ({error})"
-    for name, facts in files.items():
-        try:
-            size = (folder / name).stat().st_size
-        except OSError:
-            return f"{name} is missing"
-        if size != facts["bytes"]:
-            return f"{name} has {size:,} of {facts['bytes']:,} bytes"
-    return ""

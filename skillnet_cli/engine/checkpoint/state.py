@@ -6,30 +6,31 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.engine.checkpoint.format import ShardedTensors, chunk_of, local_shard, with_layout_of
+from skillnet_cli.engine.checkpoint.format import Chunk, ShardedTensors, local_shard
 from skillnet_cli.engine.distributed.mesh import full_tensor
 
 
-def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer, as this rank holds it."""
-    return {name: tensor.detach() for name, tensor in model.state_dict().items()}
-
-
 def full_tensors(model: nn.Module, wanted: bool) -> dict[str, Tensor]:
-    """Every parameter and buffer in one piece where they are ``wanted``, nothing elsewhere. Together on all ranks."""
+    """Every parameter and buffer in full where they are ``wanted``, nothing elsewhere. Together on all ranks."""
     tensors = {}
-    for name, tensor in model_tensors(model).items():
-        full = full_tensor(tensor)
+    for name, tensor in model.state_dict().items():
+        full = full_tensor(tensor)  # on every rank, since it is a collective; one tensor at a time needs little memory
         if wanted:
             tensors[name] = full
     return tensors
 
 
-def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> list[str]:
-    """Put whole tensors into a model that is in one piece, and return its tensors that ``source`` does not have.
+def load_full_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> list[str]:
+    """Put full tensors into a model that is not sharded, and return its tensors that ``source`` does not have.
+
+    Args:
+        model: on one rank.
+        tensors: by name; those that the model does not have are left out.
+        source: where they come from, for messages.
 
     Raises:
         UserError: a tensor has another shape in ``source``, or is not finite.
@@ -40,7 +41,7 @@ def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: 
             saved, wanted = tuple(tensors[name].shape), tuple(tensor.shape)
             raise UserError(f"{source}: tensor '{name}' has shape {saved}, the recipe asks for {wanted}")
         if name in tensors and not _is_finite(tensors[name]):
-            raise UserError(f"{source}: tensor '{name}' has numbers that are not finite: nothing can start from it")
+            raise UserError(f"{source}: tensor '{name}' has values that are not finite: choose another model")
     with torch.no_grad():
         for name in own.keys() & tensors.keys():
             own[name].copy_(tensors[name])
@@ -48,20 +49,28 @@ def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: 
 
 
 def restore_tensors(tensors: Mapping[str, Tensor], saved: ShardedTensors, source: str) -> None:
-    """Put what was saved into the parts that this rank holds.
+    """Put what was saved into the shards that this rank holds.
+
+    Args:
+        tensors: to be filled, by name.
+        saved: has all of them.
+        source: the checkpoint, for messages.
 
     Raises:
-        FailedJob: a tensor is missing, of another shape, damaged or not finite.
+        FailedJob: a tensor is missing, has another shape, is damaged or not finite.
     """
     with torch.no_grad():
         for name, tensor in tensors.items():
             if name not in saved or saved.shape(name) != tuple(tensor.shape):
-                raise FailedJob(f"{source}: tensor '{name}' is missing or of another shape: delete {source}")
-            local_shard(tensor).copy_(_finite(name, saved.read(name, chunk_of(tensor)), source))
+                raise FailedJob(f"{source}: tensor '{name}' is missing or has another shape: delete {source}")
+            local_shard(tensor).copy_(_finite(name, saved.read(name, Chunk.of(tensor)), source))
 
 
 def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """``PARAMETER/exp_avg`` and the like for the parameters updated so far, as this rank holds them."""
+    """``PARAMETER/exp_avg`` and the like for the parameters updated so far, as this rank holds them.
+
+    What no task has updated yet has no state, and gets none by saving: AdamW's step count differs by parameter.
+    """
     return {
         f"{name}/{key}": value
         for name, parameter in model.named_parameters()
@@ -70,26 +79,40 @@ def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tenso
 
 
 def restore_optimizer(model: nn.Module, optimizer: Optimizer, saved: ShardedTensors, source: str) -> None:
-    """Undo :func:`optimizer_tensors`, in whatever layout the parameters are. Raises as :func:`restore_tensors`."""
+    """Undo :func:`optimizer_tensors`, in whatever layout the parameters are.
+
+    Args:
+        model: whose parameters the state belongs to.
+        optimizer: to be filled.
+        saved: what :func:`optimizer_tensors` gave.
+        source: the checkpoint, for messages.
+
+    Raises:
+        FailedJob: a tensor is damaged or not finite.
+    """
     parameters = dict(model.named_parameters())
     for path in saved.names:
         name, _, key = path.rpartition("/")
-        like = parameters[name]
-        if saved.shape(path) == tuple(like.shape):
-            value = with_layout_of(_finite(path, saved.read(path, chunk_of(like)), source), like.detach())
-        else:
-            value = saved.read(path).to(like.device)
-        optimizer.state[like][key] = value
+        parameter = parameters[name]
+        if saved.shape(path) == tuple(parameter.shape):
+            value = _finite(path, saved.read(path, Chunk.of(parameter)), source).to(parameter.device)
+            if isinstance(parameter, DTensor):  # moments have the layout of their parameter
+                mesh, placements = parameter.device_mesh, parameter.placements
+                shape, stride = parameter.shape, parameter.stride()
+                value = DTensor.from_local(value, mesh, placements, shape=shape, stride=stride)
+        else:  # a count of steps
+            value = saved.read(path).to(parameter.device)
+        optimizer.state[parameter][key] = value
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Whether all numbers of a tensor are."""
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 
 def _finite(name: str, tensor: Tensor, source: str) -> Tensor:
     if not _is_finite(tensor):
         raise FailedJob(
-            f"{source}: tensor '{name}' has numbers that are not finite: delete {source} to go on from the one before"
+            f"{source}: tensor '{name}' has values that are not finite: "
+            f"delete {source} to resume from the checkpoint before it"
         )
     return tensor

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -114,6 +114,8 @@ class _Reduction:
             self._underway.pop(0).wait()
 
 
+T = TypeVar("T")
+
 TIMEOUT = timedelta(minutes=30)
 BYTES_A_PARAMETER = 16
 """In float32: the parameter, its gradient, and AdamW's two moments."""
@@ -121,7 +123,7 @@ BYTES_A_PARAMETER = 16
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train together."""
+    """This process among those that train together. All ranks must call each method at the same time."""
 
     rank: int
     world: int
@@ -140,10 +142,34 @@ class Ranks:
             distributed.all_reduce(values)
         return values
 
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks in the order of ranks, for what is not a tensor. It pickles, which is slow."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        distributed.all_gather_object(values, value)
+        return values
+
     def wait(self) -> None:
-        """Go on when all ranks have come here."""
+        """Return when all ranks have come here."""
         if self.world > 1:
             distributed.barrier()
+
+    def check_same(self, facts: Mapping[str, Any], when: str = "at the start") -> None:
+        """Compare ``facts`` with those of all other ranks.
+
+        Raises:
+            FailedJob: a rank has others than rank 0; all of them raise it, with the rank's number and both values.
+        """
+        main, *others = self.gather(dict(facts))
+        differences = [
+            f"{what}: rank {rank} has {other[what]}, rank 0 has {main[what]}"
+            for rank, other in enumerate(others, 1)
+            for what in main
+            if other[what] != main[what]
+        ]
+        if differences:
+            raise FailedJob(f"{when} the ranks do not agree: {'; '.join(differences)}")
 
 
 @contextmanager
@@ -262,26 +288,3 @@ def sync_gradients(model: nn.Module, wanted: bool) -> None:
 def full_tensor(tensor: Tensor) -> Tensor:
     """A tensor with every rank's part in it. All ranks must call this together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def agree(ranks: Ranks, facts: Mapping[str, Any], when: str = "at the start") -> None:
-    """Compare ``facts`` with those of all other ranks. All ranks must call this together.
-
-    Raises:
-        FailedJob: a rank has others than rank 0; all of them raise it, with the rank's number and both values.
-    """
-    if ranks.world == 1:
-        return
-    everyone: list[Any] = [None] * ranks.world
-    distributed.all_gather_object(everyone, dict(facts))
-    differences = list(_differences(everyone))
-    if differences:
-        raise FailedJob(f"{when} the ranks do not agree: {'; '.join(differences)}")
-
-
-def _differences(everyone: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    first = everyone[0]
-    for rank, facts in enumerate(everyone):
-        for what in first:
-            if facts[what] != first[what]:
-                yield f"{what}: rank {rank} has {facts[what]}, rank 0 has {first[what]}"

@@ -56,5 +56,5 @@ def test_what_is_damaged_or_in_the_way_is_named(world: World) -> None:
     with pytest.raises(UserError, match=r"step-4: a checkpoint of a training: skillnet export --checkpoint .*step-4"):
         read_config(folder)
     (folder / "model.safetensors").write_bytes(b"1")
-    with pytest.raises(FailedJob, match=r"step-4 is no complete checkpoint: model\.safetensors has 1 of"):
+    with pytest.raises(FailedJob, match=r"step-4 is not a complete checkpoint: model\.safetensors has 1 of"):
         export_training(folder, world.folder / "new", load_registry(), None, None)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,16 +16,14 @@ import torch
 
 from skillnet_cli.api import FailedJob
 from skillnet_cli.engine.checkpoint import format as checkpoints
-from skillnet_cli.engine.checkpoint import writer as drafts
-from skillnet_cli.engine.checkpoint.format import Chunk
-from skillnet_cli.engine.checkpoint.writer import Draft
+from skillnet_cli.engine.checkpoint.format import Checkpoints, Chunk, Draft
 
 TENSORS = {"model": {"a": torch.arange(6.0).reshape(2, 3)}, "optimizer": {"a/step": torch.tensor(3.0)}}
 
 
 def save(root: Path, step: int, keep: int = 9, every: int = 1) -> None:
     """What one process does for a checkpoint, from its first call to its last."""
-    drafts.clear(root)
+    Checkpoints(root).clear()
     draft = Draft(root, step, "x")
     parts = {
         kind: {name: (tensor, Chunk.all_of(tensor.shape)) for name, tensor in some.items()}
@@ -30,7 +31,7 @@ def save(root: Path, step: int, keep: int = 9, every: int = 1) -> None:
     }
     draft.write(0, parts, {"at": step, "word": "识别"}, describe)
     draft.publish([0])
-    drafts.prune(root, keep, every)
+    Checkpoints(root).prune(keep, every)
 
 
 def describe(folder: Path) -> None:
@@ -39,13 +40,13 @@ def describe(folder: Path) -> None:
 
 
 def newest(root: Path) -> int | None:
-    found = checkpoints.latest(root)
+    found = Checkpoints(root).latest()
     return found.step if found else None
 
 
 def test_what_is_saved_is_read(tmp_path: Path) -> None:
     save(tmp_path, 7)
-    found = checkpoints.latest(tmp_path)
+    found = Checkpoints(tmp_path).latest()
     assert found is not None and found.step == 7 and found.state() == {"at": 7, "word": "识别"}
     found.verify()
     for kind, tensors in TENSORS.items():
@@ -68,7 +69,7 @@ def test_one_that_a_signal_asked_for_takes_no_other_place(tmp_path: Path) -> Non
 
 
 def test_none_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    assert checkpoints.latest(tmp_path / "nowhere") is None
+    assert Checkpoints(tmp_path / "nowhere").latest() is None
 
 
 CUTS: dict[str, Callable[[Path], Any]] = {
@@ -82,14 +83,14 @@ CUTS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-TOLD = {
+REPORTED = {
     "half a marker": "complete.json cannot be read",
     "a marker without files": "complete.json cannot be read (it lists no files)",
     "a file cut off": "model.safetensors has 2 of ",
     "a file missing": "optimizer.safetensors is missing",
     "half a state": "state.json has 1 of ",
 }
-"""What was complete once and is no longer is told of; what never was, is not."""
+"""What was complete once and is no longer is, is reported; what never was, is not."""
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -98,9 +99,9 @@ def test_a_cut_off_checkpoint_is_passed_over(cut: str, tmp_path: Path) -> None:
     save(tmp_path, 8)
     CUTS[cut](tmp_path / "step-8")
     assert newest(tmp_path) == 4
-    told = list(checkpoints.damaged(tmp_path))
-    assert [line.partition(" is passed over: ")[0] for line in told] == [str(tmp_path / "step-8")] * (cut in TOLD)
-    assert all(TOLD[cut] in line for line in told)
+    reported = list(Checkpoints(tmp_path).damaged())
+    skipped = f"skipping the damaged checkpoint {tmp_path / 'step-8'}: "
+    assert [skipped in line and REPORTED[cut] in line for line in reported] == [True] * (cut in REPORTED)
     save(tmp_path, 8)
     assert newest(tmp_path) == 8
 
@@ -117,7 +118,7 @@ def test_killed_at_every_call_of_a_save(tmp_path: Path, monkeypatch: pytest.Monk
         save(root, 4)
         with monkeypatch.context() as patch:
             finished = _save_killed_after(patch, root, limit)
-        found = checkpoints.latest(root)
+        found = Checkpoints(root).latest()
         assert found is not None and found.step in (4, 8)
         assert torch.equal(found.tensors("model")["a"], TENSORS["model"]["a"])
         outcomes.add((found.step, finished))
@@ -138,9 +139,9 @@ def _save_killed_after(patch: pytest.MonkeyPatch, root: Path, limit: int) -> boo
         return call
 
     for name in ("replace", "fsync"):
-        patch.setattr(drafts.os, name, counted(getattr(drafts.os, name)))
-    patch.setattr(drafts.shutil, "rmtree", counted(drafts.shutil.rmtree))
-    patch.setattr(drafts, "write_chunks", counted(drafts.write_chunks))
+        patch.setattr(os, name, counted(getattr(os, name)))
+    patch.setattr(shutil, "rmtree", counted(shutil.rmtree))
+    patch.setattr(checkpoints, "save_file", counted(checkpoints.save_file))
     for name in ("write_text", "unlink", "mkdir"):
         patch.setattr(Path, name, counted(getattr(Path, name)))
     try:
@@ -156,15 +157,15 @@ def test_an_altered_file_is_named_and_what_to_do(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-3] ^= 1
     file.write_bytes(content)
-    found = checkpoints.latest(tmp_path)
+    found = Checkpoints(tmp_path).latest()
     assert found is not None
-    with pytest.raises(FailedJob, match=r"model\.safetensors: altered since it was saved: delete .*step-4 to go on"):
+    with pytest.raises(FailedJob, match=r"model\.safetensors: checksum mismatch: delete .*step-4 to resume"):
         found.verify()
 
 
 def test_the_ranks_verify_every_file_between_them(tmp_path: Path) -> None:
     save(tmp_path, 4)
-    found = checkpoints.latest(tmp_path)
+    found = Checkpoints(tmp_path).latest()
     assert found is not None
     for name in found.files:
         content = (found.folder / name).read_bytes()
@@ -198,9 +199,9 @@ def test_a_planted_pickle_is_refused_and_not_run(file: str, tmp_path: Path) -> N
     (folder / file).write_bytes(planted.ljust(size, b"\0"))
     if file in ("model.safetensors",):  # as the attacker would, who cannot be kept from this
         marker = json.loads((folder / "complete.json").read_text())
-        marker["files"][file] = {"bytes": size, "crc32": checkpoints.crc32_of_file(folder / file)}
+        marker["files"][file] = {"bytes": size, "crc32": zlib.crc32((folder / file).read_bytes())}
         (folder / "complete.json").write_text(json.dumps(marker))
-    found = checkpoints.latest(tmp_path / "run")
+    found = Checkpoints(tmp_path / "run").latest()
     assert found is not None
     with pytest.raises(FailedJob, match=f"{file}: (damaged|pickled state is never read)") as caught:
         found.verify()
@@ -215,7 +216,7 @@ def test_damage_inside_a_file_is_named(tmp_path: Path) -> None:
     save(tmp_path, 4)
     file = tmp_path / "step-4" / "model.safetensors"
     file.write_bytes(b"\xff" * file.stat().st_size)
-    found = checkpoints.latest(tmp_path)
+    found = Checkpoints(tmp_path).latest()
     assert found is not None
     with pytest.raises(FailedJob, match=r"model\.safetensors: damaged .*delete .*step-4"):
         found.tensors("model")

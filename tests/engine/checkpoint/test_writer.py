@@ -13,8 +13,8 @@ import torch
 
 from skillnet_cli.api import FailedJob
 from skillnet_cli.engine.checkpoint import format as checkpoints
-from skillnet_cli.engine.checkpoint import writer as drafts
-from skillnet_cli.engine.checkpoint.writer import CheckpointWriter, broadcast_message
+from skillnet_cli.engine.checkpoint.format import Checkpoints
+from skillnet_cli.engine.checkpoint.writer import CheckpointWriter
 from skillnet_cli.engine.distributed.mesh import Ranks, process_group
 from skillnet_cli.recipe.schema import CheckpointSection
 from tests.ranks import run_ranks
@@ -22,8 +22,12 @@ from tests.ranks import run_ranks
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
-def saver(root: Path, ranks: Ranks = ALONE, divided: bool = False, keep: int = 2) -> CheckpointWriter:
-    return CheckpointWriter(root, ranks, CheckpointSection(every=1, keep=keep), divided)
+def saver(root: Path, ranks: Ranks = ALONE, sharded: bool = False, keep: int = 2) -> CheckpointWriter:
+    return CheckpointWriter(root, ranks, CheckpointSection(every=1, keep=keep), sharded)
+
+
+def _full(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def tensors(value: float) -> dict[str, dict[str, torch.Tensor]]:
@@ -35,19 +39,19 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Nothing is written while it is shut; it begins open."""
     opened = threading.Event()
     opened.set()
-    original = drafts.write_chunks
+    original = checkpoints.save_file
 
-    def held(*arguments: Any) -> None:
+    def held(*arguments: Any, **options: Any) -> None:
         assert opened.wait(60)
-        original(*arguments)
+        original(*arguments, **options)
 
-    monkeypatch.setattr(drafts, "write_chunks", held)
+    monkeypatch.setattr(checkpoints, "save_file", held)
     yield opened
     opened.set()
 
 
 def newest(root: Path) -> int | None:
-    found = checkpoints.latest(root)
+    found = Checkpoints(root).latest()
     return found.step if found else None
 
 
@@ -62,7 +66,7 @@ def test_the_training_goes_on_while_its_state_is_written(tmp_path: Path, gate: t
         saved = open_saver.wait()
         assert saved is not None and saved.step == 3 and 0 <= saved.held <= saved.seconds
         assert open_saver.wait() is None and open_saver.check() is None
-    found = checkpoints.latest(tmp_path)
+    found = Checkpoints(tmp_path).latest()
     assert found is not None and torch.equal(found.tensors("model")["a"], torch.full((4, 2), 1.0))
 
 
@@ -85,7 +89,7 @@ def test_the_next_save_waits_for_the_one_before(tmp_path: Path) -> None:
         before = open_saver.save(2, tensors(2.0), {})
         assert before is not None and before.step == 1 and newest(tmp_path) == 1
         open_saver.wait()
-    found = checkpoints.latest(tmp_path)
+    found = Checkpoints(tmp_path).latest()
     assert found is not None and found.step == 2 and torch.equal(found.tensors("model")["a"], torch.full((4, 2), 2.0))
 
 
@@ -97,20 +101,17 @@ def test_new_tensors_join_and_old_memory_is_used_again(tmp_path: Path) -> None:
         open_saver.save(2, {**tensors(2.0), "optimizer": {"a/step": torch.tensor(7.0)}}, {})
         open_saver.wait()
         assert memory.items() <= {name: copy.data_ptr() for name, copy in open_saver._copies.items()}.items()
-    found = checkpoints.latest(tmp_path)
+    found = Checkpoints(tmp_path).latest()
     assert found is not None and found.tensors("optimizer")["a/step"] == 7.0
 
 
-def test_a_full_disk_is_told_at_the_next_call_and_leaves_the_earlier_one(
+def test_a_full_disk_is_reported_at_the_next_call_and_leaves_the_earlier_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with saver(tmp_path) as open_saver:
         open_saver.save(4, tensors(4.0), {})
         open_saver.wait()
-        monkeypatch.setattr(drafts, "write_chunks", full)
+        monkeypatch.setattr(checkpoints, "save_file", _full)
         open_saver.save(8, tensors(8.0), {})
         with pytest.raises(FailedJob, match=r"^cannot save .*step-8: .*No space left.*earlier checkpoints are intact$"):
             open_saver.wait()
@@ -124,23 +125,12 @@ def test_what_was_cut_off_is_cleared_away(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
-def _two_of_three_speak() -> None:
-    with process_group() as ranks:
-        assert broadcast_message(None, ranks) is None
-        told = broadcast_message(None if ranks.rank == 0 else f"the disk of {ranks.rank} 满了", ranks)
-        assert told == "process 1: the disk of 1 满了"
-
-
-def test_what_the_first_rank_says_all_hear() -> None:
-    assert run_ranks(3, _two_of_three_speak) == [0, 0, 0]
-
-
 def _second_disk_is_full(root: Path) -> None:
-    with process_group() as ranks, saver(root, ranks, divided=True) as open_saver:
+    with process_group() as ranks, saver(root, ranks, sharded=True) as open_saver:
         open_saver.save(1, tensors(1.0), {})
         open_saver.wait()
         if ranks.rank == 1:
-            drafts.write_chunks = lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device"))
+            checkpoints.save_file = _full
         open_saver.save(2, tensors(2.0), {})
         open_saver.wait()
 
@@ -154,12 +144,12 @@ def test_a_disk_full_for_one_rank_ends_all_in_its_words(tmp_path: Path, capfd: p
 
 
 def _folders_of_their_own(root: Path) -> None:
-    with process_group() as ranks, saver(root / str(ranks.rank), ranks, divided=True) as open_saver:
+    with process_group() as ranks, saver(root / str(ranks.rank), ranks, sharded=True) as open_saver:
         open_saver.save(1, tensors(1.0), {})
         open_saver.wait()
 
 
 def test_machines_without_a_shared_folder_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run_ranks(2, _folders_of_their_own, tmp_path) == [1, 1]
-    assert "what process 1 saved is not in" in (told := capfd.readouterr().err)
+    assert "the files of process 1 are not in" in (told := capfd.readouterr().err)
     assert "must be shared by all machines" in told
