@@ -94,12 +94,14 @@ class MappedWeight:
 class SourceCheckpoint:
     """What a pretrained model can start, read from its ``config.json`` by a plugin.
 
-    ``encoder`` holds the keys of ``[model]`` that the donor's Transformer has (``layers``, ``hidden``, ``heads``,
-    ``ffn``, ``norm``, ``activation``): the recipe's must be the same; it is empty where only the embedder is filled.
-    ``prefixes`` are what may stand before all the names in the donor's files.
+    ``weight_map`` says which of its tensors start which of our parameters. ``encoder`` holds the keys of ``[model]``
+    that its Transformer has (``layers``, ``hidden``, ``heads``,
+    ``ffn``, ``norm``, ``activation``): the recipe's must be the same; it is empty where it starts only the
+    embedder.
+    ``prefixes`` are what may stand before all the names in its files.
     """
 
-    fills: tuple[MappedWeight, ...]
+    weight_map: tuple[MappedWeight, ...]
     encoder: Mapping[str, Any] = field(default_factory=dict)
     prefixes: tuple[str, ...] = ("",)
 

@@ -46,3 +46,25 @@ def parameters_by_part(model: nn.Module) -> dict[str, int]:
     for name, parameter in model.named_parameters():
         parts[part_of(name)] += parameter.numel()
     return dict(parts)
+
+
+def name_without_skill(name: str, skill: str) -> str | None:
+    """What plugins call a tower's parameter, for one of the skills whose tokens run through the tower.
+
+    Args:
+        name: the parameter's name in the tower.
+        skill: whose own parameter it is called for.
+
+    Returns:
+        ``embedder.NAME`` for one of the skill's embedder, else the name without the skill in it, which is the same
+        whether the skill owns the parameter or all share it. None for another skill's parameter.
+    """
+    path = name.split(".")
+    if path[0] == "embedders":
+        return ".".join(["embedder", *path[2:]]) if path[1] == skill else None
+    if part_of(name) not in (SHARED, f"skill:{skill}"):
+        return None
+    if "skills" in path:
+        at = path.index("skills")
+        del path[at : at + 2]
+    return ".".join(part for part in path if part != "qkv")  # the projection of all skills stands for each one's own

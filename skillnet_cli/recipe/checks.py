@@ -17,7 +17,7 @@ from skillnet_cli.recipe.schema import InitSection, ModelSection
 
 CONFIG = "config.json"
 OF_PROJECTIONS = frozenset({"layers", "hidden", "heads"})
-"""Sizes that matter even where the shared parts stay fresh."""
+"""Sizes that matter even where the shared parts are not started from the model."""
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 
@@ -59,25 +59,31 @@ def read_source_checkpoint(folder: Path, skill: str, embedder: Any, registry: Re
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
     if not isinstance(config, dict):
         raise UserError(f"{path}: not the configuration of a model")
-    donor: SourceCheckpoint = resolve(init)(config, embedder)
-    return donor
+    checkpoint: SourceCheckpoint = resolve(init)(config, embedder)
+    return checkpoint
 
 
 def both_start_shared(other: str) -> str:
-    """What to say of a second donor for the shared parts."""
+    """The message for a second source checkpoint that would start the shared parts."""
     return f'would start the shared parts, as init.{other} does: write {{ from = "…", shared = false }} for one'
 
 
-def misfits(donor: SourceCheckpoint, model: Mapping[str, Any], shared: bool) -> Iterator[str]:
-    """What of ``[model]`` a donor's Transformer does not have; the shared parts' keys only if these are wanted."""
-    for key, wanted in donor.encoder.items():
+def misfits(checkpoint: SourceCheckpoint, model: Mapping[str, Any], shared: bool) -> Iterator[str]:
+    """The keys of ``[model]`` in which a source checkpoint's Transformer differs, each as a message.
+
+    Args:
+        checkpoint: what the skill's plugin says of it.
+        model: the keys of ``[model]`` that the recipe has.
+        shared: whether the shared parts start from it, too; else only what projections depend on must agree.
+    """
+    for key, wanted in checkpoint.encoder.items():
         if (shared or key in OF_PROJECTIONS) and model[key] != wanted:
             yield f"needs model.{key} = {json.dumps(wanted)}, and the recipe has {json.dumps(model[key])}"
 
 
-def starts_shared(donor: SourceCheckpoint, shared: bool) -> bool:
-    """Whether a donor's tensors go into the parts that all skills share."""
-    return shared and bool(donor.encoder)
+def starts_shared(checkpoint: SourceCheckpoint, shared: bool) -> bool:
+    """Whether a source checkpoint's tensors go into the parts that all skills share."""
+    return shared and bool(checkpoint.encoder)
 
 
 STAGES = ("pretrain", "finetune")
@@ -146,18 +152,18 @@ def _check_inits(document: Mapping[str, Any], registry: Registry) -> Iterator[Mi
         if section is None or model is None:
             continue
         try:
-            donor = _local_donor(document, skill, section, registry)
+            checkpoint = _local_checkpoint(document, skill, section, registry)
         except UserError as error:
             yield Mistake(("init", skill), str(error))
             continue
-        if donor is not None:
-            yield from (Mistake(("init", skill), text) for text in misfits(donor, vars(model), section.shared))
-            if starts_shared(donor, section.shared):
+        if checkpoint is not None:
+            yield from (Mistake(("init", skill), text) for text in misfits(checkpoint, vars(model), section.shared))
+            if starts_shared(checkpoint, section.shared):
                 sharing.append(skill)
     yield from (Mistake(("init", skill), both_start_shared(sharing[0])) for skill in sharing[1:])
 
 
-def _local_donor(
+def _local_checkpoint(
     document: Mapping[str, Any], skill: str, section: InitSection, registry: Registry
 ) -> SourceCheckpoint | None:
     """What the folder that a skill starts from can start; None for a hub's, and where the skill's own keys are wrong.

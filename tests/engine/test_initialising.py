@@ -14,7 +14,7 @@ from skillnet_cli.engine.plan import plan_stage
 from skillnet_cli.engine.setup import build_model
 from skillnet_cli.model.init import InitReport, initialise
 from skillnet_cli.plugins import load_registry
-from tests.donors import save_toy, toy_tensors
+from tests.pretrained import save_toy, toy_tensors
 from tests.workbench import World, tasks
 
 
@@ -47,7 +47,7 @@ def test_tensors_go_where_the_plugin_says(world: World, prefix: str) -> None:
         TABLE: (f"{prefix}table",),
     }
     assert letters.skipped == {f"{prefix}head": "the skill letters has no place for it"}
-    assert set(report.fresh) == set(after) - set(expected)
+    assert set(report.newly_initialised) == set(after) - set(expected)
 
 
 @pytest.mark.parametrize("routing", ["dense", "moe", "separate"])
@@ -88,13 +88,13 @@ def test_two_skills_may_start_when_one_leaves_the_shared_parts(world: World) -> 
 
 def test_a_tensor_of_another_shape_or_none_is_named(world: World) -> None:
     narrow = save_toy(world.folder / "narrow", toy_tensors() | {"out": torch.ones(16, 4)})
-    with pytest.raises(UserError, match=r"init.letters: .*'out' has shape \(16, 4\), .* wants \(16, 16\)"):
+    with pytest.raises(UserError, match=r"init.letters: .*'out' has shape \(16, 4\), .* has \(16, 16\)"):
         started(world, letters=str(narrow))
     less = save_toy(world.folder / "less", {name: t for name, t in toy_tensors().items() if name != "v"})
     with pytest.raises(UserError, match="init.letters: .*less has no tensor 'v'"):
         started(world, letters=str(less))
     other = save_toy(world.folder / "other", {"weights": torch.ones(3)})
-    with pytest.raises(UserError, match="init.letters: .*other has no tensor 'table': its weights are not those"):
+    with pytest.raises(UserError, match="init.letters: .*other has no tensor 'table': its weights do not match"):
         started(world, letters=str(other))
 
 
@@ -105,7 +105,7 @@ def test_a_run_starts_from_it_once(world: World) -> None:
     world.train(**changes, finetune__steps=4)
     written = json.loads((world.run() / "finetune" / "init.json").read_text())
     assert [each["tensor"] for each in written["skills"]["letters"]["loaded"]] == [TABLE, QKV, OUT]
-    assert len(written["fresh"]) > 20
+    assert len(written["newly_initialised"]) > 20
     trained = world.losses()
     world.train("fresh", finetune__tasks=tasks("sort", "match"), finetune__steps=4)
     assert trained != world.losses("fresh") and not (world.run("fresh") / "finetune" / "init.json").exists()

@@ -45,7 +45,10 @@ def test_text_pathway_is_berts(scale: str, dtype: torch.dtype, tmp_path: Path) -
     theirs.save_pretrained(tmp_path)
     ours = skillnet(SMALL | BERT_LIKE, text={"vocab_size": VOCABULARY, "max_length": POSITIONS})
     report = start(ours, text=tmp_path)
-    assert report.fresh == () and set(report.skills["text"].skipped) == {"pooler.dense.weight", "pooler.dense.bias"}
+    assert report.newly_initialised == () and set(report.skills["text"].skipped) == {
+        "pooler.dense.weight",
+        "pooler.dense.bias",
+    }
     ids, segments = texts()
     batch = {"ids": torch.cat(ids), "segments": torch.cat(segments), "lengths": torch.tensor(LENGTHS)}
     mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]

@@ -69,7 +69,7 @@ def test_image_pathway_is_clips(scale: str, side: int, patch: int, tmp_path: Pat
     theirs.save_pretrained(tmp_path)
     ours = skillnet(SMALL | CLIP_LIKE, image={"resolution": side, "patch": patch})
     report = start(ours, image=tmp_path)
-    assert report.fresh == () and report.skills["image"].skipped == {}
+    assert report.newly_initialised == () and report.skills["image"].skipped == {}
     compare(ours, theirs, pictures(3, side))
 
 
@@ -78,5 +78,5 @@ def test_vit_b_16_is_clips(tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path, max_shard_size="200MB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     ours = skillnet(PAPER | CLIP_LIKE, image={})
-    assert start(ours, image=tmp_path).fresh == ()
+    assert start(ours, image=tmp_path).newly_initialised == ()
     compare(ours, theirs, pictures(1, 224))

@@ -9,13 +9,13 @@ import torch
 from torch.nn import functional as F
 
 from skillnet_cli.api import UserError
-from skillnet_image.clip import donor as clip
 from skillnet_image.clip import resize_positions
+from skillnet_image.clip import source_checkpoint as clip
 from skillnet_image.config import ImageConfig
 from skillnet_sound.config import SoundConfig
-from skillnet_sound.wav2vec import donor as wav2vec
-from skillnet_text.bert import donor as bert
+from skillnet_sound.wav2vec import source_checkpoint as wav2vec
 from skillnet_text.bert import first_rows
+from skillnet_text.bert import source_checkpoint as bert
 from skillnet_text.config import TextConfig
 
 

@@ -45,7 +45,7 @@ def test_convolutions_are_wav2vecs(norm: str, bias: bool, scale: str, width: int
     ours = skillnet(SMALL | CLIP_LIKE, sound={"channels": width, "conv_norm": norm, "conv_bias": bias})
     report = start(ours, sound=tmp_path)
     convolution = ours.embedders["sound"].convolution
-    assert not [name for name in report.fresh if ".convolution." in name]
+    assert not [name for name in report.newly_initialised if ".convolution." in name]
     assert not [name for name in report.skills["sound"].skipped if name.startswith("feature_extractor")]
     for dtype in (torch.float32, torch.float64) if width < 100 else (torch.float32,):
         batch = SoundReader(convolution.config).collate(clips(dtype))

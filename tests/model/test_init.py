@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from skillnet_cli.api import UserError
 from skillnet_cli.model.hub import Pretrained, fetch_pretrained
-from tests.donors import save_toy, toy_tensors
+from tests.pretrained import save_toy, toy_tensors
 
 
 def test_names_of_the_oldest_checkpoints_are_todays(tmp_path: Path) -> None:

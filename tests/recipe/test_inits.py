@@ -11,7 +11,7 @@ import pytest
 from skillnet_cli.plugins import Registry, load_registry
 from skillnet_cli.recipe import Recipe, dump_toml, load_recipe
 from skillnet_cli.recipe.toml import parse_toml
-from tests.donors import save_toy
+from tests.pretrained import save_toy
 from tests.recipe.test_checks import complaint
 from tests.workbench import TOY, document
 

@@ -14,8 +14,8 @@ def skillnet_modalities() -> list[Modality]:
         return Modality(skill, (f".{skill}",), *parts, init=init)
 
     return [
-        modality("letters", "LetterReader", "LetterEmbedder", "toy_config:donor"),
-        modality("marks", "LetterReader", "LetterEmbedder", "toy_config:donor"),
+        modality("letters", "LetterReader", "LetterEmbedder", "toy_config:source_checkpoint"),
+        modality("marks", "LetterReader", "LetterEmbedder", "toy_config:source_checkpoint"),
         modality("waves", "WaveReader", "WaveEmbedder"),
     ]
 

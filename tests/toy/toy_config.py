@@ -19,12 +19,12 @@ class ToyConfig(BaseModel):
     letters: PositiveInt = 8
 
 
-def donor(config: Mapping[str, Any], embedder: ToyConfig) -> SourceCheckpoint:
+def source_checkpoint(config: Mapping[str, Any], embedder: ToyConfig) -> SourceCheckpoint:
     """A table, the first layer's projections in three, and its output projection."""
     if config.get("model_type") != "toy":
         raise UserError(f"starts from a toy, not from a model of type '{config.get('model_type')}'")
     return SourceCheckpoint(
-        fills=(
+        weight_map=(
             MappedWeight("embedder.tokens.weight", ("table",)),
             MappedWeight("encoder.blocks.0.attention.weight", ("q", "k", "v")),
             MappedWeight("encoder.blocks.0.attention.out.weight", ("out",)),

@@ -24,7 +24,7 @@ def skillnet_modalities() -> tuple[Modality, ...]:
         augment="skillnet_image.augment:augment",
         embedder="skillnet_image.embedder:PatchEmbedder",
         preview="skillnet_image.preview:thumbnail",
-        init="skillnet_image.clip:donor",
+        init="skillnet_image.clip:source_checkpoint",
     )
     return (image,)
 

@@ -22,7 +22,7 @@ DEFAULTS: dict[str, Any] = {
 """What transformers' CLIPVisionConfig means where a config.json leaves a key out."""
 
 
-def donor(config: Mapping[str, Any], embedder: ImageConfig) -> SourceCheckpoint:
+def source_checkpoint(config: Mapping[str, Any], embedder: ImageConfig) -> SourceCheckpoint:
     """What a saved ``CLIPVisionModel``, or the vision part of a ``CLIPModel``, can start: all of it.
 
     Raises:
@@ -43,11 +43,11 @@ def donor(config: Mapping[str, Any], embedder: ImageConfig) -> SourceCheckpoint:
         "activation": vision["hidden_act"],
     }
     return SourceCheckpoint(
-        tuple(_fills(encoder["layers"])), encoder, prefixes=("vision_model.", "", "clip.vision_model.")
+        tuple(_weight_map(encoder["layers"])), encoder, prefixes=("vision_model.", "", "clip.vision_model.")
     )
 
 
-def _fills(layers: int) -> Iterator[MappedWeight]:
+def _weight_map(layers: int) -> Iterator[MappedWeight]:
     yield MappedWeight("embedder.cls", ("embeddings.class_embedding",))
     yield MappedWeight("embedder.projection", ("embeddings.patch_embedding.weight",))
     table = ("embeddings.position_embedding.weight",)

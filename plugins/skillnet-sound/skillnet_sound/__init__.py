@@ -24,7 +24,7 @@ def skillnet_modalities() -> tuple[Modality, ...]:
             embedder="skillnet_sound.embedder:WaveEmbedder",
             augment="skillnet_sound.augment:augment",
             preview="skillnet_sound.preview:player",
-            init="skillnet_sound.wav2vec:donor",
+            init="skillnet_sound.wav2vec:source_checkpoint",
         ),
     )
 

@@ -10,7 +10,7 @@ from skillnet_sound.config import SoundConfig
 from skillnet_sound.frames import KERNELS, STRIDES
 
 
-def donor(config: Mapping[str, Any], embedder: SoundConfig) -> SourceCheckpoint:
+def source_checkpoint(config: Mapping[str, Any], embedder: SoundConfig) -> SourceCheckpoint:
     """What a saved ``Wav2Vec2Model``, with or without a head, can start: the convolutions, not its Transformer.
 
     Raises:
@@ -33,7 +33,7 @@ def donor(config: Mapping[str, Any], embedder: SoundConfig) -> SourceCheckpoint:
             raise UserError(
                 f"needs model.embedders.sound.{key} = {_said(wanted)}, and the recipe has {_said(ours[key])}"
             )
-    return SourceCheckpoint(tuple(_fills(embedder)), prefixes=("wav2vec2.", ""))
+    return SourceCheckpoint(tuple(_weight_map(embedder)), prefixes=("wav2vec2.", ""))
 
 
 def _said(value: Any) -> str:
@@ -47,7 +47,7 @@ def _said(value: Any) -> str:
     )
 
 
-def _fills(embedder: SoundConfig) -> Iterator[MappedWeight]:
+def _weight_map(embedder: SoundConfig) -> Iterator[MappedWeight]:
     for number in range(len(embedder.kernels)):
         ours, theirs = f"embedder.convolution.layers.{number}", f"feature_extractor.conv_layers.{number}"
         yield MappedWeight(f"{ours}.weight", (f"{theirs}.conv.weight",))

@@ -18,7 +18,7 @@ def skillnet_modalities() -> tuple[Modality, ...]:
             reader="skillnet_text.reader:TextReader",
             embedder="skillnet_text.embedder:TokenEmbedder",
             preview="skillnet_text.preview:paragraph",
-            init="skillnet_text.bert:donor",
+            init="skillnet_text.bert:source_checkpoint",
             vocabularies={
                 "word-pieces": "skillnet_text.learn:learn_vocabulary",
                 "characters": "skillnet_text.learn:learn_characters",

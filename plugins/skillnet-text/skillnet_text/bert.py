@@ -21,7 +21,7 @@ DEFAULTS: dict[str, Any] = {
 """What transformers' BertConfig means where a config.json leaves a key out."""
 
 
-def donor(config: Mapping[str, Any], embedder: TextConfig) -> SourceCheckpoint:
+def source_checkpoint(config: Mapping[str, Any], embedder: TextConfig) -> SourceCheckpoint:
     """What a saved ``BertModel``, with or without a head, can start: all but its pooler and head.
 
     Raises:
@@ -42,10 +42,10 @@ def donor(config: Mapping[str, Any], embedder: TextConfig) -> SourceCheckpoint:
         "norm": "post",
         "activation": facts["hidden_act"],
     }
-    return SourceCheckpoint(tuple(_fills(encoder["layers"])), encoder, prefixes=("bert.", ""))
+    return SourceCheckpoint(tuple(_weight_map(encoder["layers"])), encoder, prefixes=("bert.", ""))
 
 
-def _fills(layers: int) -> Iterator[MappedWeight]:
+def _weight_map(layers: int) -> Iterator[MappedWeight]:
     first_rows = "skillnet_text.bert:first_rows"
     yield MappedWeight("embedder.tokens.weight", ("embeddings.word_embeddings.weight",))
     yield MappedWeight("embedder.positions.weight", ("embeddings.position_embeddings.weight",), fit=first_rows)
