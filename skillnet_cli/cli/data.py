@@ -193,17 +193,16 @@ def data_overlap(
       skillnet data overlap data/a data/b --splits --json
     """
     from skillnet_cli.data.overlap import find_overlaps, kinds_to_compare, parts_of
-    from skillnet_cli.data.prepared import PreparedSet, data_roots
+    from skillnet_cli.data.prepared import data_roots, find_split
     from skillnet_cli.data.progress import choose_progress
 
-    roots = data_roots(data or [])
-    places = [_located(each, roots) for each in (first, *(others or ()))]
-    sets = [PreparedSet.open(folder) for _, folder, _ in places]
+    places = [(named, *find_split(named, data_roots(data or []))) for named in (first, *(others or ()))]
+    sets = [prepared for _, prepared, _ in places]
     apart = splits or len(sets) == 1
     parts = [
         part
-        for prepared, (name, _, split) in zip(sets, places, strict=True)
-        for part in parts_of(prepared, name, split, apart)
+        for named, prepared, split in places
+        for part in parts_of(prepared, named.removesuffix(f":{split}"), split, apart)
     ]
     chosen = [name.strip() for name in (fields or "").split(",") if name.strip()]
     kinds = kinds_to_compare(sets, list(load_registry().modalities), chosen)
@@ -211,19 +210,6 @@ def data_overlap(
     if as_json:
         return print_json({"overlaps": [vars(each) for each in found]})
     _show(found)
-
-
-def _located(named: str, roots: list[Path]) -> tuple[str, Path, str | None]:
-    """What is called ``NAME:SPLIT``: its name, its folder, its split."""
-    from skillnet_cli.data.prepared import locate_set
-
-    try:
-        return named, locate_set(named, roots), None
-    except UserError:
-        name, colon, split = named.rpartition(":")
-        if not colon:
-            raise
-        return name, locate_set(name, roots), split
 
 
 def _show(found: list[Overlap]) -> None:

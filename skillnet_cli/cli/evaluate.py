@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from skillnet_cli.runs import Result
 
 
-PART = "test"
-
-
 def evaluate(
     task: Annotated[str, typer.Option(help="One of the model's tasks.", autocompletion=task_names)],
     split: Annotated[
@@ -69,7 +66,7 @@ def _measured(saved: Saved, name: str, places: list[str], data: list[Path], limi
     task = saved.task(name)
     splits = list(_open_splits(places or list(task.datasets), data, strict=bool(places)))
     if not splits:
-        raise UserError(f"none of the sets of task '{name}' has a part '{PART}': name one with --split SET:PART")
+        raise UserError(f"none of the sets of task '{name}' has a split 'test': name one with --split SET:PART")
     model, readers = saved.open(tasks=[name])
     results = []
     for split in splits:
@@ -82,11 +79,11 @@ def _measured(saved: Saved, name: str, places: list[str], data: list[Path], limi
 
 def _open_splits(places: list[str], data: list[Path], strict: bool) -> Iterator[Split]:
     """The splits that ``SET[:PART]`` names; without ``strict``, sets that lack the part are passed over."""
-    from skillnet_cli.data.prepared import PreparedSet, data_roots, find_set
+    from skillnet_cli.data.prepared import DEFAULT_SPLIT, data_roots, find_split
 
     for place in places:
-        name, _, part = place.rpartition(":") if ":" in place else (place, "", PART)
-        prepared = PreparedSet.open(find_set(name, data_roots(data)))
+        prepared, part = find_split(place, data_roots(data))
+        part = part or DEFAULT_SPLIT
         if strict or part in prepared.manifest.splits:
             yield prepared.split(part)
 

@@ -15,7 +15,7 @@ from skillnet_cli.cli.common import AsJson, Checkpoint, Data, print_json, print_
 from skillnet_cli.plugins import load_registry
 
 if TYPE_CHECKING:
-    from skillnet_cli.inference.collection import Hit, Tally
+    from skillnet_cli.inference.collection import CollectionWriter, Hit
     from skillnet_cli.inference.transcriber import Transcriber, Transcript
 
 
@@ -42,28 +42,33 @@ def embed(
     saved = find_checkpoint(checkpoint)
 
     from skillnet_cli.data.prepared import data_roots
-    from skillnet_cli.inference.capabilities import needed_for
-    from skillnet_cli.inference.collection import Collection, Embedding
+    from skillnet_cli.inference.capabilities import Capabilities
+    from skillnet_cli.inference.collection import Collection, CollectionWriter
     from skillnet_cli.inference.inputs import gather
 
-    found = gather(what, saved.config, load_registry(), data_roots(data or ()))
-    model, readers = saved.open(*needed_for(saved.config, sorted(found.skills)))
+    capabilities = Capabilities(saved.config)
+    skills, candidates = gather(what, capabilities, load_registry(), data_roots(data or ()))
+    model, readers = saved.open(*capabilities.needed_for(sorted(skills)))
     folder = collection_of(saved, to)
     collection = Collection.create(folder, saved.fingerprint, saved.config.hidden)
-    tally = Embedding(model, readers, saved.config, collection).add(found.candidates)
-    _tell(tally, folder, len(collection))
+    writer = CollectionWriter(collection, model, readers, capabilities)
+    writer.add(candidates)
+    _report_counts(writer, folder, len(collection))
     if as_json:
-        print_json({"collection": str(folder), "model": saved.fingerprint, "items": len(collection), **vars(tally)})
+        counts = {name: getattr(writer, name) for name in ("added", "reused", "refused", "damaged")}
+        print_json({"collection": str(folder), "model": saved.fingerprint, "items": len(collection), **counts})
 
 
-def _tell(tally: Tally, folder: Path, size: int) -> None:
+def _report_counts(writer: CollectionWriter, folder: Path, size: int) -> None:
     """Say on standard error what became of the items."""
-    for path, reason in tally.damaged.items():
+    for path, reason in writer.damaged.items():
         remark(f"{path}: {reason}")
-    for skill, count in tally.refused.items():
+    for skill, count in writer.refused.items():
         remark(f"{count} of skill {skill} left out: no contrastive task of the model trained it")
-    added, reused = sum(tally.added.values()), sum(tally.reused.values())
-    remark(f"{folder}: {size} items ({added} embedded now, {reused} unchanged, {len(tally.damaged)} could not be read)")
+    added, reused = sum(writer.added.values()), sum(writer.reused.values())
+    remark(
+        f"{folder}: {size} items ({added} embedded now, {reused} unchanged, {len(writer.damaged)} could not be read)"
+    )
 
 
 def search(
@@ -92,13 +97,15 @@ def search(
     """
     saved = find_checkpoint(checkpoint)
 
-    from skillnet_cli.inference.capabilities import untrained_pairs
+    from skillnet_cli.inference.capabilities import Capabilities
     from skillnet_cli.inference.collection import Collection
 
     collection = Collection.open(collection_of(saved, in_), saved.fingerprint)
     asking, vector = _asked(saved, query)
     hits = collection.search(vector, top, skill or ())
-    never = untrained_pairs(saved.config, asking, {hit.entry.skill for hit in hits if hit.entry.by == "content"})
+    never = Capabilities(saved.config).untrained_pairs(
+        asking, {hit.entry.skill for hit in hits if hit.entry.by == "content"}
+    )
     for other in never:
         remark(f"{asking} and {other} were never trained together: their scores mean little")
     if as_json:
@@ -114,13 +121,14 @@ def _asked(saved: Saved, query: str) -> tuple[str, Any]:
     Raises:
         UserError: it is a file that cannot be read, or of a kind that the model does not embed; or an empty text.
     """
-    from skillnet_cli.inference.capabilities import needed_for
-    from skillnet_cli.inference.search import asking_skill, embed_query
+    from skillnet_cli.inference.capabilities import Capabilities
+    from skillnet_cli.inference.inputs import Query
 
-    registry = load_registry()
-    model, readers = saved.open(*needed_for(saved.config, [asking_skill(saved.config, registry, query)]))
+    capabilities = Capabilities(saved.config)
+    parsed = Query.parse(query, capabilities, load_registry())
+    model, readers = saved.open(*capabilities.needed_for([parsed.skill]))
     try:
-        return embed_query(model, readers, saved.config, registry, query)
+        return parsed.embed(model, readers, capabilities)
     except DamagedItem as error:
         raise UserError(f"cannot search with {query!r}: {error}") from error
 
@@ -173,10 +181,10 @@ def transcribe(
     _check(files, wanted)
     saved = find_checkpoint(checkpoint)
 
-    from skillnet_cli.inference.capabilities import transcribing_task
+    from skillnet_cli.inference.capabilities import Capabilities
     from skillnet_cli.inference.transcriber import Transcriber
 
-    chosen = transcribing_task(saved.config, task)
+    chosen = Capabilities(saved.config).transcribing_task(task)
     transcriber = Transcriber(*saved.open(tasks=[chosen.name]), chosen)
     transcripts, damaged = _transcribe_all(transcriber, files)
     if wanted is _Format.json:
@@ -219,11 +227,9 @@ def _transcribe_all(transcriber: Transcriber, files: list[Path]) -> tuple[dict[P
 
 def _written(transcript: Transcript, wanted: _Format, prefix: str) -> str:
     """A transcript in one of the formats for people and players."""
-    from skillnet_cli.inference.transcriber import as_srt, as_vtt
-
     if wanted is _Format.text:
         return prefix + transcript.text
-    return {_Format.srt: as_srt, _Format.vtt: as_vtt}[wanted](transcript)
+    return transcript.to_srt() if wanted is _Format.srt else transcript.to_vtt()
 
 
 def _row(file: Path, transcript: Transcript) -> dict[str, Any]:

@@ -61,12 +61,8 @@ class TaskBatch:
 
     def to(self, device: torch.device) -> TaskBatch:
         """The batch on another device."""
-        towers = tuple(tuple(_to(segment, device) for segment in tower) for tower in self.towers)
-        return dataclasses.replace(self, towers=towers, targets=_to(self.targets, device))
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+        towers = tuple(tuple(to_device(segment, device) for segment in tower) for tower in self.towers)
+        return dataclasses.replace(self, towers=towers, targets=to_device(self.targets, device))
 
 
 class TaskPipeline:
@@ -165,3 +161,8 @@ def _field(sample: Mapping[str, Any], name: str) -> Any:
     if name not in sample:
         raise DamagedItem(f"it has no field '{name}'")
     return sample[name]
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The tensors of a batch on another device."""
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

@@ -30,6 +30,9 @@ from skillnet_cli.data.format import (
 from skillnet_cli.files import sha256_of
 from skillnet_cli.plugins import suggest
 
+DEFAULT_SPLIT = "test"
+"""The split that verbs which measure or embed a set take where none is named."""
+
 OPEN_SHARDS = 128
 """Shards that a process holds open at a time."""
 
@@ -188,6 +191,30 @@ def find_set(name: str, roots: Iterable[Path] | None = None) -> Path:
 def locate_set(named: str, roots: Iterable[Path] | None = None) -> Path:
     """The folder of a set that is named by its folder or, below the roots, by its name. Raises UserError."""
     return Path(named) if Path(named).is_dir() else find_set(named, roots)
+
+
+def find_split(named: str, roots: Iterable[Path] | None = None) -> tuple[PreparedSet, str | None]:
+    """The set that ``SET[:SPLIT]`` names, opened, and the name of the split; None where it names the whole set.
+
+    Args:
+        named: SET is a set's folder, or its name below one of the roots; both may have colons in them.
+        roots: where to look; without it :func:`data_roots`.
+
+    Raises:
+        UserError: there is no such set, or it is unfinished or damaged. Whether it has the split is not looked at.
+    """
+
+    def folder(name: str) -> Path:
+        # A folder of the same name that is no set, such as one of raw files, must not hide the set.
+        return Path(name) if (Path(name) / MANIFEST).is_file() else find_set(name, roots)
+
+    name, colon, split = named.rpartition(":")
+    try:
+        return PreparedSet.open(folder(named)), None
+    except UserError:
+        if not colon:
+            raise
+    return PreparedSet.open(folder(name)), split
 
 
 def data_roots(given: Sequence[Path] = ()) -> list[Path]:

@@ -18,11 +18,10 @@ from torch.nn.utils import get_total_norm
 from torch.optim import AdamW
 
 from skillnet_cli.api import Batch, UserError
-from skillnet_cli.data.pipeline import TaskBatch
+from skillnet_cli.data.pipeline import TaskBatch, to_device
 from skillnet_cli.engine.checkpoint.format import MODEL, Checkpoint, Chunk, local_shard
 from skillnet_cli.engine.distributed.mesh import Ranks, full_tensor, sync_gradients
 from skillnet_cli.engine.signals import SIGNALS
-from skillnet_cli.inference.encoder import to_device
 from skillnet_cli.model.device import autocast
 from skillnet_cli.model.skillnet import Embeddings, SkillNet
 from skillnet_cli.objectives import ComparingObjective

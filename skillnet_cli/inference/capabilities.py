@@ -1,9 +1,10 @@
-"""What a model's tasks have taught its skills: which can be searched, and which only through a transcript."""
+"""What the tasks of a model have trained its skills for: to be searched, to be transcribed, or neither."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Literal
 
 from skillnet_cli import objectives
 from skillnet_cli.api import UserError
@@ -11,104 +12,100 @@ from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.objectives import Objective, TaskConfig
 
 
-def _tasks_with(config: SkillNetConfig, wanted: Callable[[type[Objective]], bool]) -> list[TaskConfig]:
-    """The model's tasks with such an objective, in the order of its configuration."""
-    found = []
-    for task in map(config.task, config.tasks):
-        with suppress(UserError):  # the plugin that brings its objective is not installed
-            if wanted(objectives.load(task.objective)):
-                found.append(task)
-    return found
+class Capabilities:
+    """What can be done with a model's skills, told from the objectives of its tasks.
 
+    A task compares where its objective does: it trains the vectors of its skills, which can then be searched. A task
+    transcribes where its objective does. A task whose plugin is not installed does neither.
 
-def _comparing(config: SkillNetConfig) -> list[TaskConfig]:
-    return _tasks_with(config, lambda objective: objective.compares)
-
-
-def _transcribing(config: SkillNetConfig) -> list[TaskConfig]:
-    return _tasks_with(config, lambda objective: objective.transcribes)
-
-
-def _comparable(config: SkillNetConfig) -> set[frozenset[str]]:
-    """The pairs of skills whose vectors a contrastive task has put side by side, and each of them with itself."""
-    pairs = [frozenset(task.skills) for task in _comparing(config)]
-    return {*pairs, *(frozenset([skill]) for pair in pairs for skill in pair)}
-
-
-def embeddable(config: SkillNetConfig) -> tuple[str, ...]:
-    """The skills that a contrastive task of the model has trained."""
-    return tuple(dict.fromkeys(skill for task in _comparing(config) for skill in task.skills))
-
-
-def query_skill(config: SkillNetConfig) -> str:
-    """The skill that asks: the first tower of the contrastive tasks. Raises UserError where the model has none."""
-    for task in _comparing(config):
-        return task.towers[0][-1]
-    raise UserError("the model has no contrastive task, so its vectors cannot be searched")
-
-
-def vector_task(config: SkillNetConfig) -> str | None:
-    """The task whose vectors a collection holds, where each has its own; None where all tasks have the same.
-
-    Raises:
-        UserError: the model's tasks are separate, and there is not just one of them with vectors.
+    Attributes:
+        config: the whole model's configuration, though a model may be opened with some of its skills and tasks alone.
+        embeddable: the skills that a task which compares has trained, in the order of the tasks.
     """
-    if config.routing != "separate":
-        return None
-    tasks = [task.name for task in _comparing(config)]
-    if len(tasks) == 1:
-        return tasks[0]
-    raise UserError(
-        f"the tasks of this model are separate, so {', '.join(tasks)} have no vectors in common "
-        "that a collection could hold: measure each with skillnet eval, or train the one you want to search with alone"
-    )
 
+    def __init__(self, config: SkillNetConfig) -> None:
+        self.config = config
+        self._comparing = self._tasks_with(lambda objective: objective.compares)
+        self._transcribing = self._tasks_with(lambda objective: objective.transcribes)
+        self.embeddable = tuple(dict.fromkeys(skill for task in self._comparing for skill in task.skills))
 
-def route_of(config: SkillNetConfig, skill: str) -> str | None:
-    """How items of a skill enter a collection: by ``content``, by ``transcript``, or not at all (None)."""
-    if skill in embeddable(config):
-        return "content"
-    heard = {task.skills[0] for task in _transcribing(config)}
-    return "transcript" if skill in heard and embeddable(config) else None
+    def _tasks_with(self, wanted: Callable[[type[Objective]], bool]) -> list[TaskConfig]:
+        found = []
+        for task in map(self.config.task, self.config.tasks):
+            with suppress(UserError):  # no installed plugin brings its objective
+                if wanted(objectives.load(task.objective)):
+                    found.append(task)
+        return found
 
+    @property
+    def query_skill(self) -> str:
+        """The skill of queries: that of the first tower of the tasks that compare.
 
-def transcribing_task(config: SkillNetConfig, name: str | None = None) -> TaskConfig:
-    """The model's task that transcribes: the one named, or the only one.
+        Raises:
+            UserError: no task compares.
+        """
+        for task in self._comparing:
+            return task.towers[0][-1]
+        raise UserError("the model has no contrastive task, so its vectors cannot be searched")
 
-    Raises:
-        UserError: there is none, or several and none is named.
-    """
-    tasks = _transcribing(config)
-    chosen = [task for task in tasks if name in (None, task.name)]
-    if len(chosen) == 1:
-        return chosen[0]
-    known = ", ".join(task.name for task in tasks)
-    if not known:
-        raise UserError("no task of the model transcribes")
-    if name is None:
-        raise UserError(f"several tasks of the model transcribe ({known}): choose one with --task")
-    raise UserError(f"the model has no task '{name}' that transcribes: choose one of {known} with --task")
+    @property
+    def vector_task(self) -> str | None:
+        """The task whose vectors a collection holds, where each task has its own; None where all have the same.
 
+        Raises:
+            UserError: the model's tasks are separate, and not exactly one of them compares.
+        """
+        if self.config.routing != "separate":
+            return None
+        names = [task.name for task in self._comparing]
+        if len(names) == 1:
+            return names[0]
+        raise UserError(
+            f"the tasks of this model are separate, so {', '.join(names)} have no vectors in common that a collection "
+            "could hold: measure each with skillnet eval, or train the one you want to search with alone"
+        )
 
-def needed_for(config: SkillNetConfig, skills: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The skills and tasks of the model that putting items of ``skills`` into a collection activates.
+    def route_of(self, skill: str) -> Literal["content", "transcript"] | None:
+        """How items of a skill enter a collection: by the vector of their content or of their transcript, or not."""
+        if skill in self.embeddable:
+            return "content"
+        transcribed = {task.skills[0] for task in self._transcribing}
+        return "transcript" if skill in transcribed and self.embeddable else None
 
-    Raises:
-        UserError: items enter by their transcripts, and no single task of the model transcribes; or its tasks are
-            separate, and no single one has vectors.
-    """
-    routes = {skill: route_of(config, skill) for skill in skills}
-    needed = [skill for skill, route in routes.items() if route == "content"]
-    own = vector_task(config)
-    tasks = [] if own is None else [config.task(own)]
-    if "transcript" in routes.values():
-        needed.append(query_skill(config))
-        tasks.append(transcribing_task(config))
-    every = [*needed, *(skill for task in tasks for skill in task.skills)]
-    return list(dict.fromkeys(every)), [task.name for task in tasks]
+    def transcribing_task(self, name: str | None = None) -> TaskConfig:
+        """The task that transcribes: the one named, or the only one.
 
+        Raises:
+            UserError: there is none of that name, or none at all, or there are several and none is named.
+        """
+        chosen = [task for task in self._transcribing if name in (None, task.name)]
+        if len(chosen) == 1:
+            return chosen[0]
+        known = ", ".join(task.name for task in self._transcribing)
+        if not known:
+            raise UserError("no task of the model transcribes")
+        if name is None:
+            raise UserError(f"several tasks of the model transcribe ({known}): choose one with --task")
+        raise UserError(f"the model has no task '{name}' that transcribes: choose one of {known} with --task")
 
-def untrained_pairs(config: SkillNetConfig, skill: str, others: Iterable[str]) -> list[str]:
-    """Those of ``others`` whose vectors no task has put beside those of ``skill``."""
-    pairs = _comparable(config)
-    return sorted({other for other in others if frozenset([skill, other]) not in pairs})
+    def needed_for(self, skills: Iterable[str]) -> tuple[list[str], list[str]]:
+        """The skills and tasks of the model that putting items of ``skills`` into a collection activates.
+
+        Raises:
+            UserError: items enter by their transcripts, and no single task of the model transcribes; or its tasks are
+                separate, and no single one compares.
+        """
+        routes = {skill: self.route_of(skill) for skill in skills}
+        needed = [skill for skill, route in routes.items() if route == "content"]
+        tasks = [] if self.vector_task is None else [self.config.task(self.vector_task)]
+        if "transcript" in routes.values():
+            needed.append(self.query_skill)
+            tasks.append(self.transcribing_task())
+        every = [*needed, *(skill for task in tasks for skill in task.skills)]
+        return list(dict.fromkeys(every)), [task.name for task in tasks]
+
+    def untrained_pairs(self, skill: str, others: Iterable[str]) -> list[str]:
+        """Those of ``others`` whose vectors no task has compared with those of ``skill``."""
+        trained = {frozenset(task.skills) for task in self._comparing}
+        trained |= {frozenset([each]) for each in self.embeddable}
+        return sorted({other for other in others if frozenset([skill, other]) not in trained})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,12 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from skillnet_cli.api import DamagedItem, Reader, Source, UserError
+from skillnet_cli.api import DamagedItem, Reader, UserError
 from skillnet_cli.files import write_json
-from skillnet_cli.inference.capabilities import query_skill, route_of, transcribing_task
-from skillnet_cli.inference.encoder import Encoded, encode_sources
+from skillnet_cli.inference.capabilities import Capabilities
+from skillnet_cli.inference.encoder import encode_sources
 from skillnet_cli.inference.inputs import Candidate
 from skillnet_cli.inference.transcriber import Transcriber
-from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.skillnet import SkillNet
 
 FACTS = "collection.json"
@@ -30,8 +29,12 @@ TABLE = "items"
 class Entry:
     """One item of a collection.
 
-    ``stamp`` tells one state of the item from another. ``text`` is what is known of it in words. ``by`` says what its
-    vector was made of: ``content``, or ``transcript`` where the text stands for a recording.
+    Attributes:
+        path: its name, one entry a path.
+        skill: the skill of the item.
+        stamp: tells one state of the item from another.
+        text: what is known of it in words.
+        by: what its vector was made of: ``content``, or ``transcript`` where that of its text stands for a recording.
     """
 
     path: str
@@ -59,7 +62,12 @@ class Collection:
 
     @classmethod
     def create(cls, folder: Path, model: str, hidden: int) -> Collection:
-        """Open a collection for adding to, or start it where the folder is empty or not there.
+        """Open a collection for adding to, or start it where the folder is empty or does not exist.
+
+        Args:
+            folder: the collection's.
+            model: the fingerprint of the model that makes the vectors.
+            hidden: the width of the vectors.
 
         Raises:
             UserError: the folder holds something else, or vectors of another model.
@@ -67,7 +75,7 @@ class Collection:
         if (folder / FACTS).exists():
             return cls.open(folder, model)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder} is there and is no collection: choose another folder")
+            raise UserError(f"{folder} already exists and is not a collection: choose another folder")
         database = _lancedb().connect(folder)
         table = database.create_table(TABLE, schema=_schema(hidden))
         write_json(folder / FACTS, {"model": model, "hidden": hidden})
@@ -109,7 +117,13 @@ class Collection:
         self._table.merge_insert("path").when_matched_update_all().when_not_matched_insert_all().execute(rows)
 
     def search(self, vector: Float[Tensor, " hidden"], top: int, skills: Iterable[str] = ()) -> list[Hit]:
-        """The ``top`` items nearest to a vector, best first; of the given skills only, if any are given."""
+        """The items nearest to a vector, best first.
+
+        Args:
+            vector: of a query, by the collection's model.
+            top: how many items.
+            skills: only items of these, if any are given.
+        """
         query = self._table.search(vector.numpy(), vector_column_name="vector").distance_type("dot")
         quoted = ["'" + skill.replace("'", "''") + "'" for skill in skills]
         if quoted:
@@ -130,7 +144,7 @@ def _facts(folder: Path) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         return {"model": facts["model"], "hidden": facts["hidden"]}
     except OSError as error:
-        raise UserError(f"{folder} is no collection ({FACTS} is missing): make one with `skillnet embed`") from error
+        raise UserError(f"{folder} is not a collection ({FACTS} is missing): make one with 'skillnet embed'") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / FACTS} is damaged: delete the collection and embed again") from error
 
@@ -154,91 +168,90 @@ AT_ONCE = 512
 """Candidates between two writes to the collection: an interrupted run loses no more than these."""
 
 
-@dataclass
-class Tally:
-    """What became of the candidates: added and reused by skill, refused by skill, damaged by path with the reason."""
+class CollectionWriter:
+    """Embeds candidates with one model into one collection, and counts what becomes of them.
 
-    added: Counter[str] = field(default_factory=Counter)
-    reused: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
-    damaged: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Embedding:
-    """Embeds candidates with one model into one collection and keeps the tally.
-
-    ``config`` is the whole model's, which says what its skills were trained for; ``model`` may have only those that the
-    candidates need (:func:`skillnet_cli.inference.capabilities.needed_for`).
+    Attributes:
+        added: skill -> candidates that were embedded.
+        reused: skill -> candidates that the collection had already, unchanged.
+        refused: skill -> candidates of a skill that the model does not embed.
+        damaged: path -> why the candidate could not be read.
     """
 
-    model: SkillNet
-    readers: Mapping[str, Reader]
-    config: SkillNetConfig
-    collection: Collection
-    tally: Tally = field(default_factory=Tally)
+    def __init__(
+        self, collection: Collection, model: SkillNet, readers: Mapping[str, Reader], capabilities: Capabilities
+    ) -> None:
+        """Nothing is written before :meth:`add`.
 
-    def add(self, candidates: Iterable[Candidate]) -> Tally:
+        Args:
+            collection: of this model.
+            model: needs only what :meth:`Capabilities.needed_for` says of the candidates' skills.
+            readers: the model's, by skill.
+            capabilities: the whole model's.
+        """
+        self.added: Counter[str] = Counter()
+        self.reused: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.damaged: dict[str, str] = {}
+        self._collection = collection
+        self._model = model
+        self._readers = readers
+        self._capabilities = capabilities
+
+    def add(self, candidates: Iterable[Candidate]) -> None:
         """Embed what is not in the collection as it is now. Damaged and refused candidates are counted, not fatal."""
-        known = self.collection.stamps()
+        known = self._collection.stamps()
         waiting = iter(candidates)
         while some := list(islice(waiting, AT_ONCE)):
-            fresh = [(candidate, stamp) for candidate, stamp in self._stamped(some, known)]
+            fresh = list(self._stamped(some, known))
             for skill in dict.fromkeys(candidate.skill for candidate, _ in fresh):
                 self._add(skill, [pair for pair in fresh if pair[0].skill == skill])
-        return self.tally
 
     def _stamped(self, candidates: Sequence[Candidate], known: Mapping[str, str]) -> Iterator[tuple[Candidate, str]]:
+        """The candidates to embed, and their stamps."""
         for candidate in candidates:
-            if route_of(self.config, candidate.skill) is None:
-                self.tally.refused[candidate.skill] += 1
+            if self._capabilities.route_of(candidate.skill) is None:
+                self.refused[candidate.skill] += 1
                 continue
             try:
                 stamp = candidate.stamp()
             except OSError as error:
-                self.tally.damaged[candidate.path] = str(error)
+                self.damaged[candidate.path] = str(error)
                 continue
             if known.get(candidate.path) == stamp:
-                self.tally.reused[candidate.skill] += 1
+                self.reused[candidate.skill] += 1
             else:
                 yield candidate, stamp
 
     def _add(self, skill: str, fresh: Sequence[tuple[Candidate, str]]) -> None:
-        by = route_of(self.config, skill)
-        texts = [candidate.text for candidate, _ in fresh]
-        if by == "transcript":
+        route = self._capabilities.route_of(skill)
+        assert route is not None, "candidates of other skills are refused"
+        if route == "transcript":
             fresh, texts = self._transcribe(fresh)
-            encoded = encode_sources(self.model, self.readers, query_skill(self.config), texts)
+            embedded = encode_sources(self._model, self._readers, self._capabilities.query_skill, texts)
         else:
+            texts = [candidate.text for candidate, _ in fresh]
             sources = (candidate.source() for candidate, _ in fresh)
-            encoded = encode_sources(self.model, self.readers, skill, sources)
-        self._put(fresh, texts, encoded, by or "")
+            embedded = encode_sources(self._model, self._readers, skill, sources)
+        entries = []
+        for place in embedded.kept:
+            candidate, stamp = fresh[place]
+            entries.append(Entry(candidate.path, skill, stamp, texts[place], route))
+            self.added[skill] += 1
+        self.damaged.update((fresh[place][0].path, reason) for place, reason in embedded.damaged)
+        self._collection.put(entries, embedded.vectors)
 
     def _transcribe(self, fresh: Sequence[tuple[Candidate, str]]) -> tuple[list[tuple[Candidate, str]], list[str]]:
-        """The candidates in which something was heard, and what."""
-        transcriber = Transcriber(self.model, self.readers, transcribing_task(self.config))
-        heard = []
+        """The candidates in which something is said, and their transcripts."""
+        transcriber = Transcriber(self._model, self._readers, self._capabilities.transcribing_task())
+        kept, texts = [], []
         for candidate, stamp in fresh:
             try:
-                text = _hear(transcriber, candidate.source())
+                text = transcriber.transcribe(candidate.source()).text
                 if not text:
-                    raise DamagedItem("nothing was heard in it")
-                heard.append(((candidate, stamp), text))
+                    raise DamagedItem("its transcript is empty")
+                kept.append((candidate, stamp))
+                texts.append(text)
             except DamagedItem as error:
-                self.tally.damaged[candidate.path] = str(error)
-        return [pair for pair, _ in heard], [text for _, text in heard]
-
-    def _put(self, fresh: Sequence[tuple[Candidate, str]], texts: Sequence[str], encoded: Encoded, by: str) -> None:
-        entries = []
-        for place in encoded.kept:
-            candidate, stamp = fresh[place]
-            entries.append(Entry(candidate.path, candidate.skill, stamp, texts[place], by))
-            self.tally.added[candidate.skill] += 1
-        self.tally.damaged.update((fresh[place][0].path, reason) for place, reason in encoded.damaged)
-        self.collection.put(entries, encoded.vectors)
-
-
-def _hear(transcriber: Transcriber, source: Source) -> str:
-    if isinstance(source, Path):
-        return transcriber.transcribe(source).text
-    return transcriber.hear(transcriber.reader.read(source))
+                self.damaged[candidate.path] = str(error)
+        return kept, texts

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from skillnet_cli.api import Batch, DamagedItem, Features, Reader, Source
-from skillnet_cli.inference.capabilities import vector_task
+from skillnet_cli.api import DamagedItem, Features, Reader, Source
+from skillnet_cli.data.pipeline import to_device
+from skillnet_cli.inference.capabilities import Capabilities
 from skillnet_cli.model.device import autocast
 from skillnet_cli.model.skillnet import SkillNet
 
@@ -26,9 +27,12 @@ BATCHES_A_BLOCK = 32
 
 
 def by_length(items: Iterable[T], length: Callable[[T], int], tokens: int = TOKENS) -> Iterator[list[T]]:
-    """Cut a stream into batches of at most ``tokens`` tokens (or of one item), alike in length.
+    """Cut a stream into batches of items of like lengths.
 
-    The order of the items changes: let each carry its position.
+    Args:
+        items: read as they are needed. Their order changes: let each carry its position.
+        length: the tokens of an item.
+        tokens: the most tokens of a batch, unless it holds one item alone.
     """
     for block in _blocks(items, length, tokens * BATCHES_A_BLOCK):
         block.sort(key=length)
@@ -49,8 +53,8 @@ def _blocks(items: Iterable[T], length: Callable[[T], int], tokens: int) -> Iter
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """The vectors of the sources that could be read, and what became of the others.
+class Vectors:
+    """The vectors of the sources that could be read, and why the others could not.
 
     ``kept[i]`` is the position, among the sources, of ``vectors[i]``; ``damaged`` holds (position, reason).
     """
@@ -72,11 +76,6 @@ def inferring(model: SkillNet, precision: str = "auto") -> Iterator[None]:
         model.train(training)
 
 
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch on another device."""
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-
-
 def encode_sources(
     model: SkillNet,
     readers: Mapping[str, Reader],
@@ -84,16 +83,23 @@ def encode_sources(
     sources: Iterable[Source],
     task: str | None = None,
     precision: str = "auto",
-) -> Encoded:
+) -> Vectors:
     """The vector (:meth:`SkillNet.encode`) of every source of one skill, in the order of the sources.
 
-    A source that cannot be read is reported in ``damaged``; the others do not depend on it. ``task`` says whose
-    vectors are wanted where tasks are separate, ``precision`` in what they are computed.
+    A source that cannot be read is reported in ``damaged``; the others do not depend on it.
+
+    Args:
+        model: it has the skill.
+        readers: the model's, by skill.
+        skill: the skill that reads the sources.
+        sources: read as they are needed.
+        task: whose vectors are wanted, where tasks are separate; by default the only one that has any.
+        precision: what they are computed in: the hardware's own (``"auto"``), ``"bf16"`` or ``"fp32"``.
 
     Raises:
         UserError: the model's tasks are separate, several have vectors, and none is named.
     """
-    reader, task = readers[skill], task or vector_task(model.config)
+    reader, task = readers[skill], task or Capabilities(model.config).vector_task
     damaged: list[tuple[int, str]] = []
     vectors: dict[int, Tensor] = {}
     with inferring(model, precision):
@@ -104,7 +110,7 @@ def encode_sources(
     kept = tuple(sorted(vectors))
     rows = [vectors[position] for position in kept]
     empty = torch.empty(0, model.config.hidden)
-    return Encoded(torch.stack(rows) if rows else empty, kept, tuple(damaged))
+    return Vectors(torch.stack(rows) if rows else empty, kept, tuple(damaged))
 
 
 def _read(reader: Reader, sources: Iterable[Source], damaged: list[tuple[int, str]]) -> Iterator[tuple[int, Features]]:

@@ -1,20 +1,21 @@
-"""Recordings of any length to text and subtitles: windows, greedy decoding of CTC (paper §4.1, sound)."""
+"""Recordings of any length to text and subtitles: windows, each transcribed by itself (paper §4.1, sound)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from skillnet_cli.api import DamagedItem, Features, Reader, Window
-from skillnet_cli.inference.encoder import by_length, inferring, to_device
+from skillnet_cli.api import DamagedItem, Reader, Source, Window
+from skillnet_cli.data.pipeline import to_device
+from skillnet_cli.inference.encoder import by_length, inferring
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
 
 
 @dataclass(frozen=True)
 class Passage:
-    """What was said between two times, in seconds."""
+    """What is said between two times, in seconds."""
 
     start: float
     end: float
@@ -28,63 +29,55 @@ class Transcript:
     passages: tuple[Passage, ...]
     text: str
 
+    def to_srt(self) -> str:
+        """SubRip: numbered passages, times with a comma before the milliseconds. Silent windows are left out."""
+        cues = enumerate(self._spoken(), start=1)
+        return "\n".join(f"{number}\n{_times(passage, ',')}\n{passage.text}\n" for number, passage in cues)
+
+    def to_vtt(self) -> str:
+        """WebVTT: a header, then the passages. Silent windows are left out."""
+        cues = (f"{_times(passage, '.')}\n{_escaped(passage.text)}\n" for passage in self._spoken())
+        return "\n".join(["WEBVTT\n", *cues])
+
+    def _spoken(self) -> Iterator[Passage]:
+        return (passage for passage in self.passages if passage.text)
+
 
 class Transcriber:
-    """Transcribes files with one task of a model that transcribes."""
+    """Transcribes recordings with one of a model's tasks, whose objective transcribes."""
 
     def __init__(self, model: SkillNet, readers: Mapping[str, Reader], task: TaskConfig) -> None:
+        """``readers`` are the model's, by skill."""
         self.model = model
         self.task = task
-        self.skill = task.skills[0]
-        self.reader = readers[self.skill]
+        self.reader = readers[task.skills[0]]
 
-    def transcribe(self, path: Path) -> Transcript:
-        """The transcript of a file, a passage a window.
+    def transcribe(self, source: Source) -> Transcript:
+        """The transcript of a recording: of a file a passage a window, of anything else one passage.
+
+        Only files are cut into windows; other sources are items of prepared sets, which are as long as the model takes.
 
         Raises:
-            DamagedItem: the file cannot be decoded, or holds nothing.
+            DamagedItem: it cannot be decoded, or holds nothing.
         """
-        texts: dict[int, Passage] = {}
-        windows = enumerate(self.reader.split(path))
+        if isinstance(source, Path):
+            windows = self.reader.split(source)
+        else:
+            windows = iter([Window(0.0, 0.0, self.reader.read(source))])
+        found: dict[int, Passage] = {}
         with inferring(self.model):
-            for batch in by_length(windows, lambda item: self.reader.length(item[1].features)):
-                heard = self._hear([window for _, window in batch])
-                texts.update(zip((position for position, _ in batch), heard, strict=True))
-        passages = tuple(texts[position] for position in sorted(texts))
-        if not passages:
+            for batch in by_length(enumerate(windows), lambda item: self.reader.length(item[1].features)):
+                collated = self.reader.collate([window.features for _, window in batch])
+                predicted = self.model.predict(self.task.name, [[to_device(collated, self.model.device)]])
+                texts = self.model.objectives[self.task.name].decode(predicted)
+                for (position, window), text in zip(batch, texts, strict=True):
+                    found[position] = Passage(window.start, window.end, text)
+        if not found:
             raise DamagedItem("it holds no sound")
-        return Transcript(passages, self._join(passage.text for passage in passages))
-
-    def hear(self, features: Features) -> str:
-        """The transcript of one recording that is short enough for the model, as its reader read it."""
-        with inferring(self.model):
-            return self._hear([Window(0.0, 0.0, features)])[0].text
-
-    def _hear(self, windows: Sequence[Window]) -> list[Passage]:
-        batch = self.reader.collate([window.features for window in windows])
-        predicted = self.model.predict(self.task.name, [[to_device(batch, self.model.device)]])
-        texts = self.model.objectives[self.task.name].decode(predicted)
-        return [Passage(window.start, window.end, text) for window, text in zip(windows, texts, strict=True)]
-
-    def _join(self, texts: Iterable[str]) -> str:
+        passages = tuple(found[position] for position in sorted(found))
+        # Where labels have no space, as in Chinese, words run on over the edges of windows.
         between = " " if " " in self.task.labels else ""
-        return between.join(text for text in texts if text)
-
-
-def as_srt(transcript: Transcript) -> str:
-    """SubRip: numbered passages, times with a comma before the milliseconds. Silent windows are left out."""
-    cues = [f"{number}\n{_times(passage, ',')}\n{passage.text}\n" for number, passage in _spoken(transcript)]
-    return "\n".join(cues)
-
-
-def as_vtt(transcript: Transcript) -> str:
-    """WebVTT: a header, then the passages. Silent windows are left out."""
-    cues = [f"{_times(passage, '.')}\n{_escaped(passage.text)}\n" for _, passage in _spoken(transcript)]
-    return "\n".join(["WEBVTT\n", *cues])
-
-
-def _spoken(transcript: Transcript) -> list[tuple[int, Passage]]:
-    return list(enumerate((passage for passage in transcript.passages if passage.text), start=1))
+        return Transcript(passages, between.join(passage.text for passage in passages if passage.text))
 
 
 def _times(passage: Passage, mark: str) -> str:
@@ -98,4 +91,5 @@ def _clock(seconds: float, mark: str) -> str:
 
 
 def _escaped(text: str) -> str:
+    """Text in which WebVTT sees no tags of its own."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -40,7 +40,7 @@ def test_an_exported_part_does_the_same_work(trained: World) -> None:
     }  # fmt: skip
     assert trained.answer("transcribe", "a.hum", "--checkpoint", "listener")["transcripts"] == before
     _, remarks = trained.skillnet("search", "x", "--checkpoint", "listener", "--in", "c", code=2)
-    assert "c is no collection" in remarks
+    assert "c is not a collection" in remarks
     _, remarks = trained.skillnet("export", "--skills", "word,shape", "--to", "searcher")
     assert "searcher: skills shape, word; tasks fill, find, kind" in remarks
 

@@ -9,7 +9,7 @@ import pytest
 from skillnet_cli.api import UserError
 from skillnet_cli.cli.app import run
 from skillnet_cli.engine.plan import check_plan, plan_stage
-from skillnet_cli.inference.capabilities import embeddable, route_of, transcribing_task
+from skillnet_cli.inference.capabilities import Capabilities
 from skillnet_cli.model.config import read_config
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.runs import read_results
@@ -67,9 +67,9 @@ def test_it_trains_and_measures_as_its_base_does(own: World) -> None:
 def test_it_works_in_the_verbs(own: World, capsys: pytest.CaptureFixture[str]) -> None:
     own.train("own", finetune__tasks=tasks(*OWN))
     model = own.run("own") / "model"
-    config = read_config(model)
-    assert embeddable(config) == ("letters", "waves") and transcribing_task(config).name == "dictate"
-    assert route_of(config, "waves") == "content" and route_of(config, "marks") is None
+    capabilities = Capabilities(read_config(model))
+    assert capabilities.embeddable == ("letters", "waves") and capabilities.transcribing_task().name == "dictate"
+    assert capabilities.route_of("waves") == "content" and capabilities.route_of("marks") is None
     for task in OWN:
         assert (
             run(["eval", "--task", task, "--split", "toy:dev", "--checkpoint", str(model), "--data", str(own.roots[0])])

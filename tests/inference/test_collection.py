@@ -78,11 +78,11 @@ def test_vectors_of_another_model_are_refused(collection: Collection) -> None:
 
 
 def test_what_is_no_collection_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no collection"):
+    with pytest.raises(UserError, match="is not a collection"):
         Collection.open(tmp_path / "nowhere", "model")
     (tmp_path / "notes.txt").write_text("mine")
     for folder in (tmp_path, tmp_path / "notes.txt"):
-        with pytest.raises(UserError, match="is there and is no collection"):
+        with pytest.raises(UserError, match="already exists and is not a collection"):
             Collection.create(folder, "model", 8)
 
 

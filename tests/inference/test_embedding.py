@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.inference.capabilities import embeddable, needed_for, query_skill, route_of, untrained_pairs
-from skillnet_cli.inference.collection import Collection, Embedding, Tally
+from skillnet_cli.api import DamagedItem, Reader, UserError
+from skillnet_cli.inference.capabilities import Capabilities
+from skillnet_cli.inference.collection import Collection, CollectionWriter
 from skillnet_cli.inference.encoder import encode_sources
-from skillnet_cli.inference.inputs import gather
-from skillnet_cli.inference.search import embed_query
+from skillnet_cli.inference.inputs import Query, gather
 from skillnet_cli.model import SkillNet
 from skillnet_cli.model.persistence import save_model
 from skillnet_cli.plugins import load_registry
@@ -30,28 +32,33 @@ def files(world: World) -> Path:
     return folder
 
 
-def add(world: World, *what: str) -> tuple[Tally, Collection]:
-    model, readers = world.model()
+def add(world: World, *what: str, **sizes: Any) -> tuple[CollectionWriter, Collection]:
+    model, readers = world.model(**sizes)
+    capabilities = Capabilities(model.config)
     collection = Collection.create(world.folder / "c", "model", 16)
-    candidates = gather(what, model.config, load_registry(), [world.data]).candidates
-    return Embedding(model, readers, model.config, collection).add(candidates), collection
+    writer = CollectionWriter(collection, model, readers, capabilities)
+    writer.add(gather(what, capabilities, load_registry(), [world.data])[1])
+    return writer, collection
+
+
+def embed(query: str, model: SkillNet, readers: Mapping[str, Reader]) -> tuple[str, torch.Tensor]:
+    capabilities = Capabilities(model.config)
+    return Query.parse(query, capabilities, load_registry()).embed(model, readers, capabilities)
 
 
 def test_what_the_tasks_teach(world: World) -> None:
-    config = world.model()[0].config
-    assert embeddable(config) == ("word", "shape") and query_skill(config) == "word"
-    assert [route_of(config, skill) for skill in ("word", "shape", "hum", "lone")] == [
-        "content", "content", "transcript", None,
-    ]  # fmt: skip
-    assert untrained_pairs(config, "shape", ["word", "shape"]) == [] and untrained_pairs(
-        config, "word", ["hum", "word"]
-    ) == ["hum"]
+    capabilities = Capabilities(world.model()[0].config)
+    assert capabilities.embeddable == ("word", "shape") and capabilities.query_skill == "word"
+    routes = [capabilities.route_of(skill) for skill in ("word", "shape", "hum", "lone")]
+    assert routes == ["content", "content", "transcript", None]
+    assert capabilities.untrained_pairs("shape", ["word", "shape"]) == []
+    assert capabilities.untrained_pairs("word", ["hum", "word"]) == ["hum"]
 
 
 def test_files_are_embedded_refused_or_damaged(world: World, files: Path) -> None:
-    tally, collection = add(world, str(files))
-    assert tally.added == {"shape": 2, "hum": 1, "word": 1} and tally.refused == {"lone": 1}
-    assert {Path(path).name for path in tally.damaged} == {"bad.shape", "no.hum"}
+    writer, collection = add(world, str(files))
+    assert writer.added == {"shape": 2, "hum": 1, "word": 1} and writer.refused == {"lone": 1}
+    assert {Path(path).name for path in writer.damaged} == {"bad.shape", "no.hum"}
     assert len(collection) == 4
 
 
@@ -67,27 +74,27 @@ def test_a_recording_stands_by_the_text_of_its_transcript(world: World, files: P
 def test_again_only_what_changed_is_embedded(world: World, files: Path) -> None:
     add(world, str(files))
     (files / "one.shape").write_bytes(b"other")
-    tally, collection = add(world, str(files))
-    assert tally.added == {"shape": 1} and tally.reused == {"shape": 1, "hum": 1, "word": 1}
+    writer, collection = add(world, str(files))
+    assert writer.added == {"shape": 1} and writer.reused == {"shape": 1, "hum": 1, "word": 1}
     assert len(collection) == 4
 
 
 def test_a_set_enters_by_what_is_searched_for(world: World) -> None:
     world.prepare("pairs")
-    tally, collection = add(world, "pairs")
-    assert tally.added == {"shape": 17} and list(tally.damaged) == ["pairs:test#au-0"]
+    writer, collection = add(world, "pairs")
+    assert writer.added == {"shape": 17} and list(writer.damaged) == ["pairs:test#au-0"]
     model, readers = world.model()
     vector = encode_sources(model, readers, "shape", [b"bwbwbw"]).vectors[0]
     hit = collection.search(vector, 1)[0]
     assert hit.entry.path.startswith("pairs:test#bw-") and hit.entry.text == "bw"
-    tally, collection = add(world, "pairs:train", str(world.data / "pairs"))
-    assert tally.added == {"shape": 35} and tally.reused == {"shape": 17}
+    writer, collection = add(world, "pairs:train", str(world.data / "pairs"))
+    assert writer.added == {"shape": 35} and writer.reused == {"shape": 17}
 
 
 def test_a_set_of_recordings_enters_by_transcripts(world: World) -> None:
     world.prepare("hums")
-    tally, _ = add(world, "hums")
-    assert tally.added["hum"] + len(tally.damaged) == 6 and tally.added["hum"] > 0
+    writer, _ = add(world, "hums")
+    assert writer.added["hum"] + len(writer.damaged) == 6 and writer.added["hum"] > 0
 
 
 @pytest.mark.parametrize(
@@ -107,17 +114,14 @@ def test_nothing_to_embed_is_said_before_anything_is_made(
 ) -> None:
     world.prepare("pairs")
     (world.folder / "empty").mkdir()
-    config = world.model()[0].config
+    capabilities = Capabilities(world.model()[0].config)
     with pytest.raises(UserError, match=reason):
-        gather(what, config, load_registry(), [world.data])
+        gather(what, capabilities, load_registry(), [world.data])
 
 
 def test_queries_are_texts_or_files(world: World, files: Path) -> None:
     model, readers = world.model()
-
-    def ask(query: str) -> tuple[str, torch.Tensor]:
-        return embed_query(model, readers, model.config, load_registry(), query)
-
+    ask = partial(embed, model=model, readers=readers)
     skill, vector = ask("红色的汽车")
     assert skill == "word" and vector.shape == (16,)
     assert ask(str(files / "one.shape"))[0] == "shape"
@@ -131,18 +135,16 @@ def test_queries_are_texts_or_files(world: World, files: Path) -> None:
 
 
 def test_separate_tasks_embed_with_the_one_that_has_vectors(world: World, files: Path) -> None:
+    writer, _ = add(world, str(files), routing="separate")
+    assert writer.added == {"shape": 2, "hum": 1, "word": 1}
     model, readers = world.model(routing="separate")
-    collection = Collection.create(world.folder / "c", "model", 16)
-    candidates = gather([str(files)], model.config, load_registry(), [world.data]).candidates
-    tally = Embedding(model, readers, model.config, collection).add(candidates)
-    assert tally.added == {"shape": 2, "hum": 1, "word": 1}
-    _, vector = embed_query(model, readers, model.config, load_registry(), "abc")
+    _, vector = embed("abc", model, readers)
     towers = model.towers_of("find")
     expected = model.encode("word", readers["word"].collate([readers["word"].read("abc")]), "find")[0]
     torch.testing.assert_close(vector, expected.detach(), rtol=0, atol=1e-2)
     with torch.no_grad():
         towers[0].encoder.final_norm.weight.zero_()  # the tower that reads words
-    assert not torch.equal(embed_query(model, readers, model.config, load_registry(), "abc")[1], vector)
+    assert not torch.equal(embed("abc", model, readers)[1], vector)
 
 
 @pytest.mark.parametrize("routing", ["skill", "dense", "moe", "separate"])
@@ -150,9 +152,8 @@ def test_what_is_needed_is_enough(world: World, routing: str) -> None:
     """Of a saved model of any routing, the skills and tasks that are needed give the whole model's vectors."""
     model, readers = world.model(routing=routing)
     save_model(model, readers, world.folder / "saved")
-    part = SkillNet.from_pretrained(
-        world.folder / "saved", **dict(zip(("skills", "tasks"), needed_for(model.config, ["shape"]), strict=True))
-    )
+    skills, tasks = Capabilities(model.config).needed_for(["shape"])
+    part = SkillNet.from_pretrained(world.folder / "saved", skills=skills, tasks=tasks)
     assert set(part.config.tasks) <= {"find"} and "hum" not in part.config.skills
     whole, alone = (encode_sources(each, readers, "shape", [b"abc"]).vectors for each in (model, part))
     assert torch.equal(whole, alone)
@@ -164,5 +165,5 @@ def test_separate_tasks_with_vectors_of_their_own_are_one_line(world: World) -> 
     with pytest.raises(
         UserError, match="^the tasks of this model are separate, so find, again have no vectors in common"
     ):
-        embed_query(model, readers, model.config, load_registry(), "abc")
+        embed("abc", model, readers)
     assert len(encode_sources(model, readers, "shape", [b"abc"], "find").vectors) == 1

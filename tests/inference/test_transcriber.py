@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.inference.capabilities import transcribing_task
-from skillnet_cli.inference.transcriber import Passage, Transcriber, Transcript, as_srt, as_vtt
+from skillnet_cli.inference.capabilities import Capabilities
+from skillnet_cli.inference.transcriber import Passage, Transcriber, Transcript
 from tests.inference.world import World
 
 
@@ -18,7 +18,7 @@ from tests.inference.world import World
 def transcriber(world: World, monkeypatch: pytest.MonkeyPatch) -> Transcriber:
     """Hears every byte as itself: ``a`` is label 0, its frames are certain."""
     model, readers = world.model()
-    task = transcribing_task(model.config)
+    task = Capabilities(model.config).transcribing_task()
 
     def predict(name: str, towers: list[list[dict[str, torch.Tensor]]]) -> list[torch.Tensor]:
         assert name == "hear"
@@ -52,9 +52,9 @@ def test_batched_is_as_singly(world: World, tmp_path: Path, monkeypatch: pytest.
     model, readers = world.model()
     path = tmp_path / "x.hum"
     path.write_bytes(bytes(range(40, 120)) + b"uvw")
-    together = Transcriber(model, readers, transcribing_task(model.config)).transcribe(path)
+    together = Transcriber(model, readers, Capabilities(model.config).transcribing_task()).transcribe(path)
     monkeypatch.setattr("skillnet_cli.inference.encoder.by_length.__defaults__", (1,))
-    singly = Transcriber(model, readers, transcribing_task(model.config)).transcribe(path)
+    singly = Transcriber(model, readers, Capabilities(model.config).transcribing_task()).transcribe(path)
     assert together == singly and len(singly.passages) == 11 and singly.text
 
 
@@ -68,32 +68,40 @@ def test_a_damaged_file_says_why(transcriber: Transcriber, tmp_path: Path) -> No
 
 def test_the_task_that_transcribes_is_found_or_asked_for(world: World) -> None:
     model, _ = world.model()
-    assert transcribing_task(model.config).name == transcribing_task(model.config, "hear").name == "hear"
+    assert (
+        Capabilities(model.config).transcribing_task().name
+        == Capabilities(model.config).transcribing_task("hear").name
+        == "hear"
+    )
     with pytest.raises(UserError, match="no task 'kind' that transcribes: choose one of hear"):
-        transcribing_task(model.config, "kind")
+        Capabilities(model.config).transcribing_task("kind")
     model.config.tasks["listen"] = {**model.config.tasks["hear"], "name": "listen"}
     with pytest.raises(UserError, match=r"transcribe \(hear, listen\): choose one with --task"):
-        transcribing_task(model.config)
-    assert transcribing_task(model.config, "listen").name == "listen"
+        Capabilities(model.config).transcribing_task()
+    assert Capabilities(model.config).transcribing_task("listen").name == "listen"
     del model.config.tasks["hear"], model.config.tasks["listen"]
     with pytest.raises(UserError, match="no task of the model transcribes"):
-        transcribing_task(model.config)
+        Capabilities(model.config).transcribing_task()
 
 
 SPOKEN = Transcript((Passage(0.0, 1.5, "你好"), Passage(1.5, 2.0, ""), Passage(3599.9996, 3661.25, "a < b & c")), "")
 
 
 def test_subtitles_for_srt() -> None:
-    assert as_srt(SPOKEN) == ("1\n00:00:00,000 --> 00:00:01,500\n你好\n\n2\n01:00:00,000 --> 01:01:01,250\na < b & c\n")
+    assert SPOKEN.to_srt() == (
+        "1\n00:00:00,000 --> 00:00:01,500\n你好\n\n2\n01:00:00,000 --> 01:01:01,250\na < b & c\n"
+    )
 
 
 def test_subtitles_for_vtt() -> None:
-    written = as_vtt(SPOKEN)
+    written = SPOKEN.to_vtt()
     assert written.startswith("WEBVTT\n\n00:00:00.000 --> 00:00:01.500\n你好\n")
     assert "a &lt; b &amp; c" in written and not re.search(r"\d,\d{3}", written)
 
 
-def test_words_of_windows_are_kept_apart_where_labels_have_spaces(transcriber: Transcriber) -> None:
+def test_words_of_windows_are_kept_apart_where_labels_have_spaces(transcriber: Transcriber, tmp_path: Path) -> None:
     task = transcriber.task
     object.__setattr__(task, "labels", (*task.labels[:-1], " "))
-    assert transcriber._join(["ab", "", "c"]) == "ab c"
+    path = tmp_path / "x.hum"
+    path.write_bytes(b"ab------" + b"--------" + b"c")
+    assert transcriber.transcribe(path).text == "ab c"
