@@ -21,7 +21,7 @@ from pathlib import Path
 
 from skillnet_cli.api import Dataset
 from skillnet_cli.prepare.preparer import Preparation
-from skillnet_cli.sources.archives import members
+from skillnet_cli.sources.archives import read_archive
 from skillnet_code.datasets.pytorrent import PyTorrent
 
 PACKAGES = ("transformers.models", "pydantic", "rich", "torch.nn")
@@ -69,7 +69,7 @@ def parse(wheel: Path) -> None:
     """What no extraction can do without."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for member in members(wheel):
+        for member in read_archive(wheel):
             if member.name.endswith(".py"):
                 ast.parse(member.read())
 

@@ -1,7 +1,7 @@
 """Data sets that are tables of addresses: CSV files whose rows say what a file shows and where on the web it lies.
 
-The files are fetched, or taken from a folder or an archive where they were fetched to before. A range is a stretch of
-rows and becomes one shard, so that such a set may be of any size.
+The files are fetched, or taken from a folder or an archive where they were fetched to before. A range of rows becomes
+one shard, so that such a set may be of any size.
 """
 
 from __future__ import annotations
@@ -10,21 +10,19 @@ import json
 import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.data.format import Rejection
 from skillnet_cli.files import write_whole
 from skillnet_cli.prepare.preparer import Kept, Preparation, Preparer, Range, Rejected
-from skillnet_cli.sources.csv import Stretch, read_header, read_stretch, stretches
-from skillnet_cli.sources.tables import Row
-from skillnet_cli.sources.trees import Shelf
-from skillnet_cli.sources.web import RateLimits, Unavailable, client_kind, fetch_in_order
+from skillnet_cli.sources.archives import CachedFiles
+from skillnet_cli.sources.http import RateLimits, Unavailable
+from skillnet_cli.sources.tables import CsvFile, Row
 
-PLAN = "stretches.json"
+PLAN = "row-ranges.json"
 SHARD_ROWS = 10_000
 
 Media: TypeAlias = tuple[bytes, str]
@@ -80,45 +78,46 @@ class Linked(Preparer):
         return rows
 
     def setup(self) -> None:
-        """Look at the options and find where each stretch of rows begins."""
+        """Look at the options and find where each range of rows begins."""
         _rate_limits_of(self.job, self.most_bytes)
         rows = self.job.options.get("shard-rows", SHARD_ROWS)
         if rows < 1:
             raise UserError(f"--shard-rows: {rows} is less than 1")
-        if self._shelf is None:
-            client_kind()
+        if self._cached is None:
+            _import_fetch_in_order()
         self.files.one("*.csv")
-        files = sorted(self.files.named("*.csv"), key=lambda leaf: _in_number_order(leaf.name))
-        found = []
-        for leaf in self.job.progress.track(files, len(files), f"{self.job.dataset.name}: tables looked through"):
-            read_header(leaf, *self.columns)
-            found += [[leaf.name, asdict(each)] for each in stretches(leaf, rows)]
+        files = sorted(self.files.named("*.csv"), key=lambda member: _in_number_order(member.name))
+        found: list[list[Any]] = []
+        for member in self.job.progress.track(files, len(files), f"{self.job.dataset.name}: tables looked through"):
+            table = CsvFile(member)
+            table.check_columns(self.columns)
+            found += [[member.name, each] for each in table.ranges(rows)]
         write_whole(self.folder / PLAN, json.dumps(found).encode())
 
     def ranges(self) -> Sequence[Range]:
-        """The stretches, in order of the files' numbers."""
+        """The ranges of rows, in order of the files' numbers."""
         found = json.loads((self.folder / PLAN).read_bytes())
-        return [Range(f"{name} from row {each['first']}", [name, each], (self.split_of(name),)) for name, each in found]
+        return [Range(f"{name} from row {each[1]}", [name, each], (self.split_of(name),)) for name, each in found]
 
     def read(self, range: Range) -> Iterator[Kept | Rejected]:
         """An item for every row."""
-        name, stretch = range.payload
-        rows = self.whole_range(read_stretch(self.files[name], Stretch(**stretch)))
-        for row, outcome in self._fetched(rows) if self._shelf is None else self._found(name, rows):
+        name, rows_of_range = range.payload
+        rows = self.whole_range(CsvFile(self.files[name]).read(*rows_of_range))
+        for row, outcome in self._fetched(rows) if self._cached is None else self._found(name, rows):
             yield self._item(self.split_of(name), self.id(name, row), row, outcome)
 
     def _fetched(self, rows: Iterable[Row]) -> Iterator[tuple[Row, Outcome]]:
         asked = ((row, None if self._rejection(row) else row.cells[self.link].strip()) for row in rows)
-        return fetch_in_order(asked, _rate_limits_of(self.job, self.most_bytes), self.converted)
+        return _import_fetch_in_order()(asked, _rate_limits_of(self.job, self.most_bytes), self.converted)
 
     def _found(self, name: str, rows: Iterable[Row]) -> Iterator[tuple[Row, Outcome]]:
         for row in rows:
-            yield row, None if self._rejection(row) else self._own(self.place(name, row))
+            yield row, None if self._rejection(row) else self._from_cache(self.place(name, row))
 
-    def _own(self, place: str) -> Outcome:
-        assert self._shelf is not None
+    def _from_cache(self, place: str) -> Outcome:
+        assert self._cached is not None
         try:
-            content = self._shelf.find(place, self.suffixes)
+            content = self._cached.find(place, self.suffixes)
             return Unavailable("there is no file of it") if content is None else self.converted(content)
         except DamagedItem as error:
             return error
@@ -143,9 +142,18 @@ class Linked(Preparer):
         return Rejected(split, id, why, reason)
 
     @cached_property
-    def _shelf(self) -> Shelf | None:
+    def _cached(self) -> CachedFiles | None:
         place = self.job.options.get(self.own_files)
-        return Shelf(place, self.folder / "own") if place else None
+        return CachedFiles(place, self.folder / "own") if place else None
+
+
+def _import_fetch_in_order() -> Any:
+    """What fetches many files. Raises UserError where aiohttp is not installed."""
+    try:
+        from skillnet_cli.sources.web import fetch_in_order
+    except ModuleNotFoundError as error:
+        raise UserError("fetching many files needs aiohttp: pip install 'skillnet-cli[download]'") from error
+    return fetch_in_order
 
 
 def _in_number_order(name: str) -> list[tuple[int, str]]:

@@ -22,8 +22,8 @@ from skillnet_cli.api import Dataset, FailedJob, Published, UserError
 from skillnet_cli.data.format import WORK, Rejection
 from skillnet_cli.data.progress import Progress, Silent
 from skillnet_cli.prepare.writer import SetWriter
+from skillnet_cli.sources.archives import FileTree
 from skillnet_cli.sources.fetch import fetch
-from skillnet_cli.sources.trees import Tree
 
 
 class Preparer(ABC):
@@ -62,9 +62,9 @@ class Preparer(ABC):
         return job
 
     @cached_property
-    def files(self) -> Tree:
+    def files(self) -> FileTree:
         """The sources as one tree of files, wherever they lie: folders, zips, tars, single files."""
-        return Tree(self.job.paths, self.folder)
+        return FileTree(self.job.paths, self.folder)
 
     def setup(self) -> None:  # noqa: B027 - most sets need nothing
         """Make what all ranges need in ``self.folder``, before :meth:`ranges`; done once, under a lock."""

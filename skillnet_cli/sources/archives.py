@@ -1,34 +1,329 @@
-"""Walks through zip and tar archives, and plain folders, without ever extracting one."""
+"""The files of a source wherever they lie: folders, zips, tars, compressed tars and single files read alike, by path.
+
+Nothing is ever extracted. Links, devices, encrypted members and paths that lead out of an archive are refused, each
+with a reason, and the number and sizes of members are bounded before memory or disk space is spent on them.
+"""
 
 from __future__ import annotations
 
 import bz2
+import fnmatch
 import gzip
 import io
 import lzma
 import os
 import re
+import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, TypeAlias, cast
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.files import CHUNK
+from skillnet_cli.files import CHUNK, disk_errors, make_folder, replace_path
 
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError)
-_NO_HEADER = (
-    tarfile.InvalidHeaderError,  # type: ignore[attr-defined]
-    tarfile.EmptyHeaderError,  # type: ignore[attr-defined]
-    tarfile.TruncatedHeaderError,  # type: ignore[attr-defined]
-    tarfile.SubsequentHeaderError,  # type: ignore[attr-defined]
-)
-_NOISE = re.compile(r"(__MACOSX/.*|(.*/)?\.DS_Store)\Z")
+READ_ERRORS = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
+    NotImplementedError,
+)  # fmt: skip
+"""What the modules of the standard library raise where an archive or a compressed file is damaged."""
+
+SMALL = 256 << 20
+"""An archive that unpacks to no more than this many bytes is no bomb, however well it is compressed."""
+
+_OPENED_IN_FOLDERS = (".zip", ".tar")  # a compressed tar in a folder stays a file, see FileTree.read_archive
+_NAMED_ARCHIVE = re.compile(r".*\.(zip|tar|tar\.\w+|tgz|tbz2?|txz|tzst)\Z", re.IGNORECASE)
+_LEFT_BY_FILE_MANAGERS = re.compile(r"(__MACOSX/.*|(.*/)?\.DS_Store)\Z")
+_OUT_OF_ARCHIVE = "leads out of the archive"
+_OUT_OF_FOLDER = "is a link that leads out of the folder"
+
+_Refuse: TypeAlias = Callable[[str, str], None]
+"""Called with the path and the reason for each member that is not read."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of a source: its path with forward slashes, its size in bytes, and how it is opened.
+
+    ``seekable`` says whether any place in it can be reached without reading all that comes before it.
+    """
+
+    name: str
+    size: int
+    open: Callable[[], BufferedIOBase]
+    seekable: bool = True
+
+    def read(self) -> bytes:
+        """Return the content. Raises DamagedItem where it cannot be read."""
+        try:
+            with self.open() as file:
+                content = file.read()
+            if len(content) != self.size:
+                raise EOFError(f"only {len(content)} of {self.size} bytes are there")
+        except READ_ERRORS as error:
+            raise DamagedItem(f"'{self.name}' cannot be read ({_words(error)})") from error
+        return content
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on an archive; ``ratio`` is how many times its own size it may unpack to.
+
+    The defaults let the largest published sets pass (Wukong: 20 million files in many archives; 4 TiB of video), and
+    real archives seldom unpack to more than 20 times their size; zip bombs begin at 1,000.
+    """
+
+    members: int = 20_000_000
+    member_bytes: int = 8 << 30
+    total_bytes: int = 4 << 40
+    ratio: int = 200
+
+    def check(self, label: str, packed: int, unpacked: int, members: int = 1, last: int = 0) -> None:
+        """Check what has been seen of an archive so far.
+
+        Args:
+            label: the archive, for the message.
+            packed: bytes of the archive itself.
+            unpacked: bytes of its members up to here.
+            members: how many they are.
+            last: bytes of the last of them.
+
+        Raises:
+            UserError: a bound is exceeded.
+        """
+        if members > self.members:
+            raise UserError(f"{label}: not read, because it holds more than {self.members} files")
+        if last > self.member_bytes or unpacked > self.total_bytes:
+            raise UserError(f"{label}: not read, because it unpacks to {unpacked} bytes or more")
+        if unpacked > max(SMALL, self.ratio * packed):
+            raise UserError(f"{label}: not read, because it unpacks to more than {self.ratio} times its size")
+
+
+class FileTree:
+    """The files of one or several sources, in order: by name in a folder, as they lie in an archive.
+
+    A source is a folder, an archive or a single file. Zips and tars that lie in a folder are looked into, and the path
+    of such an archive is the beginning of its files' paths. A compressed tar is unpacked once, into a plain tar in
+    ``folder``, because nothing can be read from the middle of it. An archive within an archive is a file of the tree;
+    :meth:`read_archive` walks through it.
+
+    Args:
+        sources: local paths.
+        folder: where compressed tars are unpacked.
+        limits: bounds on each archive.
+
+    Raises (when the tree is first looked at):
+        UserError: a source is not an archive although it is named like one, is damaged as a whole, or exceeds the
+            limits.
+    """
+
+    def __init__(self, sources: Sequence[Path], folder: Path, limits: Limits | None = None) -> None:
+        self._sources = tuple(sources)
+        self._folder = folder
+        self._limits = limits or Limits()
+        self._refused: list[tuple[str, str]] = []
+        self._refused_within: list[tuple[str, str]] = []
+
+    @cached_property
+    def members(self) -> tuple[Member, ...]:
+        """All files in order."""
+        return tuple(member for source in self._sources for member in self._of_source(source))
+
+    @property
+    def refused(self) -> list[tuple[str, str]]:
+        """Path and reason of everything in the sources that is not read."""
+        return [each for each in self._refused if self.members is not None]
+
+    def take_refused_within(self) -> list[tuple[str, str]]:
+        """The same for archives within archives, as far as :meth:`read_archive` has met them since the last call."""
+        found, self._refused_within = self._refused_within, []
+        return found
+
+    @cached_property
+    def _by_name(self) -> dict[str, Member]:
+        return {member.name: member for member in reversed(self.members)}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    def __getitem__(self, name: str) -> Member:
+        """The file of this path. Raises DamagedItem where there is none."""
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise DamagedItem(f"there is no file '{name}'") from None
+
+    def named(self, *patterns: str) -> list[Member]:
+        """The files whose path, or the end of it after a slash, fits one of the patterns (``*`` also fits slashes)."""
+        both = [each for pattern in patterns for each in (pattern, f"*/{pattern}")]
+        return [member for member in self.members if any(fnmatch.fnmatchcase(member.name, each) for each in both)]
+
+    def one(self, *patterns: str) -> Member:
+        """The first file that fits one of the patterns. Raises UserError, naming them, where there is none."""
+        for member in self.named(*patterns):
+            return member
+        where = ", ".join(map(str, self._sources)) or "no source"
+        raise UserError(f"{where}: there is no {' or '.join(patterns)} in it: check --source")
+
+    def read_archive(self, archive: Member) -> Iterator[Member]:
+        """Walk through an archive of the tree, see :func:`read_archive`; what it refuses is counted.
+
+        Raises:
+            DamagedItem: it is not an archive, breaks off, or exceeds the limits; the members before that are sound.
+        """
+
+        def refuse(name: str, reason: str) -> None:
+            self._refused_within.append((f"{archive.name}/{name}", reason))
+
+        try:
+            yield from read_archive(archive, self._limits, refuse)
+        except UserError as error:
+            raise DamagedItem(str(error)) from error
+
+    def _refuse(self, name: str, reason: str) -> None:
+        self._refused.append((name, reason))
+
+    def _of_source(self, source: Path) -> Iterator[Member]:
+        if not source.is_dir():
+            yield from self._of_file(source, "")
+            return
+        for name, path in _files_below(source, self._refuse):
+            if path.suffix.lower() in _OPENED_IN_FOLDERS:
+                yield from self._of_file(path, f"{name}/")
+            else:
+                yield _file_member(name, path)
+
+    def _of_file(self, path: Path, prefix: str) -> Iterator[Member]:
+        kind = _kind_of(path)
+        if kind == "zip":
+            found = _zip_members(path, self._refuse)
+        elif kind is not None:
+            found = _indexed_tar_members(self._unpacked(path) if kind == "compressed tar" else path, self._refuse)
+        elif _NAMED_ARCHIVE.match(path.name):
+            raise UserError(f"{path}: not an archive, or a damaged one: fetch it again")
+        else:
+            yield _file_member(prefix.rstrip("/") or path.name, path)
+            return
+        yield from _bounded(found, str(path), path.stat().st_size, self._limits, self._refuse, prefix)
+
+    def _unpacked(self, path: Path) -> Path:
+        """A compressed tar as a plain one, made once. It is whole when it has its name."""
+        packed_size = path.stat().st_size
+        plain = self._folder / f"{path.name}-{packed_size}.tar"
+        if plain.exists():
+            return plain
+        make_folder(self._folder, "name another folder with --out")
+        part = plain.with_name(f"{plain.name}.{os.getpid()}")  # several workers may unpack the same tar at a time
+        with disk_errors(plain):
+            with path.open("rb") as packed, part.open("wb") as file:
+                unpacked, size = decompressed(packed), 0
+                while piece := _read_source(unpacked, path):
+                    size += len(piece)
+                    self._limits.check(str(path), packed_size, size)
+                    file.write(piece)
+            replace_path(plain, part)
+        return plain
+
+
+def read_archive(
+    archive: Path | Member, limits: Limits | None = None, refuse: _Refuse | None = None
+) -> Iterator[Member]:
+    """Walk through an archive (zip, wheel, tar, compressed tar) in its order, or a folder in order of name.
+
+    A member can be read once, and until the next one is asked for.
+
+    Args:
+        archive: a path, or a member of another archive that is itself an archive.
+        limits: bounds on members and bytes.
+        refuse: called with the path and the reason for each member that leads out, is a link or a device, or is
+            encrypted; the others follow. Without it, one such member is an error.
+
+    Raises:
+        UserError: it is not an archive, is damaged, or exceeds the limits; without ``refuse`` also where a member is
+            refused.
+        DamagedItem: ``archive`` is a member that cannot be read.
+    """
+    label = archive.name if isinstance(archive, Member) else str(archive)
+    refuse = refuse or _refuse_all(label)
+    if isinstance(archive, Path) and archive.is_dir():
+        for name, path in _files_below(archive, refuse):
+            yield _file_member(name, path)
+        return
+    # A member is read whole, because a zip's directory is at its end and a zip's member cannot be read from there.
+    with io.BytesIO(archive.read()) if isinstance(archive, Member) else _opened(archive) as file:
+        found = _zip_members(file, refuse) if _is_zip(file) else _streamed_tar_members(file, refuse)
+        size = file.seek(0, os.SEEK_END)
+        yield from _bounded(found, label, size, limits or Limits(), refuse)
+
+
+class CachedFiles:
+    """Files that were fetched before, looked up by path without listing the folder.
+
+    Args:
+        place: a folder or an archive.
+        folder: where a compressed tar is unpacked once.
+
+    Raises:
+        UserError: there is no such folder or archive.
+    """
+
+    def __init__(self, place: Path, folder: Path) -> None:
+        self._place = place.expanduser()
+        self._folder = folder
+        if not self._place.exists():
+            raise UserError(f"'{place}': no such folder or archive")
+
+    def find(self, name: str, suffixes: Sequence[str]) -> bytes | None:
+        """Return the content of the file of this path, which may lack its suffix; None where there is none.
+
+        Raises:
+            DamagedItem: the path leads out, or the file cannot be read.
+        """
+        path = _safe_path(name)
+        if path is None or not name.strip():
+            raise DamagedItem(f"the path '{name}' leads out of the folder")
+        as_it_is = [path] if PurePosixPath(path).suffix.lower() in suffixes else []
+        for each in (*as_it_is, *(path + suffix for suffix in suffixes)):
+            content = self._content(each)
+            if content is not None:
+                return content
+        return None
+
+    def _content(self, name: str) -> bytes | None:
+        if not self._place.is_dir():
+            return self._tree[name].read() if name in self._tree else None
+        path = self._place / name
+        try:
+            if not path.resolve().is_relative_to(self._place.resolve()):
+                raise DamagedItem(f"'{name}' {_OUT_OF_FOLDER}")
+            return path.read_bytes() if path.is_file() else None
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+            raise DamagedItem(f"'{name}' cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+    @cached_property
+    def _tree(self) -> FileTree:
+        return FileTree([self._place], self._folder)
+
+
+def decompressed(file: BufferedIOBase) -> BufferedIOBase:
+    """Return a file's bytes from its beginning, decompressed if it is gzip, bzip2, xz or zstandard.
+
+    Raises:
+        UserError: it is zstandard, and zstandard is not installed.
+    """
+    file.seek(0)
+    start = file.read(6)
+    file.seek(0)
+    for magic, opened in _COMPRESSIONS.items():
+        if start.startswith(magic):
+            return opened(file)
+    return file
 
 
 def _zstandard(file: Any) -> BufferedIOBase:
@@ -37,7 +332,9 @@ def _zstandard(file: Any) -> BufferedIOBase:
     except ImportError as error:
         raise UserError("reading zstandard files needs zstandard: pip install 'skillnet-cli[zstd]'") from error
 
-    class Unpacked(io.RawIOBase):
+    class Decompressed(io.RawIOBase):
+        """zstandard's reader, which cannot be buffered itself and has an error of its own."""
+
         def __init__(self) -> None:
             self._stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
 
@@ -50,7 +347,7 @@ def _zstandard(file: Any) -> BufferedIOBase:
             except zstandard.ZstdError as error:
                 raise OSError(str(error)) from error
 
-    return io.BufferedReader(Unpacked())
+    return io.BufferedReader(Decompressed())
 
 
 _COMPRESSIONS: dict[bytes, Callable[[Any], BufferedIOBase]] = {
@@ -59,131 +356,114 @@ _COMPRESSIONS: dict[bytes, Callable[[Any], BufferedIOBase]] = {
     b"\xfd7zXZ\0": lzma.LZMAFile,
     b"\x28\xb5\x2f\xfd": _zstandard,
 }
-LEADS_OUT = "leads out of the archive"
-_NOT_FOLLOWED = "which is not followed"
-SMALL = 256 << 20
-"""Archives that unpack to no more than this many bytes are no bombs, however well they are packed."""
+"""The bytes that a compressed file begins with, and what decompresses it."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Bounds on what an archive may hold; ``ratio`` is how many times its own size it may unpack to."""
-
-    members: int = 20_000_000
-    member_bytes: int = 8 << 30
-    total_bytes: int = 4 << 40
-    ratio: int = 200
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A member that is not read, and why."""
-
-    archive: str
-    name: str
-    why: str
-
-    def __str__(self) -> str:
-        path = "the path " if self.why == LEADS_OUT else ""
-        return f"{path}'{self.name}' {self.why}"
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file in an archive: its path with forward slashes, its size in bytes, its content.
-
-    ``read`` works once, and until the next member is asked for. It raises DamagedItem where this one file is damaged.
-    """
-
-    name: str
-    size: int
-    read: Callable[[], bytes]
-
-
-def members(
-    archive: Path | Member, limits: Limits | None = None, refuse: Callable[[Refusal], None] | None = None
-) -> Iterator[Member]:
-    """The files of an archive (zip, wheel, tar, compressed tar) in its order, or of a folder in order of name.
-
-    Args:
-        archive: a path, or a member of another archive that is itself one.
-        limits: bounds on members and bytes.
-        refuse: is told of each member that leads outside, is a link, a device or encrypted, and the others follow;
-            without it, one such member is an error.
-
-    Raises:
-        UserError: it is no archive, is damaged or goes beyond the limits; without ``refuse`` also where it is
-            encrypted, leads outside itself, or holds links or devices.
-    """
-    refuse = refuse or _raise
-    if isinstance(archive, Path) and archive.is_dir():
-        yield from _of_folder(archive)
-        return
-    label = archive.name if isinstance(archive, Member) else str(archive)
-    with _opened(archive) as file, _one_line(label):
-        size = file.seek(0, os.SEEK_END)
-        found = _of_zip(file, label, refuse) if _is_zip(file) else _of_tar(file, label, refuse)
-        yield from _bounded(found, size, label, limits or Limits(), refuse)
-
-
-def _of_folder(folder: Path) -> Iterator[Member]:
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if not _NOISE.match(name):
-            yield Member(name, path.stat().st_size, _reading(name, path.read_bytes))
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 @contextmanager
-def _opened(archive: Path | Member) -> Iterator[BufferedIOBase]:
-    if isinstance(archive, Member):
-        yield io.BytesIO(archive.read())
-        return
-    try:
-        file = open(archive, "rb")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise UserError(f"{archive}: {error.strerror}") from error
-    with file:
-        yield file
-
-
-@contextmanager
-def _one_line(label: str) -> Iterator[None]:
-    """Whatever the archive modules raise becomes a user's mistake; ours pass."""
+def _damage_reported(label: str) -> Iterator[None]:
+    """Turn whatever the archive modules raise into one line."""
     try:
         yield
-    except BROKEN as error:
-        raise UserError(f"{label}: not an archive, or a damaged one ({error or type(error).__name__})") from error
+    except READ_ERRORS as error:
+        raise UserError(f"{label}: not an archive, or a damaged one ({_words(error)}): fetch it again") from error
+
+
+def _read_source(file: BufferedIOBase, path: Path) -> bytes:
+    with _damage_reported(str(path)):
+        return file.read(CHUNK)
+
+
+def _opened(path: Path) -> BufferedIOBase:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
 
 
 def _is_zip(file: BufferedIOBase) -> bool:
+    """Whether a file begins like a zip; zipfile.is_zipfile also takes a tar whose last member is a zip for one."""
     file.seek(0)
     return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def _of_zip(file: BufferedIOBase, label: str, refuse: Callable[[Refusal], None]) -> Iterator[Member]:
-    with zipfile.ZipFile(file) as archive:
-        for info in archive.infolist():
-            if info.is_dir():
-                continue
-            name = zip_name(info)
-            if why := why_refused(info):
-                refuse(Refusal(label, name, why))
-                continue
-            yield Member(name, info.file_size, _reading(name, lambda info=info: archive.read(info)))  # type: ignore[misc]
+def _kind_of(path: Path) -> Literal["zip", "tar", "compressed tar"] | None:
+    with _opened(path) as file:
+        if _is_zip(file):
+            return "zip"
+        file.seek(0)
+        start = file.read(tarfile.BLOCKSIZE)
+        try:
+            unpacked = decompressed(file).read(tarfile.BLOCKSIZE)
+            tarfile.TarInfo.frombuf(unpacked, "utf-8", "surrogateescape")
+        except READ_ERRORS:
+            return None
+    return "tar" if unpacked == start else "compressed tar"
 
 
-def why_refused(info: zipfile.ZipInfo | tarfile.TarInfo) -> str | None:
-    """Why a member that is no folder is not read, None where it is."""
-    if isinstance(info, zipfile.ZipInfo):
+def _files_below(folder: Path, refuse: _Refuse) -> Iterator[tuple[str, Path]]:
+    """The files below a folder in order of name, with their paths in it; links to folders are not entered."""
+    root = folder.resolve()
+    for path in _in_order(folder):
+        name = path.relative_to(folder).as_posix()
+        if _LEFT_BY_FILE_MANAGERS.match(name):
+            continue
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            refuse(name, f"'{name}' {_OUT_OF_FOLDER}")
+        elif path.is_symlink() and not path.exists():
+            refuse(name, f"'{name}' is a link to nothing")
+        elif path.is_file():
+            yield name, path
+
+
+def _in_order(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _in_order(Path(entry.path))
+        else:
+            yield Path(entry.path)
+
+
+def _file_member(name: str, path: Path) -> Member:
+    return Member(name, path.stat().st_size, cast(Any, partial(path.open, "rb")))
+
+
+def _bounded(
+    found: Iterator[Member], label: str, packed: int, limits: Limits, refuse: _Refuse, prefix: str = ""
+) -> Iterator[Member]:
+    """Pass members on while their paths stay inside and their number and sizes within the limits."""
+    unpacked = 0
+    with _damage_reported(label):
+        for number, member in enumerate(found, 1):
+            name = _safe_path(member.name)
+            unpacked += member.size
+            limits.check(label, packed, unpacked, number, member.size)
+            if name is None:
+                refuse(member.name, f"the path '{member.name}' {_OUT_OF_ARCHIVE}")
+            elif not _LEFT_BY_FILE_MANAGERS.match(name):
+                yield Member(prefix + name, member.size, member.open, member.seekable)
+
+
+def _zip_members(file: Path | BufferedIOBase, refuse: _Refuse) -> Iterator[Member]:
+    archive = zipfile.ZipFile(cast(Any, file))  # that of a path stays open as long as its members
+    for info in archive.infolist():
+        if info.is_dir():
+            continue
+        name = _zip_name(info)
         if info.flag_bits & 1:
-            return "is encrypted"
-        return f"is a link, {_NOT_FOLLOWED}" if (info.external_attr >> 16) & 0o170000 == 0o120000 else None
-    if info.issym() or info.islnk():
-        return f"is a link, {_NOT_FOLLOWED}"
-    return None if info.isreg() and not info.issparse() else f"is a device, {_NOT_FOLLOWED}"
+            refuse(name, f"'{name}' is encrypted")
+        elif (info.external_attr >> 16) & 0o170000 == 0o120000:  # Unix's mode of a symbolic link
+            refuse(name, f"'{name}' is a link, which is not followed")
+        else:
+            yield Member(name, info.file_size, cast(Any, partial(archive.open, info)), seekable=False)
 
 
-def zip_name(info: zipfile.ZipInfo) -> str:
+def _zip_name(info: zipfile.ZipInfo) -> str:
     """A member's name; without the flag for UTF-8, Chinese tools write UTF-8 or GB 18030 all the same."""
     if info.flag_bits & 0x800:
         return info.filename
@@ -199,39 +479,47 @@ def zip_name(info: zipfile.ZipInfo) -> str:
     return info.filename
 
 
-def _of_tar(file: BufferedIOBase, label: str, refuse: Callable[[Refusal], None]) -> Iterator[Member]:
+def _streamed_tar_members(file: BufferedIOBase, refuse: _Refuse) -> Iterator[Member]:
+    """Those of a tar, compressed or not, each to be read before the next."""
     stream = _Ending(decompressed(file))
-    with tarfile.open(fileobj=stream, mode="r|", tarinfo=Header) as archive:  # type: ignore[call-overload]
-        for info in archive:
-            if info.isdir():
-                continue
-            if why := why_refused(info):
-                refuse(Refusal(label, info.name, why))
-                continue
-            yield Member(info.name, info.size, _reading(info.name, lambda info=info: _tar_content(archive, info)))  # type: ignore[misc]
+    with tarfile.open(fileobj=cast(Any, stream), mode="r|", tarinfo=_Header) as archive:
+        for info in _tar_files(archive, refuse):
+            yield Member(info.name, info.size, cast(Any, partial(archive.extractfile, info)), seekable=False)
     stream.check()
 
 
-def decompressed(file: BufferedIOBase) -> BufferedIOBase:
-    """The bytes of a file, unpacked where it is compressed (gzip, bzip2, xz, zstandard)."""
-    file.seek(0)
-    start = file.read(6)
-    file.seek(0)
-    for magic, opened in _COMPRESSIONS.items():
-        if start.startswith(magic):
-            return opened(file)
-    return file
+def _indexed_tar_members(plain: Path, refuse: _Refuse) -> Iterator[Member]:
+    """Those of a tar that is not compressed, by their places in it; only the headers are read."""
+    with tarfile.open(plain, "r:", tarinfo=_Header) as archive:
+        for info in _tar_files(archive, refuse):
+            yield Member(info.name, info.size, partial(_Slice.open, plain, info.offset_data, info.size))
+        if archive.offset > plain.stat().st_size:
+            raise EOFError("it ends in the middle of a file")
 
 
-class Header(tarfile.TarInfo):
+def _tar_files(archive: tarfile.TarFile, refuse: _Refuse) -> Iterator[tarfile.TarInfo]:
+    for info in archive:
+        archive.members = []  # type: ignore[attr-defined] # tarfile would keep every header
+        if info.isdir():
+            continue
+        if info.issym() or info.islnk():
+            refuse(info.name, f"'{info.name}' is a link, which is not followed")
+        elif not info.isreg() or info.issparse():
+            refuse(info.name, f"'{info.name}' is a device, which is not followed")
+        else:
+            yield info
+
+
+class _Header(tarfile.TarInfo):
     """A header in a tar, of which a damaged one is an error; tarfile would take it for the end and say nothing."""
 
     @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> Header:
-        """The next header. Raises ReadError where it is none."""
+    def fromtarfile(cls, archive: tarfile.TarFile) -> _Header:
         try:
             return super().fromtarfile(archive)
-        except _NO_HEADER as error:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"the header at byte {archive.offset} is damaged: {error}") from error
 
 
@@ -248,70 +536,48 @@ class _Ending:
         return piece
 
     def check(self) -> None:
-        """Raises EOFError where the tar does not end in an empty block."""
+        """Raise EOFError where the tar does not end in an empty block."""
         while self.read(CHUNK):
             pass
         if self._last != bytes(tarfile.BLOCKSIZE):
             raise EOFError("it breaks off")
 
 
-def _tar_content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
-    file = archive.extractfile(info)
-    content = file.read() if file else b""
-    if len(content) != info.size:
-        raise EOFError("the archive ends in the middle of it")
-    return content
+class _Slice(io.RawIOBase):
+    """A part of a file as a file of its own, with a handle of its own, so that threads share no position."""
+
+    def __init__(self, path: Path, start: int, size: int) -> None:
+        self._handle = os.open(path, os.O_RDONLY)
+        self._start, self._size, self._at = start, size, 0
+
+    @classmethod
+    def open(cls, path: Path, start: int, size: int) -> BufferedIOBase:
+        return io.BufferedReader(cls(path, start, size))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence])
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = max(0, min(len(buffer), self._size - self._at))
+        piece = os.pread(self._handle, wanted, self._start + self._at)
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._handle)
+        super().close()
 
 
-def _reading(name: str, read: Callable[[], bytes]) -> Callable[[], bytes]:
-    def guarded() -> bytes:
-        try:
-            return read()
-        except BROKEN as error:
-            raise DamagedItem(f"'{name}' cannot be read ({error or type(error).__name__})") from error
-
-    return guarded
-
-
-def _bounded(
-    found: Iterator[Member], size: int, label: str, limits: Limits, refuse: Callable[[Refusal], None]
-) -> Iterator[Member]:
-    """Pass members on while their names stay inside and their number and sizes within the limits."""
-    bound = Bound(label, size, limits)
-    for member in found:
-        name = inside(member.name)
-        if name is None:
-            refuse(Refusal(label, member.name, LEADS_OUT))
-            continue
-        bound.count(name, member.size)
-        if not is_noise(name):
-            yield Member(name, member.size, member.read)
-
-
-@dataclass
-class Bound:
-    """Counts what an archive of ``size`` bytes unpacks to."""
-
-    label: str
-    size: int
-    limits: Limits
-    members: int = 0
-    total: int = 0
-
-    def count(self, name: str, size: int) -> None:
-        """Count a member. Raises UserError where it is one too many, or too large."""
-        self.members += 1
-        self.total += size
-        if self.members > self.limits.members:
-            raise UserError(f"{self.label}: holds more than {self.limits.members} files, which is not read")
-        if size > self.limits.member_bytes or self.total > self.limits.total_bytes:
-            raise UserError(f"{self.label}: '{name}' makes it unpack to {self.total} bytes, which is not read")
-        if self.total > max(SMALL, self.limits.ratio * self.size):
-            times = self.limits.ratio
-            raise UserError(f"{self.label}: unpacks to more than {times} times its size, which is not read")
-
-
-def inside(name: str) -> str | None:
+def _safe_path(name: str) -> str | None:
     """A member's path with forward slashes and without ``./``; None where it is absolute or climbs out."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
@@ -319,11 +585,15 @@ def inside(name: str) -> str | None:
     return path.as_posix()
 
 
-def is_noise(name: str) -> bool:
-    """Whether a file is one that file managers leave behind."""
-    return bool(_NOISE.match(name))
+def _refuse_all(label: str) -> _Refuse:
+    """What makes the first refused member an error, with advice."""
 
+    def refuse(_: str, reason: str) -> None:
+        advice = "unpack the archive and give its folder"
+        if reason.endswith(_OUT_OF_ARCHIVE):
+            advice = "do not trust it"
+        elif reason.endswith(_OUT_OF_FOLDER):
+            advice = "put the file itself in its place"
+        raise UserError(f"{label}: {reason}: {advice}")
 
-def _raise(refusal: Refusal) -> None:
-    advice = "do not trust it" if refusal.why == LEADS_OUT else "unpack the archive and give its folder"
-    raise UserError(f"{refusal.archive}: {refusal}: {advice}")
+    return refuse

@@ -1,4 +1,4 @@
-"""Reads texts and lines as publishers leave them: several encodings, compressions, and broken lines in between."""
+"""Texts and lines as publishers leave them: in several encodings and compressions, with broken lines in between."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.sources.archives import BROKEN, decompressed
-from skillnet_cli.sources.trees import Leaf
+from skillnet_cli.sources.archives import READ_ERRORS, Member, decompressed
 
-ENCODINGS = ("utf-8-sig", "utf-16", "gb18030")
 LONGEST_LINE = 64 << 20
+"""Bytes; a longer line is damage. The longest of the published sets (a JSON object of a code corpus) have 10 MiB."""
 SAMPLE = 1 << 20
-"""Bytes at the beginning of a stream that its encoding is told by."""
+"""Bytes at the beginning of a file from which its encoding is detected."""
 
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line, counted from 1, without its end; or in ``damage`` why it cannot be read."""
+    """A line without its end, counted from 1; or ``damage``, the reason why it cannot be read."""
 
     number: int
     text: str = ""
     damage: str | None = None
 
     def json(self) -> dict[str, Any]:
-        """The object in JSON that it holds. Raises DamagedItem where it is damaged or holds none."""
+        """Return the JSON object in it. Raises DamagedItem where it is damaged or holds something else."""
         if self.damage:
             raise DamagedItem(self.damage)
         try:
@@ -40,12 +39,12 @@ class Line:
         except (ValueError, RecursionError) as error:
             raise DamagedItem(f"line {self.number} is not JSON") from error
         if not isinstance(found, dict):
-            raise DamagedItem(f"line {self.number} is not an object in JSON")
+            raise DamagedItem(f"line {self.number} is not a JSON object")
         return found
 
 
 def decode(content: bytes, encoding: str | None = None) -> str:
-    """Bytes as text, in the encoding that is declared or the first of UTF-8, UTF-16 (marked) and GB 18030 that fits.
+    """Return bytes as text, in the given encoding or the first of UTF-8, UTF-16 (with a mark) and GB 18030 that fits.
 
     Raises:
         DamagedItem: none fits, or it is not text at all.
@@ -63,8 +62,8 @@ def decode(content: bytes, encoding: str | None = None) -> str:
     raise DamagedItem(f"it is not text in {encoding or 'UTF-8, UTF-16 or GB 18030'}")
 
 
-def read_lines(source: Path | Leaf, encoding: str | None = None) -> Iterator[Line]:
-    """The lines of a file, unpacked where it is compressed; a broken one, or a broken end, is a line with damage.
+def read_lines(source: Path | Member, encoding: str | None = None) -> Iterator[Line]:
+    """Yield the lines of a file, decompressed where needed; a broken one, or a broken end, is a line with damage.
 
     Lines end in a line feed; a carriage return before it is left out.
 
@@ -72,17 +71,17 @@ def read_lines(source: Path | Leaf, encoding: str | None = None) -> Iterator[Lin
         UserError: the file cannot be opened, or there is no such encoding.
     """
     try:
-        file = open(source, "rb") if isinstance(source, Path) else source.open()  # noqa: SIM115 - closed below
+        file = source.open("rb") if isinstance(source, Path) else source.open()
     except OSError as error:
         raise UserError(f"{source}: {error.strerror}") from error
     with file:
-        yield from _lines(_Guarded(file), encoding)
+        yield from _lines(_TolerantReader(file), encoding)
 
 
-def _lines(stream: _Guarded, encoding: str | None) -> Iterator[Line]:
+def _lines(stream: _TolerantReader, encoding: str | None) -> Iterator[Line]:
     chosen = _known(encoding) if encoding else detect(stream.peek(SAMPLE))
     number = 0
-    if chosen.replace("_", "-").lower().startswith(("utf-16", "utf-32")):
+    if chosen.replace("_", "-").lower().startswith(("utf-16", "utf-32")):  # a byte 0x0a is no line end there
         raw = io.TextIOWrapper(stream, chosen, errors="replace", newline="\n")
         while text := raw.readline(LONGEST_LINE):
             number += 1
@@ -112,7 +111,7 @@ def _of_text(number: int, text: str) -> Line:
 
 
 def detect(start: bytes) -> str:
-    """The encoding that the beginning of a file is in: a marked one, UTF-8 where nearly all fits, else GB 18030."""
+    """Return the encoding of a file's beginning: by its mark, UTF-8 where nearly all of it fits, else GB 18030."""
     marked = _marked(start)
     if marked:
         return marked
@@ -130,14 +129,14 @@ def _known(encoding: str) -> str:
     try:
         return codecs.lookup(encoding).name
     except LookupError as error:
-        raise UserError(f"there is no encoding '{encoding}': {', '.join(ENCODINGS)} are usual") from error
+        raise UserError(f"unknown encoding '{encoding}': the usual ones are utf-8-sig, utf-16 and gb18030") from error
 
 
-class _Guarded(io.BufferedReader):
-    """A stream that is unpacked where it is compressed, and ends where it breaks; ``broken`` then says why."""
+class _TolerantReader(io.BufferedReader):
+    """A stream that is decompressed where needed, and ends where it breaks off; ``broken`` then is the reason."""
 
     def __init__(self, file: BufferedIOBase) -> None:
-        self._inner = _Breaking(file)
+        self._inner = _UpToBreak(file)
         super().__init__(self._inner, SAMPLE)
 
     @property
@@ -145,25 +144,25 @@ class _Guarded(io.BufferedReader):
         return self._inner.broken
 
 
-class _Breaking(io.RawIOBase):
+class _UpToBreak(io.RawIOBase):
     def __init__(self, file: BufferedIOBase) -> None:
         self.broken: str | None = None
         self._file: Any = None
         try:
             self._file = decompressed(file)
-        except BROKEN as error:
-            self.broken = str(error)
+        except READ_ERRORS as error:
+            self.broken = str(error) or type(error).__name__
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer by small reads, so that all that comes before a break is there."""
+        """Fill the buffer by small reads, so that nothing that comes before the break is lost."""
         filled = 0
         while filled < len(buffer) and not self.broken:
             try:
                 piece = self._file.read1(len(buffer) - filled)
-            except BROKEN as error:
+            except READ_ERRORS as error:
                 self.broken = str(error) or type(error).__name__
                 break
             if not piece:
@@ -173,19 +172,30 @@ class _Breaking(io.RawIOBase):
         return filled
 
 
-def byte_ranges(source: Path | Leaf, step: int) -> list[tuple[int, int]]:
-    """A plain file as ranges of about ``step`` bytes, for :func:`lines_between`."""
+def byte_ranges(source: Path | Member, step: int) -> list[tuple[int, int]]:
+    """Divide a file that is not compressed into ranges of about ``step`` bytes, for :func:`lines_between`."""
     size = source.stat().st_size if isinstance(source, Path) else source.size
     return [(start, min(start + step, size)) for start in range(0, size, step)]
 
 
-def lines_between(source: Path | Leaf, start: int, end: int, encoding: str = "utf-8") -> Iterator[tuple[int, Line]]:
-    """The lines of a plain file that begin in [start, end), each with the byte that it begins at; numbers are counted
-    from ``start``. Together the ranges of a file have every line once. For encodings with one byte a line feed."""
-    with open(source, "rb") if isinstance(source, Path) else source.open() as file:
+def lines_between(source: Path | Member, start: int, end: int, encoding: str = "utf-8") -> Iterator[tuple[int, Line]]:
+    """Yield the lines that begin in a range of a file that is not compressed.
+
+    The ranges of a file together have every line once.
+
+    Args:
+        source: the file.
+        start: first byte of the range.
+        end: the byte after its last.
+        encoding: one in which a line feed is one byte that occurs nowhere else.
+
+    Yields:
+        The byte at which a line begins, and the line; numbers are counted from ``start``.
+    """
+    with source.open("rb") if isinstance(source, Path) else source.open() as file:
         if start:
             file.seek(start - 1)
-            file.readline()
+            file.readline()  # the rest of a line of the range before; nothing but a line feed where a line begins here
         number = 0
         while (at := file.tell()) < end and (content := file.readline(LONGEST_LINE)):
             number += 1

@@ -1,129 +1,107 @@
-"""Many small files from many servers: asked for side by side, taken in order, with rate limits and without trust."""
+"""Many small files from many servers: asked for side by side, taken in order, within rate limits and without trust.
+
+The only module that needs aiohttp, so whoever may not need it imports it late.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import socket
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from skillnet_cli.api import UserError
+import aiohttp
 
-if TYPE_CHECKING:
-    from skillnet_cli.sources.web_client import Client
-
+from skillnet_cli.sources.http import (
+    FIRST_WAIT,
+    HEADERS,
+    MAX_REDIRECTS,
+    REDIRECTS,
+    RateLimits,
+    TryAgain,
+    Unavailable,
+    check_address,
+    check_status,
+    is_private_address,
+    redirected,
+)
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
 
-AHEAD = 3000
+_AHEAD = 3000
 """Files that are asked for before the first of them has come: one slow server does not hold up the others."""
-RESOLVERS = 32
-
-
-class Unavailable(Exception):
-    """A file that could not be had, with the reason, in words that do not differ from one time to the next."""
-
-
-@dataclass(frozen=True)
-class RateLimits:
-    """How servers are asked.
-
-    Attributes:
-        connections: at a time, all servers together.
-        per_host: at a time, for one server.
-        seconds: for one file, all tries together.
-        idle: seconds without a byte after which a try has failed.
-        retries: further tries where one failed and another may help.
-        most_bytes: of a file.
-        private_hosts: hosts that may be asked although their addresses are those of a private network.
-    """
-
-    connections: int = 64
-    per_host: int = 8
-    seconds: float = 30.0
-    idle: float = 10.0
-    retries: int = 2
-    most_bytes: int = 16 << 20
-    private_hosts: frozenset[str] = frozenset()
+_RESOLVERS = 32
+_CHUNK = 1 << 16
 
 
 def fetch_in_order(
-    requests: Iterable[tuple[Key, str | None]], manners: RateLimits, then: Callable[[bytes], Result]
+    requests: Iterable[tuple[Key, str | None]], limits: RateLimits, then: Callable[[bytes], Result]
 ) -> Iterator[tuple[Key, Result | Exception | None]]:
-    """Fetch files side by side and hand them on in the order in which they are named.
+    """Fetch files side by side, and yield them in the order in which they are requested.
 
     Args:
-        requests: keys and addresses; what has no address comes back in its place with None.
-        manners: bounds.
-        then: what is made of a file's bytes, in a thread; no more files than connections are held in memory at a time.
+        requests: keys and addresses; a key without an address comes back in its place with None.
+        limits: how servers are asked.
+        then: called with each file's bytes, in a thread; its result is what is kept, so that no more files than
+            connections are held in memory at a time.
 
     Yields:
-        The key and what ``then`` returned; or what it raised, or :class:`Unavailable`.
-
-    Raises:
-        UserError: aiohttp is not installed.
+        The key, and what ``then`` returned or raised, or :class:`Unavailable`.
     """
     pending: deque[tuple[Key, Future[Result] | None]] = deque()
-    with _client(manners) as (client, loop), ThreadPoolExecutor(1) as one:
+    with _client(limits) as (client, loop), ThreadPoolExecutor(1) as converter:
 
         async def fetched(url: str) -> Result:
-            async with client.turn(url):
-                data = await client.fetch(url)
-                return await loop.run_in_executor(one, then, data)
+            host = check_address(url)
+            # The host's turn comes first: whoever waits for a slow host must not take a place of all. Waiting does
+            # not count as the file's time. The bytes are handed on within, which bounds the files in memory.
+            async with client.per_host[host], client.connections:
+                content = await client.fetch(url)
+                return await loop.run_in_executor(converter, then, content)
 
         try:
             for key, url in requests:
-                asked = None if url is None else asyncio.run_coroutine_threadsafe(fetched(url), loop)
-                pending.append((key, asked))
-                while pending and (len(pending) >= AHEAD or _is_done(pending[0][1])):
-                    yield _taken(pending.popleft())
+                future = None if url is None else asyncio.run_coroutine_threadsafe(fetched(url), loop)
+                pending.append((key, future))
+                while pending and (len(pending) >= _AHEAD or pending[0][1] is None or pending[0][1].done()):
+                    yield _taken(*pending.popleft())
             while pending:
-                yield _taken(pending.popleft())
+                yield _taken(*pending.popleft())
         finally:
-            for _, asked in pending:
-                if asked:
-                    asked.cancel()
+            for _, future in pending:
+                if future:
+                    future.cancel()
 
 
-def _is_done(asked: Future[Result] | None) -> bool:
-    return asked is None or asked.done()
-
-
-def _taken(first: tuple[Key, Future[Any] | None]) -> tuple[Key, Any]:
-    key, asked = first
-    if asked is None:
+def _taken(key: Key, future: Future[Any] | None) -> tuple[Key, Any]:
+    if future is None:
         return key, None
-    error = asked.exception()
+    error = future.exception()
     if error is None:
-        return key, asked.result()
+        return key, future.result()
     if isinstance(error, Exception):
         return key, error
     raise error
 
 
-def client_kind() -> type[Client]:
-    """The client's class. Raises UserError where aiohttp is not installed."""
-    try:
-        from skillnet_cli.sources.web_client import Client
-    except ModuleNotFoundError as error:
-        raise UserError("fetching many files needs aiohttp: pip install 'skillnet-cli[download]'") from error
-    return Client
-
-
 @contextmanager
-def _client(manners: RateLimits) -> Iterator[tuple[Client, asyncio.AbstractEventLoop]]:
+def _client(limits: RateLimits) -> Iterator[tuple[_Client, asyncio.AbstractEventLoop]]:
     """A client, and the event loop that it runs in, in a thread of its own."""
-    kind = client_kind()
     loop = asyncio.new_event_loop()
-    loop.set_default_executor(ThreadPoolExecutor(RESOLVERS))  # names are resolved there
+    loop.set_default_executor(ThreadPoolExecutor(_RESOLVERS))  # names are looked up there, and some take long
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    client = asyncio.run_coroutine_threadsafe(kind.open(manners), loop).result()
+
+    async def opened() -> _Client:  # aiohttp wants its sessions made within the loop
+        return _Client(limits)
+
+    client = asyncio.run_coroutine_threadsafe(opened(), loop).result()
     try:
         yield client, loop
     finally:
@@ -131,3 +109,105 @@ def _client(manners: RateLimits) -> Iterator[tuple[Client, asyncio.AbstractEvent
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+class _Client:
+    """Fetches single files; ``connections`` and ``per_host`` are to be held meanwhile."""
+
+    def __init__(self, limits: RateLimits) -> None:
+        self._limits = limits
+        self.connections = asyncio.Semaphore(limits.connections)
+        self.per_host: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(limits.per_host))
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.idle, sock_read=limits.idle)
+        connector = aiohttp.TCPConnector(limit=0, resolver=_PublicResolver(limits), ttl_dns_cache=300)
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=timeout, headers=HEADERS, cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )  # fmt: skip
+
+    async def close(self) -> None:
+        """End what is still being fetched, and close all connections."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._session.close()
+
+    async def fetch(self, url: str) -> bytes:
+        """Return the bytes at an address. Raises Unavailable."""
+        try:
+            return await asyncio.wait_for(self._tries(url), self._limits.seconds)
+        except asyncio.TimeoutError:
+            raise Unavailable("the server does not answer in time") from None
+
+    async def _tries(self, url: str) -> bytes:
+        reason = ""
+        for number in range(self._limits.retries + 1):
+            if number:
+                await asyncio.sleep(FIRST_WAIT * 2 ** (number - 1))
+            try:
+                return await self._follow(url)
+            except TryAgain as error:
+                reason = str(error)
+            except asyncio.TimeoutError:
+                reason = "the server does not answer in time"
+            except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionError):
+                reason = "the transfer breaks off"
+            except aiohttp.InvalidURL:
+                raise Unavailable("the address is not valid") from None
+            except aiohttp.ClientConnectorDNSError:
+                raise Unavailable("the host is unknown") from None
+            except aiohttp.ClientConnectionError:
+                reason = "the server cannot be reached"
+            except (aiohttp.ClientError, ValueError):
+                raise Unavailable("the server's answer is not valid HTTP") from None
+        raise Unavailable(reason)
+
+    async def _follow(self, url: str) -> bytes:
+        """The bytes at an address, or where redirects lead."""
+        for _ in range(MAX_REDIRECTS + 1):
+            self._check_number(check_address(url))
+            async with self._session.get(url, allow_redirects=False) as answer:
+                if answer.status not in REDIRECTS or "Location" not in answer.headers:
+                    check_status(answer.status)
+                    return await self._body(answer)
+                url = redirected(url, answer.headers["Location"])
+        raise Unavailable(f"it redirects more than {MAX_REDIRECTS} times")
+
+    async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
+        most = self._limits.most_bytes
+        body = bytearray()
+        if (answer.content_length or 0) > most:
+            raise Unavailable(f"it is larger than {most >> 20} MiB")
+        async for piece in answer.content.iter_chunked(_CHUNK):
+            body += piece
+            if len(body) > most:  # the length that a server states may be wrong, or missing
+                raise Unavailable(f"it is larger than {most >> 20} MiB")
+        return bytes(body)
+
+    def _check_number(self, host: str) -> None:
+        """Raise Unavailable where a host is given by a private address, which no resolver sees."""
+        try:
+            ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return
+        _check_public(host, host, self._limits)
+
+
+class _PublicResolver(aiohttp.ThreadedResolver):
+    """Looks names up at the moment of connecting, so that no second look-up can lead elsewhere than the checked one."""
+
+    def __init__(self, limits: RateLimits) -> None:
+        super().__init__()
+        self._limits = limits
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[Any]:
+        found = await super().resolve(host, port, family)
+        for each in found:
+            _check_public(host, each["host"], self._limits)
+        return found
+
+
+def _check_public(host: str, address: str, limits: RateLimits) -> None:
+    if host not in limits.private_hosts and is_private_address(address):
+        raise Unavailable("the address belongs to a private network")

@@ -29,12 +29,12 @@ class Everything(Preparer):
     """Each file is an item, each line of a ``.jsonl`` and each file of an archive within the source as well."""
 
     def ranges(self) -> Sequence[Range]:
-        return [Range(leaf.name) for leaf in self.files.leaves]
+        return [Range(leaf.name) for leaf in self.files.members]
 
     def read(self, range: Range) -> Iterator[Kept | Rejected]:
         leaf = self.files[range.name]
         if leaf.name.endswith(INNER):
-            for member in self.files.members(leaf):
+            for member in self.files.read_archive(leaf):
                 yield self.item(f"{leaf.name}/{member.name}", member.read)
         elif leaf.name.endswith(".jsonl"):
             for line in read_lines(leaf):

@@ -103,7 +103,7 @@ class Archived(Preparer):
         return [Range(leaf.name) for leaf in self.files.named("*.tar")]
 
     def read(self, range: Range) -> Iterator[Kept | Rejected]:
-        for member in self.files.members(self.files[range.name]):
+        for member in self.files.read_archive(self.files[range.name]):
             yield Kept("train", f"{range.name}/{member.name}", {"text": [member.read().decode()]})
 
 

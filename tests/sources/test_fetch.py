@@ -84,7 +84,7 @@ def test_local_sources_are_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     assert fetch(str(tmp_path), tmp_path / "cache", "any") == tmp_path
     assert fetch(str(tmp_path / "file"), tmp_path / "cache", hashlib.sha256(b"x").hexdigest()) == tmp_path / "file"
-    with pytest.raises(UserError, match="not the file that is expected"):
+    with pytest.raises(UserError, match="not the expected file"):
         fetch(str(tmp_path / "file"), tmp_path / "cache", "0" * 64)
     with pytest.raises(UserError, match="no such file or folder"):
         fetch(str(tmp_path / "nowhere"), tmp_path / "cache")
@@ -92,7 +92,7 @@ def test_local_sources_are_what_they_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["file:///etc/passwd", "ftp://host/x", "s3://bucket/x"])
 def test_other_kinds_of_addresses_are_refused(tmp_path: Path, source: str) -> None:
-    with pytest.raises(UserError, match="is not fetched: give a path"):
+    with pytest.raises(UserError, match="cannot be fetched: give a path"):
         fetch(source, tmp_path)
 
 

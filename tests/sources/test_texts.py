@@ -75,7 +75,7 @@ def test_what_is_no_object_is_damaged(tmp_path: Path, row: str) -> None:
 
 def test_an_unknown_encoding_is_a_users_mistake(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("x")
-    with pytest.raises(UserError, match="no encoding 'utf-9'"):
+    with pytest.raises(UserError, match="unknown encoding 'utf-9'"):
         list(read_lines(tmp_path / "x", "utf-9"))
 
 

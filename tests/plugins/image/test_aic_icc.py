@@ -17,8 +17,8 @@ from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.prepare.preparer import Preparation, Tolerance
 from skillnet_cli.prepare.run import run
+from skillnet_cli.sources.archives import FileTree
 from skillnet_cli.sources.tables import read_list
-from skillnet_cli.sources.trees import Tree
 from skillnet_image import skillnet_datasets
 from skillnet_image.datasets import aic_icc
 from skillnet_image.datasets.aic_icc import AicIcc, divided
@@ -150,7 +150,7 @@ def test_a_trial_takes_some_of_every_split(published: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b"[{", "damaged, it is not JSON"), (b"{}", "a list is expected"), (b"\xff\0", "not text")]
+    ("content", "said"), [(b"[{", "damaged, not JSON"), (b"{}", "not a JSON list"), (b"\xff\0", "not text")]
 )
 def test_broken_annotations_are_one_line(published: Path, tmp_path: Path, content: bytes, said: str) -> None:
     with zipfile.ZipFile(published / "ai_challenger_caption_train_20170902.zip", "w") as archive:
@@ -172,7 +172,7 @@ def test_the_pack(tmp_path: Path) -> None:
     sizes = {split: facts.items for split, facts in made.manifest.splits.items()}
     assert sizes == {"dev": 416, "test": 208, "train": 6767}
     assert made.manifest.ledger["kept"] == sum(made.manifest.ledger.values()) == 6767 + 624
-    tree = Tree([source], tmp_path)
+    tree = FileTree([source], tmp_path)
     entries = read_list(tree.one("caption_validation_annotations_20170910.json"))
     assert ids(made, "test") + ids(made, "dev") == [each["image_id"] for each in entries]
     assert Counter(len(sample["text"]) for sample in made.split("test")) == Counter(

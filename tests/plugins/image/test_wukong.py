@@ -57,7 +57,7 @@ def check_account(server: Server, tmp_path: Path, count: int) -> None:
     number = int(expected[-1][0].rpartition("/")[2])
     pixel = Image.open(io.BytesIO(made.split("train")[len(expected) - 1]["image"])).getpixel((8, 8))
     assert all(abs(a - b) < 6 for a, b in zip(pixel, (number % 256, number // 256, 7), strict=True))
-    assert len(made.manifest.splits["train"].shards) >= count // 50, "a shard a stretch of rows"
+    assert len(made.manifest.splits["train"].shards) >= count // 50, "a shard for each range of rows"
 
 
 def test_any_number_of_processes_makes_the_same_bytes(server: Server, tmp_path: Path) -> None:
@@ -169,3 +169,10 @@ def test_another_table_is_refused(tmp_path: Path) -> None:
 )
 def test_captions_by_the_papers_rules(caption: str, reason: str | None) -> None:
     assert reason_against(caption) == reason
+
+
+def test_without_aiohttp_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skillnet_cli.sources.web", None)
+    source = publish(tmp_path / "release", {"0": rows("http://127.0.0.1:9", 5)})
+    with pytest.raises(UserError, match=r"needs aiohttp: pip install 'skillnet-cli\[download\]'"):
+        prepare(source, tmp_path / "set")

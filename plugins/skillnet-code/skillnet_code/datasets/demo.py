@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from skillnet_cli.prepare.preparer import Kept, Preparation, Rejected
-from skillnet_cli.sources.archives import members
+from skillnet_cli.sources.archives import read_archive
 from skillnet_code.datasets.describe import chinese_characters
 from skillnet_code.datasets.harvest import Example, harvest
 from skillnet_code.datasets.sources import SOURCES
@@ -58,6 +58,6 @@ def _prepare(job: Preparation, filter: Callable[[Example], Kept | Rejected]) -> 
 def _files(job: Preparation, sources: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     """The Python files of every source, under paths that begin with the package's name."""
     for source in sources:
-        for member in members(job.fetch(source, SOURCES.get(source))):
+        for member in read_archive(job.fetch(source, SOURCES.get(source))):
             if member.name.endswith(".py"):
                 yield member.name, member.read()

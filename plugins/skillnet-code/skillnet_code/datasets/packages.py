@@ -11,8 +11,7 @@ from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Range, Rejected
-from skillnet_cli.sources.archives import Member, Refusal, members
-from skillnet_cli.sources.trees import Tree
+from skillnet_cli.sources.archives import FileTree, Member, read_archive
 from skillnet_code.datasets.harvest import Example, filter_file
 from skillnet_code.datasets.pair import ALL, Pair
 
@@ -32,25 +31,25 @@ def is_package(name: str) -> bool:
     return bool(_WHEEL.fullmatch(name) or _SDIST.fullmatch(name))
 
 
-def package_ranges(files: Tree, paths: Sequence[Path]) -> list[Range]:
+def package_ranges(files: FileTree, paths: Sequence[Path]) -> list[Range]:
     """A range for each package: sources that are one, and those in the folders."""
     named = [Range(path.name, ["package", place]) for place, path in enumerate(paths) if is_package(path.name)]
-    lying = [leaf.name for leaf in files.leaves if is_package(leaf.name.rpartition("/")[2])]
+    lying = [leaf.name for leaf in files.members if is_package(leaf.name.rpartition("/")[2])]
     return [*named, *(Range(name, ["package", name]) for name in lying)]
 
 
-def read_package(files: Tree, paths: Sequence[Path], payload: Any) -> Iterator[Pair | Rejected]:
+def read_package(files: FileTree, paths: Sequence[Path], payload: Any) -> Iterator[Pair | Rejected]:
     """The pair of every function that passes the rules for one function, or why it does not.
 
     An archive that breaks off is a row; what came before is sound.
     """
     name = paths[payload].name if isinstance(payload, int) else str(payload)
-    refused: list[Refusal] = []
+    refused: list[tuple[str, str]] = []
 
     def opened() -> Iterator[Member]:
         if isinstance(payload, int):
-            return members(paths[payload], refuse=refused.append)
-        return files.members(files[payload])
+            return read_archive(paths[payload], refuse=lambda *each: refused.append(each))
+        return files.read_archive(files[payload])
 
     try:
         licence = licence_of(opened())
@@ -58,8 +57,8 @@ def read_package(files: Tree, paths: Sequence[Path], payload: Any) -> Iterator[P
         yield from _pairs(opened(), name, licence)
     except (UserError, DamagedItem) as error:
         yield Rejected(ALL, name, "damaged", str(error))
-    for each in refused:
-        yield Rejected(ALL, f"{name}/{each.name}", "damaged", str(each))
+    for path, reason in refused:
+        yield Rejected(ALL, f"{name}/{path}", "damaged", reason)
 
 
 def _pairs(found: Iterable[Member], name: str, licence: str) -> Iterator[Pair | Rejected]:

@@ -12,7 +12,7 @@ from functools import cached_property
 from skillnet_cli.prepare.near_duplicates import reject_near_duplicates, signature
 from skillnet_cli.prepare.preparer import Item, Items, Kept, Preparer, Range, Rejected
 from skillnet_cli.prepare.translation import Translation, translation_of, why_poor
-from skillnet_cli.sources.trees import Tree
+from skillnet_cli.sources.archives import FileTree
 from skillnet_code.datasets.describe import chinese_characters
 from skillnet_code.datasets.harvest import FEWEST_LETTERS, essence_of_text
 from skillnet_code.datasets.packages import is_package, package_ranges, read_package
@@ -46,9 +46,9 @@ class Pairs(Preparer):
     """
 
     @cached_property
-    def files(self) -> Tree:
+    def files(self) -> FileTree:
         """The sources that are not single packages."""
-        return Tree([path for path in self.job.paths if not is_package(path.name)], self.folder)
+        return FileTree([path for path in self.job.paths if not is_package(path.name)], self.folder)
 
     @cached_property
     def translation(self) -> Translation | None:

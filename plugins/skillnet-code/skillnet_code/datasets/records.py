@@ -9,8 +9,8 @@ from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Range, Rejected
+from skillnet_cli.sources.archives import FileTree, Member
 from skillnet_cli.sources.texts import Line, byte_ranges, lines_between, read_lines
-from skillnet_cli.sources.trees import Leaf, Tree
 from skillnet_code.datasets.describe import description, first_paragraph
 from skillnet_code.datasets.functions import functions
 from skillnet_code.datasets.pair import ALL, Pair
@@ -25,7 +25,7 @@ STEP = 64 << 20
 _STRING = re.compile(r"[ \t]*[rRuU]?(\"\"\"|''')(.*?)\1[ \t]*(?:\n|\Z)", re.DOTALL)
 
 
-def record_ranges(files: Tree) -> list[Range]:
+def record_ranges(files: FileTree) -> list[Range]:
     """The files of records, test and valid first; a large one that is not compressed in pieces.
 
     Raises:
@@ -41,7 +41,7 @@ def record_ranges(files: Tree) -> list[Range]:
     return [each for leaf in leaves for each in _of_leaf(leaf)]
 
 
-def _of_leaf(leaf: Leaf) -> Iterator[Range]:
+def _of_leaf(leaf: Member) -> Iterator[Range]:
     split = partition_of(leaf.name)
     splits = () if split == ALL else (split,)
     if leaf.name.endswith(".jsonl") and leaf.seekable and leaf.size > STEP:
@@ -60,7 +60,7 @@ def partition_of(path: str) -> str:
     return ALL
 
 
-def read_records(files: Tree, payload: Sequence[Any]) -> Iterator[Pair | Rejected]:
+def read_records(files: FileTree, payload: Sequence[Any]) -> Iterator[Pair | Rejected]:
     """The pair of every line, or why there is none."""
     name, *between = payload
     split = partition_of(name)
@@ -71,7 +71,7 @@ def read_records(files: Tree, payload: Sequence[Any]) -> Iterator[Pair | Rejecte
             yield Rejected(split, f"{name}{where}", "damaged", str(error))
 
 
-def _lines(leaf: Leaf, between: Sequence[int]) -> Iterator[tuple[str, Line]]:
+def _lines(leaf: Member, between: Sequence[int]) -> Iterator[tuple[str, Line]]:
     if between:
         return ((f"@{at}", line) for at, line in lines_between(leaf, between[0], between[1]))
     return ((f":{line.number}", line) for line in read_lines(leaf))

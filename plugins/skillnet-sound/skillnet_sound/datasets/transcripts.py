@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 from skillnet_cli.api import DamagedItem
 from skillnet_cli.prepare.preparer import Rejected
+from skillnet_cli.sources.archives import Member
 from skillnet_cli.sources.texts import Line, decode, read_lines
-from skillnet_cli.sources.trees import Leaf
 from skillnet_sound import SUFFIXES
 
 Key: TypeAlias = tuple[str, str]
@@ -78,7 +78,7 @@ def _folder(path: PurePosixPath) -> str:
     return "" if path == PurePosixPath() else path.as_posix()
 
 
-def entries_of(leaf: Leaf, format: str) -> Iterator[Entry]:
+def entries_of(leaf: Member, format: str) -> Iterator[Entry]:
     """The transcripts in a file: ``words`` (id, blank, text), ``table`` (id, speaker, text, by tabs) or ``json``."""
     if format == "json":
         yield from _of_json(leaf)
@@ -96,7 +96,7 @@ def _of_line(place: str, line: Line, format: str) -> Entry:
     return Entry(place, bare(id.strip()), rest[-1] if rest else "")
 
 
-def _of_json(leaf: Leaf) -> Iterator[Entry]:
+def _of_json(leaf: Member) -> Iterator[Entry]:
     try:
         records = json.loads(decode(leaf.read()))
     except DamagedItem as error:

@@ -10,8 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.sources.archives import BROKEN, decompressed
-from skillnet_cli.sources.trees import Leaf, Tree
+from skillnet_cli.sources.archives import READ_ERRORS, FileTree, Member, decompressed
 from skillnet_sound import SUFFIXES
 from skillnet_sound.datasets.layouts import Layout
 from skillnet_sound.datasets.transcripts import Entry, Transcripts, entries_of, folder_of
@@ -32,7 +31,7 @@ def expanded(paths: Sequence[Path], layout: Layout) -> list[Path]:
     return found
 
 
-class SpeechFiles(Tree):
+class SpeechFiles(FileTree):
     """The sources of a corpus. Links that do no more than name the recordings of a split are not missed.
 
     Args:
@@ -69,19 +68,19 @@ class SpeechTree:
         wanted = self.layout.recordings
         return [
             place
-            for place, leaf in enumerate(self.files.leaves)
+            for place, leaf in enumerate(self.files.members)
             if is_recording(leaf.name) and (not wanted or any(_fits(leaf.name, pattern) for pattern in wanted))
         ]
 
     @property
     def names(self) -> list[str]:
         """Their paths."""
-        return [self.files.leaves[place].name for place in self.recordings]
+        return [self.files.members[place].name for place in self.recordings]
 
     @cached_property
     def archives(self) -> list[int]:
         """The archives in the archive, or in the folder."""
-        return [place for place, leaf in enumerate(self.files.leaves) if leaf.name.lower().endswith(ARCHIVES)]
+        return [place for place, leaf in enumerate(self.files.members) if leaf.name.lower().endswith(ARCHIVES)]
 
     @cached_property
     def transcripts(self) -> Transcripts:
@@ -110,7 +109,7 @@ class SpeechTree:
         used = {sidecar for name in self.names if (sidecar := self.sidecar(name))}
         folders = {folder_of(name) for name in used}
         suffixes = tuple(pattern.partition("}")[2] for pattern in self.layout.sidecars)
-        for leaf in self.files.leaves:
+        for leaf in self.files.members:
             if leaf.name.endswith(suffixes) and leaf.name not in used and folder_of(leaf.name) in folders:
                 yield leaf.name
 
@@ -124,7 +123,7 @@ class SpeechTree:
         """Recording -> split, where folders name the recordings of a split and do not hold them."""
         if not self.layout.splits_named:
             return {}
-        names = [leaf.name for leaf in self.files.leaves] + [name for name, _ in self.files.all_refused]
+        names = [leaf.name for leaf in self.files.members] + [name for name, _ in self.files.all_refused]
         found = ((PurePosixPath(name).name.partition(".")[0], split_in(name)) for name in names)
         return {stem: split for stem, split in found if split}
 
@@ -132,7 +131,7 @@ class SpeechTree:
         """The speaker whose recordings an archive holds, where archives are called by speakers."""
         return PurePosixPath(archive).name.partition(".")[0]
 
-    def first_split(self, archive: Leaf) -> str | None:
+    def first_split(self, archive: Member) -> str | None:
         """The split of the first recording in a compressed tar, None where that cannot be told from its beginning."""
         if split := split_in(archive.name):
             return split
@@ -141,18 +140,18 @@ class SpeechTree:
                 for member in members:
                     if is_recording(member.name):
                         return split_in(member.name)
-        except BROKEN:
+        except READ_ERRORS:
             pass
         return None
 
-    def within(self, archive: Leaf) -> tuple[set[str], Transcripts, dict[str, bytes]]:
+    def within(self, archive: Member) -> tuple[set[str], Transcripts, dict[str, bytes]]:
         """The recordings of an archive, its lists of transcripts, and the texts beside its recordings by path."""
         names: set[str] = set()
         texts: dict[str, bytes] = {}
         lists = Transcripts()
         sidecars = tuple(pattern.partition("}")[2] for pattern in self.layout.sidecars)
         try:
-            for member in self.files.members(archive):
+            for member in self.files.read_archive(archive):
                 name = f"{archive.name}/{member.name}"
                 if is_recording(name):
                     names.add(name)
@@ -185,7 +184,7 @@ def _entries(name: str, read: Callable[[], bytes], format: str) -> Iterator[Entr
     except DamagedItem as error:
         yield Entry(name, damage=str(error))
         return
-    yield from entries_of(Leaf(name, len(content), lambda: io.BytesIO(content)), format)
+    yield from entries_of(Member(name, len(content), lambda: io.BytesIO(content)), format)
 
 
 def _fits(name: str, pattern: str) -> bool:

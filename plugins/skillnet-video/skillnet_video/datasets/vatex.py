@@ -15,9 +15,9 @@ from typing import Any
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Items, Kept, PoolSplit, Preparer, Range, Rejected, Summary, divide
 from skillnet_cli.prepare.translation import Translation, open_translation, why_poor
-from skillnet_cli.sources.tables import pieces, read_list, read_piece, write_pieces
-from skillnet_cli.sources.trees import Leaf, Tree
-from skillnet_cli.sources.web import Unavailable
+from skillnet_cli.sources.archives import FileTree, Member
+from skillnet_cli.sources.http import Unavailable
+from skillnet_cli.sources.tables import Pieces, read_list
 from skillnet_video.datasets.youtube import youtube_of
 from skillnet_video.recoding import Recoding, recoding_of
 
@@ -39,14 +39,18 @@ class Vatex(Preparer):
     def setup(self) -> None:
         """Write the captions in pieces, and look at the options and for what they need."""
         for split, pattern in FILES.items():
-            write_pieces(self.folder, split, read_list(self.files.one(pattern)), PIECE)
+            self._pieces(split).write(read_list(self.files.one(pattern)))
         if self._youtube is None and not self._clips:
             raise UserError("vatex: there are no clips: name them with --videos, or fetch them with --download")
         self._translation  # noqa: B018 - it raises where it cannot work
 
     def ranges(self) -> Sequence[Range]:
         """The pieces in order, train first."""
-        found = [Range(piece, [split, piece], (split,)) for split in FILES for piece in pieces(self.folder, split)]
+        found = [
+            Range(f"{split}-{number:06d}", [split, number], (split,))
+            for split in FILES
+            for number in range(len(self._pieces(split)))
+        ]
         return [*found, Range("clips without captions", ["", None])]
 
     def read(self, range: Range) -> Iterator[Kept | Rejected]:
@@ -55,10 +59,9 @@ class Vatex(Preparer):
         if piece is None:
             yield from self._without_captions()
             return
-        first = PIECE * int(piece.rpartition("-")[2])
-        entries = read_piece(self.folder, piece)
+        entries = self._pieces(split)[piece]
         chinese = self._translated(entries)
-        for number, entry in enumerate(entries, first):
+        for number, entry in enumerate(entries, PIECE * piece):
             yield self._item(split, number, entry, chinese)
 
     def large_enough(self, sizes: Mapping[str, int]) -> bool:
@@ -114,23 +117,26 @@ class Vatex(Preparer):
         found = zip(wanted, self._translation.translate(wanted), strict=True)
         return {text: None if why_poor(text, chinese) else chinese for text, chinese in found}
 
+    def _pieces(self, split: str) -> Pieces:
+        return Pieces(self.folder, split, PIECE)
+
     def _without_captions(self) -> Iterator[Kept | Rejected]:
-        read = (read_piece(self.folder, piece) for split in FILES for piece in pieces(self.folder, split))
-        named = {name for entries in read for entry in entries if (name := name_of(entry))}
+        pieces = (entries for split in FILES for entries in self._pieces(split))
+        named = {name for entries in pieces for entry in entries if (name := name_of(entry))}
         named |= {parts[1] for parts in map(_ID.fullmatch, named) if parts}
         for stem, leaf in self._clips.items():
             if stem not in named:
                 yield Rejected("", leaf.name, "filtered", "no caption names this clip")
 
     @cached_property
-    def _clips(self) -> dict[str, Leaf]:
+    def _clips(self) -> dict[str, Member]:
         """Name without suffix -> clip; where a name comes twice, the first."""
         place = self.job.options.get("videos")
         if place and not place.exists():
             raise UserError(f"--videos: '{place}': no such folder or archive")
-        tree = Tree([place], self.folder / "videos") if place else self.files
-        found: dict[str, Leaf] = {}
-        for leaf in tree.leaves:
+        tree = FileTree([place], self.folder / "videos") if place else self.files
+        found: dict[str, Member] = {}
+        for leaf in tree.members:
             path = PurePosixPath(leaf.name)
             if path.suffix.lower() in SUFFIXES:
                 found.setdefault(path.stem, leaf)

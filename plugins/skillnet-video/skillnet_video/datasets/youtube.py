@@ -11,7 +11,7 @@ from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Preparation
-from skillnet_cli.sources.web import Unavailable
+from skillnet_cli.sources.http import Unavailable
 from skillnet_video.datasets.options import TEMPLATE
 from skillnet_video.recoding import Recoding
 
