@@ -26,9 +26,9 @@ from torch.optim import AdamW
 
 from skillnet_cli.data.pipeline import TaskBatch
 from skillnet_cli.engine.distributed.mesh import Ranks
-from skillnet_cli.engine.loader import step_dataset
+from skillnet_cli.engine.loader import StepDataset
 from skillnet_cli.engine.plan import plan_stage
-from skillnet_cli.engine.setup import build_model, precision_of, setup_training
+from skillnet_cli.engine.setup import build_model, choose_precision, setup_training
 from skillnet_cli.engine.step import Updater
 from skillnet_cli.engine.trainer import run_stage
 from skillnet_cli.model.skillnet import SkillNet
@@ -85,11 +85,11 @@ def updater_and_batch(data: Path) -> tuple[Updater, TaskBatch]:
     """The demo's model, and one plain batch of pictures with their captions."""
     registry, ranks = load_registry(), Ranks(0, 1, torch.device("cpu"))
     plan = plan_stage(recipe_of(data), "finetune", registry, [data])
-    dataset = step_dataset(plan, registry, ranks)
+    dataset = StepDataset.of(plan, registry, ranks)
     (batch,) = next(found for found in map(dataset.__getitem__, range(100)) if found[0].task == TASK)
     assert len(batch.ids) == CHUNK, "the recipe's batch"
     model, _ = build_model(plan, None, registry)
-    return setup_training(plan, model, ranks, precision_of(plan, ranks, None), "replicate"), batch
+    return setup_training(plan, model, ranks, choose_precision(plan, ranks, None), "replicate"), batch
 
 
 def chunks(batch: TaskBatch, items: int) -> list[TaskBatch]:

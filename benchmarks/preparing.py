@@ -130,7 +130,7 @@ def loading(folder: Path, rounds: int) -> None:
     from skillnet_cli.data.pipeline import TaskPipeline
     from skillnet_cli.data.prepared import PreparedSet
     from skillnet_cli.data.sampler import Stream, TaskOrder
-    from skillnet_cli.engine.loader import StepDataset, steps
+    from skillnet_cli.engine.loader import StepDataset
     from skillnet_cli.prepare.writer import SetWriter
 
     with SetWriter(folder / "samples", name="samples", licence="none") as writer:
@@ -148,7 +148,7 @@ def loading(folder: Path, rounds: int) -> None:
     many = SAMPLES // BATCH
 
     def whole() -> None:
-        for _ in steps(dataset, 0, many, workers=0):
+        for _ in dataset.read_ahead(0, many, workers=0):
             pass
 
     times = [(seconds(whole), seconds(lambda: [split[place] for place in range(SAMPLES)])) for _ in range(rounds + 1)]

@@ -13,7 +13,7 @@ from skillnet_cli.api import UserError
 from skillnet_cli.data.format import ShardFacts, tables_of
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.engine.checkpoint.format import Checkpoint
-from skillnet_cli.engine.plan import TRAIN, StagePlan, check_plan, plan_stage
+from skillnet_cli.engine.plan import TRAIN, StagePlan, plan_stage
 from skillnet_cli.files import sha256_of
 from skillnet_cli.plugins import Registry
 from skillnet_cli.recipe import Recipe
@@ -75,7 +75,7 @@ def checked_plan(
     """
     saved = checkpoint.state().get("data") if checkpoint else None
     plan, changes = _settle_data(plan_stage(recipe, stage, registry, roots), saved, allow_data_change)
-    check_plan(plan, world)
+    plan.check(world, registry)
     return plan, changes
 
 

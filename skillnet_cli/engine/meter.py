@@ -19,45 +19,64 @@ from torch import Tensor, nn
 from skillnet_cli.engine.distributed.mesh import Ranks
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.encoder import Encoder
+from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.model.variants import TOP
 
-MEASURED = ("seconds", "data_wait", "samples_per_second", "tflops", "of_peak", "memory")
-"""What a row of metrics.jsonl says of the machine; everything else is the same whenever an update is done again."""
-FORTH_AND_BACK = 3
-REPETITIONS = 5
+_FORTH_AND_BACK = 3
+"""A backward pass has two products for each one of the forward pass."""
+_REPETITIONS = 5
 
 
 class Meter:
-    """Watches what goes through the encoders of a model that trains; costs an update some microseconds."""
+    """While entered, watches what goes through the encoders of a model; costs an update some microseconds.
 
-    def __init__(self, model: nn.Module, config: SkillNetConfig, ranks: Ranks, precision: str) -> None:
-        self.ranks = ranks
-        self.by_token = FORTH_AND_BACK * 2 * config.layers * _weights_a_token(config)
-        self.by_pair = FORTH_AND_BACK * 4 * config.layers * config.hidden
-        self.peak = peak_of_a_rank(ranks, precision)
+    ``peak`` is the FLOP/s that a rank reaches on average, all measured at once, as they will work. All ranks must make
+    their meters together.
+    """
+
+    def __init__(self, model: SkillNet, ranks: Ranks, precision: str) -> None:
+        config = model.config
+        self._model = model
+        self._ranks = ranks
+        self._by_token = _FORTH_AND_BACK * 2 * config.layers * _weights_a_token(config)
+        self._by_pair = _FORTH_AND_BACK * 4 * config.layers * config.hidden
         self._lengths: list[Tensor] = []
-        for module in model.modules():
-            if isinstance(module, Encoder):
-                module.register_forward_pre_hook(self._see)
+        ranks.wait()  # else one measures while another, on cores that they share, still does something else
+        own = torch.tensor(_peak_flops(ranks.device, precision), dtype=torch.float64, device=ranks.device)
+        self.peak = float(ranks.sum(own)) / ranks.world
+
+    def __enter__(self) -> Meter:
+        encoders = [module for module in self._model.modules() if isinstance(module, Encoder)]
+        self._hooks = [encoder.register_forward_pre_hook(self._see) for encoder in encoders]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
 
     def _see(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Remember the lengths of sequences that will have a backward pass: each goes through one once."""
         if torch.is_grad_enabled():
             self._lengths.append(inputs[1])
 
-    def lap(self, seconds: float, items: int) -> dict[str, float]:
-        """What the update just done came to, over all ranks: this rank's tokens stand for those of the others."""
+    def rates(self, seconds: float, items: int) -> dict[str, float]:
+        """What the update just done came to, over all ranks: this rank's tokens stand for those of the others.
+
+        Args:
+            seconds: how long it took, the wait for its data included.
+            items: of the global batch.
+        """
         lengths, self._lengths = self._lengths, []
-        if not self.ranks.is_main or not lengths:
+        if not self._ranks.is_main or not lengths:
             return {}
         each = torch.cat(lengths).double()
-        flops = self.by_token * float(each.sum()) + self.by_pair * float(each.square().sum())
-        rate = flops * self.ranks.world / seconds
+        flops = self._by_token * float(each.sum()) + self._by_pair * float(each.square().sum())
+        rate = flops * self._ranks.world / seconds
         return {
             "samples_per_second": items / seconds,
             "tflops": rate / 1e12,
-            "of_peak": rate / self.ranks.world / self.peak,
-            "memory": float(memory_peak(self.ranks.device)),
+            "of_peak": rate / self._ranks.world / self.peak,
+            "memory": float(_peak_memory(self._ranks.device)),
         }
 
 
@@ -69,23 +88,16 @@ def _weights_a_token(config: SkillNetConfig) -> int:
     return projections + 2 * config.hidden * config.ffn
 
 
-def peak_of_a_rank(ranks: Ranks, precision: str) -> float:
-    """The peak of a rank on average, all measured at once, as they will work. Together on all ranks."""
-    ranks.wait()  # else one measures while another, on cores that they share, still does something else
-    own = torch.tensor(peak_flops(ranks.device, precision), dtype=torch.float64, device=ranks.device)
-    return float(ranks.sum(own)) / ranks.world
-
-
-def peak_flops(device: torch.device, precision: str) -> float:
+def _peak_flops(device: torch.device, precision: str) -> float:
     """FLOP/s of a large square product in bf16 or float32, as this process reaches it: the median of some."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     size = 8_192 if device.type == "cuda" else 1_024
     one = torch.ones(size, size, dtype=dtype, device=device)
-    laps = [_seconds(one) for _ in range(1 + REPETITIONS)][1:]  # the first one also prepares the kernel
+    laps = [_seconds_of_product(one) for _ in range(1 + _REPETITIONS)][1:]  # the first one also prepares the kernel
     return 2 * size**3 / median(laps)
 
 
-def _seconds(one: Tensor) -> float:
+def _seconds_of_product(one: Tensor) -> float:
     if one.is_cuda:
         torch.cuda.synchronize(one.device)
     begin = time.perf_counter()
@@ -95,9 +107,9 @@ def _seconds(one: Tensor) -> float:
     return time.perf_counter() - begin
 
 
-def memory_peak(device: torch.device) -> int:
+def _peak_memory(device: torch.device) -> int:
     """The most bytes that this process has taken: tensors on a GPU, everything on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    return most if sys.platform == "darwin" else most * 1024  # Linux counts KiB, macOS bytes

@@ -15,24 +15,25 @@ from skillnet_cli.evaluation.metrics import scorer
 from skillnet_cli.model.build import build_config, build_readers
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.objectives import Objective, TaskConfig
-from skillnet_cli.plugins import Registry, load_registry
+from skillnet_cli.plugins import Registry
 from skillnet_cli.recipe.schema import LastSection, Recipe, Stage, StageTask
 
-TRAIN, DEV = "train", ("dev", "validation")
+TRAIN = "train"
+"""The split that is trained on."""
+_DEV = ("dev", "validation")
+"""Names that publishers give to the split on which progress is measured."""
+_PROBES = 1_000
+"""How many items of a set are searched for labels that the set does not list: about a second for a large one."""
 
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """One task of the stage: what the model knows of it, what the recipe says, and its opened sets."""
+    """One task of the stage: what the model knows of it, its objective, what the recipe says, and its opened sets."""
 
     config: TaskConfig
+    objective: type[Objective]
     settings: StageTask
     sets: Mapping[str, PreparedSet]
-
-    @property
-    def objective(self) -> type[Objective]:
-        """The class of the task's objective."""
-        return objectives.load(self.config.objective)
 
     @property
     def splits(self) -> list[Split]:
@@ -46,11 +47,80 @@ class TaskPlan:
         return weights or None
 
     def dev_splits(self) -> Iterator[Split]:
-        """The split of every set on which progress is measured, by either of its names; some sets have none."""
+        """The split of every set on which progress is measured; some sets have none."""
         for each in self.sets.values():
-            found = [name for name in DEV if name in each.manifest.splits]
+            found = [name for name in _DEV if name in each.manifest.splits]
             if found:
                 yield each.split(found[0])
+
+    def problems(
+        self, world: int, registry: Registry, *, prepared: bool = True, measured: bool = True
+    ) -> Iterator[str]:
+        """What cannot work in this task, a line each.
+
+        Args:
+            world: the number of processes that train together.
+            registry: the installed plugins.
+            prepared: whether all its sets are there to be looked at.
+            measured: whether its metrics will be asked for.
+        """
+        batch = self.settings.batch
+        if batch % world:
+            yield f"batch = {batch} is not divisible by the {world} processes: choose a multiple of {world}"
+        if prepared and self.objective.compares:
+            yield from self._small_sets()
+        if prepared:
+            yield from self._unusable_sets()
+        if measured:
+            yield from self._unmeasurable(registry)
+
+    def _small_sets(self) -> Iterator[str]:
+        """Sets that cannot fill their part of one contrastive batch without repeating an item."""
+        items = {name: len(s.split(TRAIN)) for name, s in self.sets.items() if TRAIN in s.manifest.splits}
+        shares = [(" + ".join(items), sum(items.values()), self.settings.batch)]
+        if self.weights is not None:
+            parts = [math.ceil(self.settings.batch * weight / sum(self.weights)) for weight in self.weights]
+            shares = [(name, items.get(name, 0), part) for name, part in zip(self.sets, parts, strict=True)]
+        for name, there, needed in shares:
+            if there < needed:
+                yield f"{there} training items of {name} are too few for the {needed} in one contrastive batch"
+
+    def _unusable_sets(self) -> Iterator[str]:
+        for name, each in self.sets.items():
+            wanted = [*self.config.skills, *filter(None, [self.config.target])]
+            missing = [field for field in wanted if field not in each.manifest.fields]
+            if missing:
+                yield f"data set '{name}' has no {' and no '.join(missing)}; it has {', '.join(each.manifest.fields)}"
+            elif TRAIN not in each.manifest.splits:
+                yield f"data set '{name}' has no split '{TRAIN}'; it has {', '.join(each.manifest.splits)}"
+            elif not len(each.split(TRAIN)):
+                yield f"the split '{TRAIN}' of data set '{name}' is empty"
+            elif self.config.target is not None:
+                yield from self._unlisted_label(name, each.split(TRAIN))
+
+    def _unlisted_label(self, name: str, split: Split) -> Iterator[str]:
+        """The first item, of some spread over the set, that is trained towards something unlisted."""
+        target, known = str(self.config.target), set(self.config.labels)
+        if not known:
+            yield f"data set '{name}' lists no values for '{target}': prepare it again"
+            return
+        probes = min(_PROBES, len(split))
+        for sample in (split[place * len(split) // probes] for place in range(probes)):
+            unlisted = sorted(self.objective.symbols(sample[target]) - known)
+            if unlisted:
+                place = f"data set '{name}', item {sample['id']}"
+                yield f"{place}: {target} {unlisted[0]!r} is not in the list of {len(known)} labels"
+                return
+
+    def _unmeasurable(self, registry: Registry) -> Iterator[str]:
+        """An objective without evaluation, or metrics that no installed plugin computes; retrieval has its own."""
+        if self.objective.evaluation is None:
+            yield f"its objective '{self.config.objective}' has no evaluation: leave the section eval out"
+        for name in () if self.objective.compares else self.config.metrics:
+            try:
+                scorer(name, registry)
+            except UserError as error:
+                yield str(error)
 
 
 @dataclass(frozen=True)
@@ -69,6 +139,53 @@ class StagePlan:
         """The stage's section of the recipe."""
         return self.recipe.stages()[self.name]
 
+    def check(self, world: int, registry: Registry) -> None:
+        """Raises UserError with everything that cannot work, one line each, for training in ``world`` processes."""
+        problems = [f"{self.name}.{problem}" for problem in checkpoint_problems(self.stage)]
+        problems += [
+            f"{self.name}.tasks.{name}: {problem}"
+            for name, task in self.tasks.items()
+            for problem in task.problems(world, registry, measured=self.stage.eval is not None)
+        ]
+        if problems:
+            raise UserError("\n".join(problems))
+
+    def weight_inheritance(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Which pretraining task's Transformers each fine-tuning task of a separate model starts from.
+
+        That is the first in the recipe that has the same skills, and for every tower of the task a tower that reads
+        the tower's skills: ``code-mlm``, which reads text and code in one tower, for both towers of ``t2c``. A task
+        that is pretrained itself continues from itself; one without such a task is newly initialised. No other model
+        needs any of this: its tasks share what was pretrained.
+
+        Returns:
+            For each task the pretraining task, and for each of its towers the place of that one's tower.
+        """
+        pretrain = self.recipe.pretrain
+        starts_there = pretrain is not None and getattr(self.stage, "start_from", None) == "pretrain"
+        if self.config.routing != "separate" or pretrain is None or not starts_there:
+            return {}
+        found: dict[str, tuple[str, tuple[int, ...]]] = {}
+        for task in (self.config.task(name) for name in self.tasks if name not in pretrain.tasks):
+            for source in map(self.config.task, pretrain.tasks):
+                towers = [
+                    next((place for place, tower in enumerate(source.towers) if set(skills) <= set(tower)), None)
+                    for skills in task.towers
+                ]
+                known = tuple(place for place in towers if place is not None)
+                if set(task.skills) == set(source.skills) and len(known) == len(towers):
+                    found.setdefault(task.name, (source.name, known))
+        return found
+
+
+def checkpoint_problems(stage: Stage) -> Iterator[str]:
+    """What cannot work in a stage's checkpoints, whatever its tasks are."""
+    average, kept = stage.average, stage.checkpoints.keep
+    if isinstance(average, LastSection) and average.count > kept:
+        yield f"average: {average.count} checkpoints are averaged and {kept} are kept: set checkpoints.keep to as many"
+    if stage.checkpoints.best and stage.eval is None:
+        yield "checkpoints.best: nothing to choose the best from: set eval too"
+
 
 def plan_stage(recipe: Recipe, name: str, registry: Registry, roots: Sequence[Path]) -> StagePlan:
     """Open all sets and readers of a stage and configure the model of the whole recipe.
@@ -76,58 +193,67 @@ def plan_stage(recipe: Recipe, name: str, registry: Registry, roots: Sequence[Pa
     The model has the tasks of both stages, so that fine-tuning continues the very model of pretraining; of the other
     stage's tasks only the label spaces are needed.
 
+    Args:
+        recipe: as loaded.
+        name: ``"pretrain"`` or ``"finetune"``.
+        registry: the installed plugins.
+        roots: folders of prepared sets.
+
     Raises:
         UserError: sets, an asset or a plugin are missing; all sets are named, one a line.
     """
     missing: list[str] = []
-    sets = {task: _open(recipe, name, registry.task(task), roots, missing) for task in recipe.task_names()}
+    sets: dict[str, dict[str, PreparedSet]] = {}
+    for task in recipe.task_names():
+        try:
+            sets[task] = open_sets(recipe, name, registry.task(task), roots)
+        except UserError as error:
+            missing += str(error).splitlines()
     if missing:
         raise UserError("\n".join(dict.fromkeys(missing)))
     configs = {task: task_config(registry.task(task), opened) for task, opened in sets.items()}
     readers = build_readers(recipe.model.embedders, registry)
     tasks = {
-        task: TaskPlan(configs[task], settings, {each: sets[task][each] for each in settings.datasets})
+        task: TaskPlan(
+            configs[task],
+            objectives.load(configs[task].objective, registry),
+            settings,
+            {each: sets[task][each] for each in settings.datasets},
+        )
         for task, settings in recipe.stages()[name].tasks.items()
     }
-    return StagePlan(
-        recipe, name, tasks, readers, build_config(encoder_keys(recipe), readers, configs.values(), registry)
-    )
-
-
-def encoder_keys(recipe: Recipe) -> dict[str, Any]:
-    """What ``[model]`` says of the encoder: the keys of its configuration."""
-    return recipe.model.model_dump(exclude={"embedders"})
-
-
-def _open(recipe: Recipe, stage: str, task: Task, roots: Sequence[Path], missing: list[str]) -> dict[str, PreparedSet]:
-    """As :func:`open_sets`, what is wrong added to ``missing``."""
-    opened = {}
-    for name in _set_names(recipe, stage, task):
-        try:
-            opened[name] = PreparedSet.open(find_set(name, roots))
-        except UserError as error:
-            missing.append(str(error))
-    return opened
+    encoder = recipe.model.model_dump(exclude={"embedders"})
+    return StagePlan(recipe, name, tasks, readers, build_config(encoder, readers, configs.values(), registry))
 
 
 def open_sets(recipe: Recipe, stage: str | None, task: Task, roots: Sequence[Path]) -> dict[str, PreparedSet]:
-    """A task's sets of this stage, and of the other one if the task has labels, by name.
+    """A task's sets of a stage, and of the other one if the task has labels, by name.
+
+    Args:
+        recipe: names the sets.
+        stage: ``"pretrain"``, ``"finetune"``, or None for the sets that labels come from alone.
+        task: as its plugin defines it.
+        roots: folders of prepared sets.
 
     Raises:
-        UserError: one is missing, unfinished or damaged.
+        UserError: some are missing, unfinished or damaged; all are named, a line each.
     """
-    return {name: PreparedSet.open(find_set(name, roots)) for name in _set_names(recipe, stage, task)}
-
-
-def _set_names(recipe: Recipe, stage: str | None, task: Task) -> list[str]:
-    """The names of a task's sets of this stage, and of the other one if the task has labels, each once."""
     names = [
         name
         for each, section in recipe.stages().items()
         if task.name in section.tasks and (each == stage or task.target is not None)
         for name in section.tasks[task.name].datasets
     ]
-    return list(dict.fromkeys(names))
+    opened: dict[str, PreparedSet] = {}
+    missing = []
+    for name in dict.fromkeys(names):
+        try:
+            opened[name] = PreparedSet.open(find_set(name, roots))
+        except UserError as error:
+            missing.append(str(error))
+    if missing:
+        raise UserError("\n".join(missing))
+    return opened
 
 
 def task_config(task: Task, sets: Mapping[str, PreparedSet]) -> TaskConfig:
@@ -135,104 +261,3 @@ def task_config(task: Task, sets: Mapping[str, PreparedSet]) -> TaskConfig:
     labels = [label for each in sets.values() for label in each.manifest.targets.get(task.target or "", ())]
     own = {each.name: getattr(task, each.name) for each in fields(Task)}
     return TaskConfig(**own, labels=tuple(dict.fromkeys(labels)), datasets=tuple(sets))
-
-
-PROBES = 1_000
-"""How many items of a set are looked at for labels that the set itself does not list."""
-
-
-def check_plan(plan: StagePlan, world: int) -> None:
-    """Raises UserError with everything that cannot work, one line each, for training in ``world`` processes."""
-    problems = [f"{plan.name}.{problem}" for problem in problems_of_saving(plan.stage)]
-    problems += [
-        f"{plan.name}.tasks.{name}: {problem}"
-        for name, task in plan.tasks.items()
-        for problem in problems_of(task, world, measured=plan.stage.eval is not None)
-    ]
-    if problems:
-        raise UserError("\n".join(problems))
-
-
-def problems_of_saving(stage: Stage) -> Iterator[str]:
-    """What cannot work in a stage's checkpoints, whatever its tasks are."""
-    average, kept = stage.average, stage.checkpoints.keep
-    if isinstance(average, LastSection) and average.count > kept:
-        yield f"average: {average.count} checkpoints are averaged and {kept} are kept: set checkpoints.keep to as many"
-    if stage.checkpoints.best and stage.eval is None:
-        yield "checkpoints.best: the best of nothing: set eval too"
-
-
-def problems_of(task: TaskPlan, world: int, *, prepared: bool = True, measured: bool = True) -> Iterator[str]:
-    """What cannot work in one task.
-
-    Args:
-        prepared: whether all its sets are there to be looked at.
-        measured: whether its metrics will be asked for.
-    """
-    if task.settings.batch % world:
-        yield f"batch = {task.settings.batch} is not divisible by the {world} processes: choose a multiple of {world}"
-    if prepared:
-        yield from _check_batch(task)
-        yield from _check_sets(task)
-    if measured:
-        yield from _check_metrics(task)
-
-
-def _check_metrics(task: TaskPlan) -> Iterator[str]:
-    """Nothing that measures the task, or metrics that no installed plugin computes; retrieval computes its own."""
-    if task.objective.evaluation is None:
-        yield f"its objective '{task.config.objective}' has no evaluation: leave the section eval out"
-    for name in () if task.objective.compares else task.config.metrics:
-        try:
-            scorer(name, load_registry())
-        except UserError as error:
-            yield str(error)
-
-
-def _check_batch(task: TaskPlan) -> Iterator[str]:
-    if not task.objective.compares:
-        return
-    for name, items, share in _shares(task):
-        if items < share:
-            yield f"{items} training items of {name} are too few for the {share} in one contrastive batch"
-
-
-def _shares(task: TaskPlan) -> Iterator[tuple[str, int, int]]:
-    """(set, training items, items that one batch takes of it); sets mixed by size count as one."""
-    items = {name: len(s.split(TRAIN)) for name, s in task.sets.items() if TRAIN in s.manifest.splits}
-    if task.weights is None:
-        yield " + ".join(items), sum(items.values()), task.settings.batch
-        return
-    for name, weight in zip(task.sets, task.weights, strict=True):
-        yield name, items.get(name, 0), math.ceil(task.settings.batch * weight / sum(task.weights))
-
-
-def _check_sets(task: TaskPlan) -> Iterator[str]:
-    for name, each in task.sets.items():
-        wanted = [*task.config.skills, *filter(None, [task.config.target])]
-        missing = [field for field in wanted if field not in each.manifest.fields]
-        if missing:
-            yield f"data set '{name}' has no {' and no '.join(missing)}; it has {', '.join(each.manifest.fields)}"
-        elif TRAIN not in each.manifest.splits:
-            yield f"data set '{name}' has no split '{TRAIN}'; it has {', '.join(each.manifest.splits)}"
-        elif not len(each.split(TRAIN)):
-            yield f"the split '{TRAIN}' of data set '{name}' is empty"
-        elif task.config.target is not None:
-            yield from _check_labels(task, name, each)
-
-
-def _check_labels(task: TaskPlan, name: str, opened: PreparedSet) -> Iterator[str]:
-    """The first item, of up to PROBES spread over the set, that is trained towards something unlisted."""
-    target, known, split = str(task.config.target), set(task.config.labels), opened.split(TRAIN)
-    if not known:
-        yield f"data set '{name}' lists no values for '{target}': prepare it again"
-        return
-    probes = min(PROBES, len(split))
-    for sample in (split[place * len(split) // probes] for place in range(probes)):
-        strange = sorted(task.objective.symbols(sample[target]) - known)
-        if strange:
-            yield (
-                f"data set '{name}', item {sample['id']}: {target} {strange[0]!r} is not in the list of "
-                f"{len(known)} labels"
-            )
-            return

@@ -1,131 +1,75 @@
-"""How a stage starts or resumes: the model's first parameters, frozen parts, the optimizer, the saved state."""
+"""How a stage starts or resumes: the model's first parameters, frozen parts, precision and layout, the saved state."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from skillnet_cli.api import UserError
-from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint
-from skillnet_cli.engine.checkpoint.state import (
-    load_full_tensors,
-    optimizer_tensors,
-    restore_optimizer,
-    restore_tensors,
-)
+from skillnet_cli.engine.checkpoint.format import Checkpoint
+from skillnet_cli.engine.checkpoint.state import load_full_tensors
 from skillnet_cli.engine.checkpoint.writer import CheckpointWriter, Saved
 from skillnet_cli.engine.consistency import trained_by
 from skillnet_cli.engine.distributed.mesh import Ranks, distribute, settle_strategy
 from skillnet_cli.engine.plan import StagePlan
-from skillnet_cli.engine.step import MovingAverage, Progress, Updater, build_optimizer
+from skillnet_cli.engine.step import MovingAverage, Updater, build_optimizer
+from skillnet_cli.engine.telemetry import banner, log_lines
 from skillnet_cli.files import write_json
 from skillnet_cli.model.device import default_precision
 from skillnet_cli.model.init import initialise
 from skillnet_cli.model.parts import parameters_by_part, part_of
 from skillnet_cli.model.persistence import write_description
 from skillnet_cli.model.skillnet import SkillNet
-from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.plugins import Registry, suggest
 from skillnet_cli.recipe.schema import EmaSection
 from skillnet_cli.runs import RunFolder, StageFolder
 
 
-def weight_inheritance(plan: StagePlan) -> dict[str, str]:
-    """For each fine-tuning task of a separate model, the pretraining task whose Transformers it starts from.
+def start_or_resume(
+    plan: StagePlan, run: RunFolder, ranks: Ranks, checkpoint: Checkpoint | None, registry: Registry
+) -> Updater:
+    """Build all that a stage trains, in the state of its newest checkpoint if there is one, and print the banner.
 
-    That is the first in the recipe that has the same skills, and for every tower of the task a tower that reads the
-    tower's skills: ``code-mlm``, which reads text and code in one tower, for both towers of ``t2c``. A task that is
-    pretrained itself goes on from itself; one without such a task starts fresh. No other model needs any of this: its
-    tasks share what was pretrained.
-    """
-    pretrain = plan.recipe.pretrain
-    if plan.config.routing != "separate" or pretrain is None or getattr(plan.stage, "start_from", None) != "pretrain":
-        return {}
-    earlier = [plan.config.task(name) for name in pretrain.tasks]
-    found = {}
-    for name in (name for name in plan.tasks if name not in pretrain.tasks):
-        fitting = [other.name for other in earlier if _fits(plan.config.task(name), other)]
-        found.update({name: fitting[0]} if fitting else {})
-    return found
-
-
-def _fits(task: TaskConfig, other: TaskConfig) -> bool:
-    places = [_tower_for(skills, other) for skills in task.towers]
-    return set(task.skills) == set(other.skills) and None not in places
-
-
-def _tower_for(skills: Sequence[str], task: TaskConfig) -> int | None:
-    """The place of a task's first tower that reads all of ``skills``, or None."""
-    return next((place for place, tower in enumerate(task.towers) if set(skills) <= set(tower)), None)
-
-
-def _inherit_weights(model: SkillNet, ancestors_: Mapping[str, str]) -> None:
-    """Copy the Transformers of pretraining tasks, embedders included, to the tasks that start from them."""
-    for name, ancestor in ancestors_.items():
-        theirs = model.towers_of(ancestor)
-        for skills, tower in zip(model.task(name).towers, model.towers_of(name), strict=True):
-            source = theirs[_tower_for(skills, model.task(ancestor)) or 0]
-            tower.encoder.load_state_dict(source.encoder.state_dict())
-            for skill in skills:
-                tower.embedders[skill].load_state_dict(source.embedders[skill].state_dict())
-
-
-def freeze(model: SkillNet, parts: Iterable[str], tasks: Iterable[str]) -> None:
-    """Make constants of the parameters of ``parts``: no gradient is computed, kept or communicated for them.
-
-    ``task:T`` means all heads that the task T uses, and with them those of tasks that use the same ones.
+    Args:
+        plan: of the stage.
+        run: the run's folder; what ``[init]`` did is written there.
+        ranks: all of them must call this together.
+        checkpoint: to resume from, None to start.
+        registry: the installed plugins.
 
     Raises:
-        UserError: the model has no such part, or one of ``tasks``, which shall be trained, has nothing left to train.
+        UserError: the model to start from is missing or does not fit, or a part to freeze does not exist.
+        FailedJob: the checkpoint is damaged.
     """
-    frozen = {part for name in parts for part in _meant(model, name)}
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part_of(name) not in frozen)
-    for task in tasks:
-        _check_trainable(model, task, frozen)
+    start = None if checkpoint else _model_to_start_from(plan, run)
+    model, missing = build_model(plan, start, registry)
+    freeze(model, plan.stage.freeze, plan.tasks)
+    precision, strategy = choose_precision(plan, ranks, checkpoint), choose_strategy(plan, model, ranks, checkpoint)
+    layout = f"{precision}, {strategy}" if ranks.world > 1 else precision
+    log_lines(ranks, banner(plan, model, ranks, layout, checkpoint.folder if checkpoint else start, missing))
+    if plan.recipe.init and not checkpoint and not start:
+        folder = run.stage(plan.name)
+        report = initialise(model, plan.recipe.init, registry)
+        if ranks.is_main:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            write_json(folder.init, report.document())
+        log_lines(ranks, [*report.lines(), f"  all of them by name: {folder.init}"])
+    updater = setup_training(plan, model, ranks, precision, strategy)
+    if checkpoint:
+        updater.restore(checkpoint)
+    return updater
 
 
-def _meant(model: SkillNet, name: str) -> Iterator[str]:
-    known = [*parameters_by_part(model), *(f"task:{task}" for task in model.objectives)]
-    if name not in known:
-        raise UserError(f"freeze: the model has no part '{name}'{suggest(name, known)}")
-    kind, _, task = name.partition(":")
-    yield from model.head_parts(task) if kind == "task" and task in model.objectives else (name,)
-
-
-def _check_trainable(model: SkillNet, task: str, frozen: Collection[str]) -> None:
-    sizes = parameters_by_part(model)
-    if not any(sizes.get(part) and part not in frozen for part in model.activated_parts(task)):
-        raise UserError(f"freeze: nothing is left to train for task '{task}': leave one of its parts out of freeze")
-
-
-def start_from_pretrained(
-    plan: StagePlan, model: SkillNet, folder: StageFolder, ranks: Ranks, registry: Registry
-) -> list[str]:
-    """Start what the recipe's ``[init]`` names, write ``init.json``, and return the report in a few lines.
-
-    Raises:
-        UserError: as :func:`skillnet_cli.model.init.initialise`.
-    """
-    report = initialise(model, plan.recipe.init, registry)
-    if ranks.is_main:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        write_json(folder.init, report.document())
-    return [*report.lines(), f"  all of them by name: {folder.init}"]
-
-
-def origin(plan: StagePlan, run: RunFolder) -> Path | None:
-    """The model that ``finetune.start_from`` means for this run, None for fresh parameters; pretraining starts fresh.
-
-    Raises:
-        UserError: the recipe has a pretraining that this run has not finished.
-    """
+def _model_to_start_from(plan: StagePlan, run: RunFolder) -> Path | None:
+    """The model that ``finetune.start_from`` names, None for newly initialised parameters, as pretraining has them."""
     wanted = getattr(plan.stage, "start_from", "fresh")
     if wanted == "fresh" or (wanted == "pretrain" and plan.recipe.pretrain is None):
         return None
@@ -141,7 +85,12 @@ def origin(plan: StagePlan, run: RunFolder) -> Path | None:
 
 
 def build_model(plan: StagePlan, start: Path | None, registry: Registry) -> tuple[SkillNet, list[str]]:
-    """The model with its first parameters, and the names of those that ``start`` does not have (they are fresh).
+    """The model with its first parameters, and the names of those that ``start`` does not have.
+
+    Args:
+        plan: of the stage.
+        start: the folder of a model, None for newly initialised parameters.
+        registry: the installed plugins.
 
     Raises:
         UserError: ``start`` holds no model, or one of another size.
@@ -151,13 +100,57 @@ def build_model(plan: StagePlan, start: Path | None, registry: Registry) -> tupl
     if start is None:
         return model, []
     saved = SkillNet.from_pretrained(start, registry=registry)
-    fresh = load_full_tensors(model, saved.state_dict(), str(start))
-    _inherit_weights(model, weight_inheritance(plan))
-    return model, fresh
+    missing = load_full_tensors(model, saved.state_dict(), str(start))
+    for task, (source, places) in plan.weight_inheritance().items():
+        theirs = model.towers_of(source)
+        for skills, tower, place in zip(model.task(task).towers, model.towers_of(task), places, strict=True):
+            tower.encoder.load_state_dict(theirs[place].encoder.state_dict())
+            for skill in skills:
+                tower.embedders[skill].load_state_dict(theirs[place].embedders[skill].state_dict())
+    return model, missing
 
 
-def precision_of(plan: StagePlan, ranks: Ranks, checkpoint: Checkpoint | None) -> str:
-    """What a stage computes in. ``auto`` is settled by the main process at its start, and kept by its checkpoints."""
+def freeze(model: SkillNet, parts: Iterable[str], tasks: Iterable[str]) -> None:
+    """Make constants of the parameters of some parts: no gradient is computed, kept or communicated for them.
+
+    Args:
+        model: whose parts they are.
+        parts: as in a recipe; ``task:T`` means all heads that the task T uses, and with them those of tasks that use
+            the same ones.
+        tasks: those that shall be trained.
+
+    Raises:
+        UserError: the model has no such part, or one of ``tasks`` has nothing left to train.
+    """
+    frozen = {part for name in parts for part in _parts_named(model, name)}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(part_of(name) not in frozen)
+    for task in tasks:
+        _check_trainable(model, task, frozen)
+
+
+def _parts_named(model: SkillNet, name: str) -> Iterator[str]:
+    known = [*parameters_by_part(model), *(f"task:{task}" for task in model.objectives)]
+    if name not in known:
+        raise UserError(f"freeze: the model has no part '{name}'{suggest(name, known)}")
+    kind, _, task = name.partition(":")
+    yield from model.head_parts(task) if kind == "task" and task in model.objectives else (name,)
+
+
+def _check_trainable(model: SkillNet, task: str, frozen: Collection[str]) -> None:
+    sizes = parameters_by_part(model)
+    if not any(sizes.get(part) and part not in frozen for part in model.activated_parts(task)):
+        raise UserError(f"freeze: nothing is left to train for task '{task}': leave one of its parts out of freeze")
+
+
+def choose_precision(plan: StagePlan, ranks: Ranks, checkpoint: Checkpoint | None) -> str:
+    """What a stage computes in. ``auto`` is settled by the main rank at the start, and kept by its checkpoints.
+
+    Args:
+        plan: of the stage.
+        ranks: all of them must call this together.
+        checkpoint: that the stage resumes from.
+    """
     if plan.stage.precision != "auto":
         return plan.stage.precision
     if checkpoint:
@@ -166,8 +159,15 @@ def precision_of(plan: StagePlan, ranks: Ranks, checkpoint: Checkpoint | None) -
     return "bf16" if ranks.sum(torch.tensor([float(wants_bf16)], device=ranks.device)) else "fp32"
 
 
-def strategy_of(plan: StagePlan, model: SkillNet, ranks: Ranks, checkpoint: Checkpoint | None) -> str:
-    """How the model is laid out over the ranks. ``auto`` is settled at the start, and kept while they are as many."""
+def choose_strategy(plan: StagePlan, model: SkillNet, ranks: Ranks, checkpoint: Checkpoint | None) -> str:
+    """How the model is laid out over the ranks. ``auto`` is settled at the start, and kept while they are as many.
+
+    Args:
+        plan: of the stage.
+        model: in one piece.
+        ranks: all of them must call this together.
+        checkpoint: that the stage resumes from.
+    """
     state = checkpoint.state() if checkpoint else {}
     if plan.stage.strategy == "auto" and state.get("world") == ranks.world:
         return str(state["strategy"])
@@ -175,9 +175,18 @@ def strategy_of(plan: StagePlan, model: SkillNet, ranks: Ranks, checkpoint: Chec
 
 
 def setup_training(plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str, strategy: str) -> Updater:
-    """Lay the model out over the ranks and give it an optimizer."""
+    """Lay the model out over the ranks and give it an optimizer.
+
+    Args:
+        plan: of the stage.
+        model: in one piece, on the CPU; frozen parts are frozen.
+        ranks: all of them must call this together.
+        precision: ``"bf16"`` or ``"fp32"``.
+        strategy: ``"replicate"`` or ``"fsdp"``.
+    """
     model.to(ranks.device).train()
     distribute(model, ranks, strategy)
+    # Made after the layout: their tensors are laid out as the parameters are.
     optimizer, wanted = build_optimizer(model, plan.stage.optimizer), plan.stage.average
     average = MovingAverage(model, wanted.decay) if isinstance(wanted, EmaSection) else None
     return Updater(model, optimizer, plan.stage, precision, plan.recipe.seed, ranks, average=average, strategy=strategy)
@@ -194,8 +203,20 @@ def open_writer(updater: Updater, plan: StagePlan, folder: StageFolder) -> Check
     )
 
 
-def save_checkpoint(saver: CheckpointWriter, updater: Updater, plan: StagePlan) -> Saved | None:
-    """Begin a checkpoint of this step. All ranks must call this together. Raises and returns as Saver.save."""
+def save_checkpoint(writer: CheckpointWriter, updater: Updater, plan: StagePlan) -> Saved | None:
+    """Begin a checkpoint of this step. All ranks must call this together.
+
+    Args:
+        writer: of the stage's folder.
+        updater: what is saved.
+        plan: what it was trained by.
+
+    Returns:
+        The checkpoint before, if that is complete now.
+
+    Raises:
+        FailedJob: the checkpoint before could not be written.
+    """
     state = {
         "progress": asdict(updater.progress),
         "precision": updater.precision,
@@ -204,28 +225,38 @@ def save_checkpoint(saver: CheckpointWriter, updater: Updater, plan: StagePlan) 
         "data": plan.data,
         "trained_by": trained_by(plan.recipe, plan.name),
     }
-    return saver.save(updater.progress.step, saved_tensors(updater), state)
+    return writer.save(updater.progress.step, updater.tensors(), state)
 
 
-def saved_tensors(updater: Updater) -> dict[str, dict[str, Tensor]]:
-    """All tensors of a training, as this rank holds them."""
-    tensors = {
-        MODEL: updater.model.state_dict(),
-        OPTIMIZER: optimizer_tensors(updater.model, updater.optimizer),
-    }
-    return tensors if updater.average is None else {**tensors, AVERAGE: updater.average.tensors}
+_REFUSED = re.compile(r"^(.+?) does not have a deterministic implementation")
+"""How the error of torch.use_deterministic_algorithms begins (torch 2.9)."""
 
 
-def resume(updater: Updater, checkpoint: Checkpoint) -> None:
-    """Put the state of a checkpoint in place, to the bit, however many processes it was saved by.
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Use only operations that give the same bits every time (``train.deterministic``); a CPU does so in any case.
 
     Raises:
-        FailedJob: a file of it was altered or a tensor is not finite.
+        UserError: an operation has no such form on this device.
     """
-    checkpoint.verify(updater.ranks.rank, updater.ranks.world)
-    source = str(checkpoint.folder)
-    restore_tensors(updater.model.state_dict(), checkpoint.sharded(MODEL), source)
-    restore_optimizer(updater.model, updater.optimizer, checkpoint.sharded(OPTIMIZER), source)
-    if updater.average is not None:
-        restore_tensors(updater.average.tensors, checkpoint.sharded(AVERAGE), source)
-    updater.progress = Progress(**checkpoint.state()["progress"])
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    except RuntimeError as error:
+        refused = _REFUSED.match(str(error))
+        if not refused:
+            raise
+        raise UserError(
+            f"train.deterministic: {refused[1]} cannot be computed to the same bits on this device; leave out the "
+            "task that needs it, or continue with --set train.deterministic=false"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        cudnn.deterministic, cudnn.benchmark = before[1:]

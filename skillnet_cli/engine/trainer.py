@@ -1,42 +1,30 @@
-"""A stage of training from its recipe to its model: the one loop of the project."""
+"""A stage of training: :func:`run_stage` opens all that it takes, :class:`Trainer` has the one loop of the project."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers.utils import logging
 
 from skillnet_cli.api import FailedJob
 from skillnet_cli.data.pipeline import TaskBatch
+from skillnet_cli.data.sampler import Place
 from skillnet_cli.engine.checkpoint.best import Best
-from skillnet_cli.engine.checkpoint.format import Checkpoint, Checkpoints
+from skillnet_cli.engine.checkpoint.format import Checkpoints, local_shard
 from skillnet_cli.engine.checkpoint.state import full_tensors, load_full_tensors
-from skillnet_cli.engine.checkpoint.writer import Saved
 from skillnet_cli.engine.consistency import check_same, checked_plan, shard_digests
-from skillnet_cli.engine.distributed.mesh import Ranks, process_group
-from skillnet_cli.engine.loader import step_dataset, steps, worker_errors
+from skillnet_cli.engine.distributed.mesh import process_group
+from skillnet_cli.engine.loader import StepDataset, worker_errors
 from skillnet_cli.engine.meter import Meter
 from skillnet_cli.engine.plan import StagePlan
-from skillnet_cli.engine.setup import (
-    build_model,
-    freeze,
-    open_writer,
-    origin,
-    precision_of,
-    resume,
-    save_checkpoint,
-    setup_training,
-    start_from_pretrained,
-    strategy_of,
-)
+from skillnet_cli.engine.setup import deterministic, open_writer, save_checkpoint, start_or_resume
 from skillnet_cli.engine.signals import Stopped, StopSignals
-from skillnet_cli.engine.step import Outcome, Updater, averaged_checkpoints, deterministic, take_mean
-from skillnet_cli.engine.telemetry import Silence, Telemetry, banner, log_lines, mix_lines, realised_mix
+from skillnet_cli.engine.step import Updater, average_checkpoints
+from skillnet_cli.engine.telemetry import Telemetry, log_lines
 from skillnet_cli.evaluation.evaluate import evaluate
 from skillnet_cli.files import disk_errors
 from skillnet_cli.model.card import write_card
@@ -45,53 +33,23 @@ from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry, load_registry
 from skillnet_cli.recipe import Recipe, dump_toml
 from skillnet_cli.recipe.schema import LastSection
-from skillnet_cli.runs import Result, RunFolder, read_metrics, record_results
+from skillnet_cli.runs import Result, RunFolder, record_results
 
-
-def measure(model: SkillNet, plan: StagePlan, limit: int | None, precision: str) -> list[Result]:
-    """Every task of the stage on every dev split that its sets have, on at most ``limit`` items of each.
-
-    Those are drawn by the recipe's seed, the same each time. No random number that training uses is drawn: every step
-    seeds its own. ``precision`` is the one that the stage trains in, so that figures of one run can be compared
-    wherever it goes on.
-    """
-    return [
-        evaluate(model, plan.readers, task.config, split, limit=limit, seed=plan.recipe.seed, precision=precision)
-        for task in plan.tasks.values()
-        for split in task.dev_splits()
-    ]
-
-
-@contextmanager
-def _shown(updater: Updater, plan: StagePlan) -> Iterator[SkillNet | None]:
-    """The model that is measured and exported: with averaged parameters where updates are averaged.
-
-    It is in one piece on the main rank, None on the others. All ranks must enter and leave together.
-    """
-    with updater.average.in_place() if updater.average is not None else nullcontext():
-        yield _gathered(updater.model, plan, updater.ranks)
-
-
-def _gathered(model: SkillNet, plan: StagePlan, ranks: Ranks) -> SkillNet | None:
-    """The model in one piece on the main rank, None on the others. All ranks must call this together.
-
-    Alone, it is the very model that trains.
-    """
-    if ranks.world == 1:
-        return model
-    tensors = full_tensors(model, ranks.is_main)
-    if not ranks.is_main:
-        return None
-    copy = SkillNet(plan.config)
-    copy.to(ranks.device)
-    load_full_tensors(copy, tensors, "the trained model")
-    return copy
+_AUDIT_EVERY = 10
+"""Steps from one comparison of all parameters to the next (``train.debug``): it reads all of them."""
 
 
 def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], allow_data_change: bool = False) -> None:
-    """Train ``stage`` (``"pretrain"`` or ``"finetune"``) of a recipe in the folder ``run``, or go on with it.
+    """Train ``stage`` (``"pretrain"`` or ``"finetune"``) of a recipe in the folder ``run``, or resume it there.
 
-    Every process of a torch elastic launch makes this same call. A stage that has finished says so and returns.
+    Every process of a torch elastic launch makes this same call. A stage that has finished prints so and returns.
+
+    Args:
+        recipe: as loaded.
+        stage: one that the recipe has.
+        run: the run's folder, which may not exist yet.
+        roots: folders of prepared sets.
+        allow_data_change: resume although the data has changed, with what there is.
 
     Raises:
         UserError: the stage cannot work, or the folder holds one trained by another recipe or on other data.
@@ -99,190 +57,174 @@ def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], allo
         Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     logging.disable_progress_bar()
-    folder, registry = RunFolder(run), load_registry()
-    checkpoints = Checkpoints(folder.stage(stage).checkpoints)
+    registry, folder, settings = load_registry(), RunFolder(run), recipe.stages()[stage]
+    checkpoints, model = Checkpoints(folder.stage(stage).checkpoints), folder.stage(stage).model
     checkpoint = checkpoints.latest()
     if checkpoint:
         check_same(recipe, stage, checkpoint.state()["trained_by"], folder.stage(stage).path)
-    settings = recipe.stages()[stage]
     with StopSignals() as signals, process_group(settings.timeout) as ranks, deterministic(settings.deterministic):
-        log_lines(ranks, list(checkpoints.damaged()))
-        ranks.check_same({f"the newest checkpoint in {folder.path}": checkpoint.step if checkpoint else None})
-        if checkpoint and folder.stage(stage).model.exists():
-            return log_lines(ranks, [f"{stage} has finished already: {folder.stage(stage).model}"])
+        log_lines(ranks, checkpoints.damaged())
+        ranks.check_same({f"the newest checkpoint in {run}": checkpoint.step if checkpoint else None})
+        if checkpoint and model.exists():
+            return log_lines(ranks, [f"{stage} has finished already: {model}"])
         plan, changes = checked_plan(recipe, stage, registry, roots, ranks.world, checkpoint, allow_data_change)
         ranks.check_same({f"the shards of '{name}'": digest for name, digest in shard_digests(plan).items()})
-        updater = _start(plan, folder, ranks, checkpoint, registry)
-        with _telemetry(plan, folder, updater) as telemetry, worker_errors():
+        updater = start_or_resume(plan, folder, ranks, checkpoint, registry)
+        if ranks.is_main:
+            folder.keep_recipe(dump_toml(recipe.model_dump(mode="json", exclude_none=True)))
+        start = updater.progress.step
+        with Telemetry(plan, folder.stage(stage), start, ranks.is_main) as telemetry, worker_errors():
             for change in changes:
-                telemetry.noted("data", updater.progress.step, f"the data has changed: {change}", change=change)
-            _train(plan, updater, folder, registry, signals, telemetry)
-            _finish(plan, updater, folder, registry, telemetry)
+                telemetry.event("data", start, f"the data has changed: {change}", change=change)
+            trainer = Trainer(plan, updater, folder, registry, telemetry)
+            trainer.train(signals)
+            trainer.finish()
 
 
-def _start(
-    plan: StagePlan, folder: RunFolder, ranks: Ranks, checkpoint: Checkpoint | None, registry: Registry
-) -> Updater:
-    start = None if checkpoint else origin(plan, folder)
-    model, fresh = build_model(plan, start, registry)
-    freeze(model, plan.stage.freeze, plan.tasks)
-    precision, strategy = precision_of(plan, ranks, checkpoint), strategy_of(plan, model, ranks, checkpoint)
-    source = checkpoint.folder if checkpoint else start
-    how = f"{precision}, {strategy}" if ranks.world > 1 else precision
-    log_lines(ranks, banner(plan, model, ranks, how, source, fresh))
-    if plan.recipe.init and not checkpoint and not start:
-        log_lines(ranks, start_from_pretrained(plan, model, folder.stage(plan.name), ranks, registry))
-    updater = setup_training(plan, model, ranks, precision, strategy)
-    if checkpoint:
-        resume(updater, checkpoint)
-    if ranks.is_main:
-        folder.keep_recipe(dump_toml(plan.recipe.model_dump(mode="json", exclude_none=True)))
-    return updater
+class Trainer:
+    """Takes a stage from its updater's step to its last one, and its model into the run's folder.
 
-
-def _train(
-    plan: StagePlan,
-    updater: Updater,
-    folder: RunFolder,
-    registry: Registry,
-    signals: StopSignals,
-    telemetry: Telemetry | Silence,
-) -> None:
-    """All steps from the updater's position to the stage's last: read, update, write down, measure, save."""
-    stage = plan.stage
-    dataset = step_dataset(plan, registry, updater.ranks)
-    clock, meter = _Clock(), Meter(updater.model, plan.config, updater.ranks, updater.precision)
-    telemetry.began(updater.progress.step, world=updater.ranks.world, precision=updater.precision, peak=meter.peak)
-    with open_writer(updater, plan, folder.stage(plan.name)) as saver:
-        for step, batches in steps(dataset, updater.progress.step, stage.steps, stage.workers):
-            waited = clock.lap()
-            updater.ranks.reached(step + 1)
-            if stage.debug:
-                _audit(updater, batches[0].task, dataset.places(step)[1], sum(len(batch.ids) for batch in batches))
-            outcome = updater.update(batches, signals.received)
-            done = step + 1
-            seconds = waited + clock.lap()
-            work = meter.lap(seconds, plan.tasks[outcome.task].settings.batch)
-            skipped = updater.progress.skipped
-            _write_down(telemetry, done, outcome, batches, data_wait=waited, seconds=seconds, skipped=skipped, **work)
-            _tell(telemetry, saver.check())
-            if updater.progress.skipped_in_row >= stage.max_skipped_updates:
-                _tell(telemetry, saver.wait())
-                limit = stage.max_skipped_updates
-                raise FailedJob(f"step {done}: the last {limit} updates were not finite: lower the lr")
-            if stage.eval and done % stage.eval.every == 0 and done < stage.steps:
-                _measure(plan, updater, folder, registry, telemetry)
-            if done % stage.checkpoints.every == 0 or done == stage.steps or outcome.stop:
-                _tell(telemetry, save_checkpoint(saver, updater, plan))
-            if outcome.stop:
-                _tell(telemetry, saver.wait())
-                raise Stopped(outcome.stop, f"stopped after step {done} of {stage.steps}: run it again to go on")
-            clock.lap()
-        _tell(telemetry, saver.wait())
-
-
-def _finish(
-    plan: StagePlan, updater: Updater, folder: RunFolder, registry: Registry, telemetry: Telemetry | Silence
-) -> None:
-    """Measure the result, write it as a model, and make it the run's."""
-    stage = plan.stage
-    if isinstance(stage.average, LastSection):
-        found = list(Checkpoints(folder.stage(plan.name).checkpoints).complete())
-        take_mean(updater.model, averaged_checkpoints(found, stage.checkpoints.every, stage.average.count, stage.steps))
-    results = _measure(plan, updater, folder, registry, telemetry)
-    with _shown(updater, plan) as model:
-        if model is not None:
-            target = folder.stage(plan.name).model
-            with disk_errors(target):
-                save_model(model, plan.readers, target)
-                folder.publish(target)
-            write_card(folder.model, record_results(folder.path, results, fingerprint(folder.model)))
-            mix = realised_mix(plan, read_metrics(folder.stage(plan.name).metrics))
-            telemetry.noted("mix", updater.progress.step, "\n".join(["trained", *mix_lines(mix)]), tasks=mix)
-            telemetry.note(f"{plan.name} has finished: {folder.model}")
-        updater.ranks.wait()
-
-
-def _measure(
-    plan: StagePlan, updater: Updater, folder: RunFolder, registry: Registry, telemetry: Telemetry | Silence
-) -> list[Result]:
-    """Measure all tasks, write the figures down, and keep the model where it is the best so far."""
-    stage, step = plan.stage, updater.progress.step
-    if stage.eval is None:
-        return []
-    best = Best(folder.stage(plan.name), stage.checkpoints.best, plan.readers, registry)
-    with _shown(updater, plan) as model:
-        results = measure(model, plan, stage.eval.items, updater.precision) if model is not None else []
-        for result in results:
-            telemetry.measured(step, result.task, result.set, result.metrics, result.items)
-        for line in best.consider(step, results, model) if model is not None else ():
-            telemetry.note(line)
-        updater.ranks.wait()
-    return results
-
-
-def _tell(telemetry: Telemetry | Silence, saved: Saved | None) -> None:
-    if saved is not None:
-        telemetry.saved(saved.step, held=saved.held, seconds=saved.seconds)
-
-
-def _write_down(
-    telemetry: Telemetry | Silence, step: int, outcome: Outcome, batches: Sequence[TaskBatch], **numbers: Any
-) -> None:
-    facts = {"lr": outcome.lr, "grad_norm": outcome.grad_norm, "count": outcome.count, **numbers}
-    if outcome.duplicates is not None:
-        facts["duplicates"] = outcome.duplicates
-    telemetry.trained(step, outcome.task, outcome.loss, **facts)
-    if not outcome.applied:
-        text = f"step {step}: {outcome.task} had no finite loss or gradient; the update is left out"
-        telemetry.noted("skipped", step, text, task=outcome.task)
-    for item, reason in (each for batch in batches for each in batch.damaged):
-        text = f"step {step}: {outcome.task}: item {item} is replaced: {reason}"
-        telemetry.noted("damaged", step, text, task=outcome.task, id=item, reason=reason)
-
-
-def _telemetry(plan: StagePlan, folder: RunFolder, updater: Updater) -> AbstractContextManager[Telemetry | Silence]:
-    if not updater.ranks.is_main:
-        return Silence()
-    return Telemetry(folder.stage(plan.name), plan.name, updater.progress.step, plan.stage.steps)
-
-
-class _Clock:
-    """Seconds since the last lap."""
-
-    def __init__(self) -> None:
-        self.last = time.perf_counter()
-
-    def lap(self) -> float:
-        """Begin a new lap; returns the length of the last one in seconds."""
-        last, self.last = self.last, time.perf_counter()
-        return self.last - last
-
-
-AUDIT_EVERY = 10
-"""Steps from one comparison of the copies' parameters to the next."""
-
-
-def _audit(updater: Updater, task: str, places: Sequence[Any], items: int) -> None:
-    """Before an update (``train.debug``): the same step and task, the same global batch, the same parameters.
-
-    Args:
-        updater: about to make the update.
-        task: of this rank's batches.
-        places: of the step's global batch in the task's stream.
-        items: how many of them are this rank's.
+    Every rank has one; all call the same methods at the same steps. Files and messages come from the main rank.
     """
-    step, when = updater.progress.step, f"before step {updater.progress.step + 1}"
-    if updater.ranks.world == 1:
-        return
-    facts = {"step": step + 1, "task": task, "global batch": hash(tuple(places)), "items": items}
-    updater.ranks.check_same(facts, when)
-    if step % AUDIT_EVERY == 0 and updater.strategy == "replicate":
-        updater.ranks.check_same({f"parameter {name}": total for name, total in _checksums(updater)}, when)
 
+    def __init__(
+        self, plan: StagePlan, updater: Updater, run: RunFolder, registry: Registry, telemetry: Telemetry
+    ) -> None:
+        self.plan = plan
+        self.updater = updater
+        self.run = run
+        self.registry = registry
+        self.telemetry = telemetry
+        self.stage = plan.stage
+        self.folder = run.stage(plan.name)
+        self.ranks = updater.ranks
 
-def _checksums(updater: Updater) -> Iterator[tuple[str, int]]:
-    """The sum of each parameter's bits on this rank."""
-    for name, parameter in updater.model.named_parameters():
-        held = parameter.to_local() if hasattr(parameter, "to_local") else parameter
-        yield name, int(held.detach().view(torch.int32).sum(dtype=torch.int64))
+    def train(self, signals: StopSignals) -> None:
+        """All steps: get batches, update, record, evaluate, save. A signal stops it behind a step, once that is saved.
+
+        Raises:
+            FailedJob: too many updates in a row were not finite, or a checkpoint cannot be written.
+            Stopped: some rank has received a signal; the state is saved.
+        """
+        plan, stage, updater, telemetry = self.plan, self.stage, self.updater, self.telemetry
+        dataset = StepDataset.of(plan, self.registry, self.ranks)
+        meter = Meter(updater.model, self.ranks, updater.precision)
+        telemetry.started(updater.progress.step, world=self.ranks.world, precision=updater.precision, peak=meter.peak)
+        with meter, open_writer(updater, plan, self.folder) as writer:
+            asked = time.perf_counter()
+            for index, batches in dataset.read_ahead(updater.progress.step, stage.steps, stage.workers):
+                step = index + 1  # all that is reported counts from 1
+                arrived = time.perf_counter()
+                self.ranks.reached(step)
+                if stage.debug:
+                    self._audit(step, dataset.places(index)[1], batches)
+
+                result = updater.update(batches, signals.received)
+
+                now = time.perf_counter()
+                timing = {"data_wait": arrived - asked, "seconds": now - asked, "skipped": updater.progress.skipped}
+                timing |= meter.rates(now - asked, plan.tasks[result.task].settings.batch)
+                telemetry.updated(step, result, batches, **timing)
+                telemetry.saved(writer.check())
+                if updater.progress.skipped_in_row >= stage.max_skipped_updates:
+                    telemetry.saved(writer.wait())
+                    limit = stage.max_skipped_updates
+                    raise FailedJob(f"step {step}: the last {limit} updates were not finite: lower the lr")
+
+                if stage.eval and step % stage.eval.every == 0 and step < stage.steps:
+                    self.evaluate()
+                if step % stage.checkpoints.every == 0 or step == stage.steps or result.stop:
+                    telemetry.saved(save_checkpoint(writer, updater, plan))
+                if result.stop:
+                    telemetry.saved(writer.wait())
+                    raise Stopped(result.stop, f"stopped after step {step} of {stage.steps}: run it again to resume")
+                asked = time.perf_counter()  # evaluating and saving are no waiting for data
+            telemetry.saved(writer.wait())
+
+    def evaluate(self) -> list[Result]:
+        """Evaluate every task on every dev split of its sets, and keep the model where it is the best so far.
+
+        At most ``eval.items`` of each are drawn by the recipe's seed, the same each time. No random number that
+        training uses is drawn: every step seeds its own. The precision is the training's, so that figures of one run
+        can be compared on whatever machine it is resumed.
+
+        Returns:
+            The results on the main rank; nothing on the others, and where the recipe wants no evaluation.
+        """
+        if self.stage.eval is None:
+            return []
+        step, results = self.updater.progress.step, list[Result]()
+        best = Best(self.folder, self.stage.checkpoints.best, self.plan.readers, self.registry)
+        with self._result() as model:
+            if model is not None:
+                results = [
+                    evaluate(
+                        model, self.plan.readers, task.config, split, limit=self.stage.eval.items,
+                        seed=self.plan.recipe.seed, precision=self.updater.precision,
+                    )
+                    for task in self.plan.tasks.values()
+                    for split in task.dev_splits()
+                ]  # fmt: skip
+                for result in results:
+                    self.telemetry.evaluated(step, result)
+                for line in best.consider(step, results, model):
+                    self.telemetry.message(line)
+            self.ranks.wait()
+        return results
+
+    def finish(self) -> None:
+        """Evaluate the result, write it as a model, and make it the run's."""
+        stage = self.stage
+        if isinstance(stage.average, LastSection):
+            found, every = Checkpoints(self.folder.checkpoints).complete(), stage.checkpoints.every
+            average_checkpoints(self.updater.model, found, every=every, count=stage.average.count, last=stage.steps)
+        results = self.evaluate()
+        with self._result() as model:
+            if model is not None:
+                with disk_errors(self.folder.model):
+                    save_model(model, self.plan.readers, self.folder.model)
+                    self.run.publish(self.folder.model)
+                write_card(self.run.model, record_results(self.run.path, results, fingerprint(self.run.model)))
+                self.telemetry.finished(self.updater.progress.step, self.run.model)
+            self.ranks.wait()
+
+    @contextmanager
+    def _result(self) -> Iterator[SkillNet | None]:
+        """The model that is evaluated and exported: with averaged parameters where updates are averaged.
+
+        It is in one piece on the main rank, None on the others. All ranks must enter and leave together. A single
+        process has the very model that trains.
+        """
+        average, trained = self.updater.average, self.updater.model
+        with average.swapped_in() if average is not None else nullcontext():
+            if self.ranks.world == 1:
+                yield trained
+                return
+            tensors = full_tensors(trained, self.ranks.is_main)
+            if not self.ranks.is_main:
+                yield None
+                return
+            model = SkillNet(self.plan.config)
+            model.to(self.ranks.device)
+            load_full_tensors(model, tensors, "the trained model")
+            yield model
+
+    def _audit(self, step: int, places: Sequence[Place], batches: Sequence[TaskBatch]) -> None:
+        """Before an update (``train.debug``): the same step and task, the same global batch, the same parameters.
+
+        Args:
+            step: counted from 1.
+            places: of the step's global batch in the task's stream.
+            batches: this rank's.
+        """
+        if self.ranks.world == 1:
+            return
+        items = sum(len(batch.ids) for batch in batches)
+        facts = {"step": step, "task": batches[0].task, "global batch": hash(tuple(places)), "items": items}
+        self.ranks.check_same(facts, f"before step {step}")
+        if (step - 1) % _AUDIT_EVERY == 0 and self.updater.strategy == "replicate":
+            sums = {  # of each parameter's bits
+                f"parameter {name}": int(local_shard(parameter).view(torch.int32).sum(dtype=torch.int64))
+                for name, parameter in self.updater.model.named_parameters()
+            }
+            self.ranks.check_same(sums, f"before step {step}")

@@ -12,7 +12,7 @@ import torch
 from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint, Checkpoints, Chunk, local_shard
 from skillnet_cli.engine.distributed.mesh import process_group
 from skillnet_cli.engine.plan import StagePlan, plan_stage
-from skillnet_cli.engine.setup import build_model, open_writer, resume, save_checkpoint, saved_tensors, setup_training
+from skillnet_cli.engine.setup import build_model, open_writer, save_checkpoint, setup_training
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.runs import StageFolder
 from tests.ranks import run_ranks
@@ -46,8 +46,8 @@ def save_again(plan: StagePlan, saved: Checkpoint, folder: Path) -> None:
     with process_group() as ranks:
         model, _ = build_model(plan, None, load_registry())
         updater = setup_training(plan, model, ranks, "fp32", plan.stage.strategy)
-        resume(updater, saved)
-        held = saved_tensors(updater)
+        updater.restore(saved)
+        held = updater.tensors()
         for kind, tensors in held.items():
             whole = saved.tensors(kind)
             assert tensors.keys() == whole.keys()

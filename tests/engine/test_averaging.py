@@ -12,7 +12,7 @@ import torch
 
 from skillnet_cli.api import UserError
 from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, Checkpoint
-from skillnet_cli.engine.loader import step_dataset
+from skillnet_cli.engine.loader import StepDataset
 from skillnet_cli.model.parts import part_of
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import load_registry
@@ -34,7 +34,7 @@ def exported(world: World, run: str = "toy") -> dict[str, torch.Tensor]:
 def test_the_moving_average_is_that_of_the_updates_of_each_part(world: World) -> None:
     """Against its definition, written out in float64; parts that a task does not activate keep theirs to the bit."""
     plan, updater = start(world, **EMA, finetune__steps=12, finetune__tasks=tasks("sort", "spell", "match"))
-    dataset = step_dataset(plan, load_registry(), ALONE)
+    dataset = StepDataset.of(plan, load_registry(), ALONE)
     assert updater.average is not None
     expected = {name: parameter.detach().double() for name, parameter in updater.model.named_parameters()}
     for step in range(12):
@@ -49,13 +49,13 @@ def test_the_moving_average_is_that_of_the_updates_of_each_part(world: World) ->
         torch.testing.assert_close(tensor.double(), expected[name], rtol=1e-5, atol=1e-7)
 
 
-def test_in_place_it_comes_and_goes_to_the_bit(world: World) -> None:
+def test_swapped_in_it_comes_and_goes_to_the_bit(world: World) -> None:
     plan, updater = start(world, **EMA, finetune__tasks=tasks("sort"))
-    updater.update(step_dataset(plan, load_registry(), ALONE)[0])
+    updater.update(StepDataset.of(plan, load_registry(), ALONE)[0])
     assert updater.average is not None
     raw = {name: parameter.detach().clone() for name, parameter in updater.model.named_parameters()}
     averages = {name: tensor.clone() for name, tensor in updater.average.tensors.items()}
-    with updater.average.in_place():
+    with updater.average.swapped_in():
         assert all(torch.equal(each, averages[name]) for name, each in updater.model.named_parameters())
     assert all(torch.equal(each, raw[name]) for name, each in updater.model.named_parameters())
     assert all(torch.equal(tensor, averages[name]) for name, tensor in updater.average.tensors.items())

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from skillnet_cli.data.pipeline import TaskBatch
-from skillnet_cli.engine.loader import step_dataset
-from skillnet_cli.engine.step import Computation, accumulate, backward, seed_torch
+from skillnet_cli.engine.loader import StepDataset
+from skillnet_cli.engine.step import Updater, seed_torch
+from skillnet_cli.model.device import autocast
 from skillnet_cli.model.skillnet import Embeddings
 from skillnet_cli.plugins import load_registry
 from tests.engine.test_train import ALONE, start
@@ -23,24 +24,24 @@ EVERY: dict[str, dict[str, Any]] = {"skill": {}, **ROUTINGS}
 
 
 def prepared(
-    world: World, task: str, micro_batch: int | None = 3, **changes: Any
-) -> tuple[Computation, list[TaskBatch], list[TaskBatch]]:
-    """A model, and an update's items in micro-batches and as one batch."""
-    plan, updater = start(world, finetune__tasks=tasks(task, micro_batch=micro_batch), **changes)
+    world: World, task: str, micro_batch: int | None = 3, recompute: bool = False, **changes: Any
+) -> tuple[Updater, list[TaskBatch], list[TaskBatch]]:
+    """An updater, and an update's items in micro-batches and as one batch."""
+    plan, updater = start(world, finetune__tasks=tasks(task, micro_batch=micro_batch, recompute=recompute), **changes)
     whole, _ = start(world, finetune__tasks=tasks(task), **changes)
-    pieces, one = (step_dataset(each, load_registry(), ALONE)[0] for each in (plan, whole))
+    pieces, one = (StepDataset.of(each, load_registry(), ALONE)[0] for each in (plan, whole))
     assert len(one) == 1 and len(pieces) > 1 and one[0].ids == tuple(id for piece in pieces for id in piece.ids)
-    return Computation(updater.model, task, ALONE.device, "fp32", (1, 2, 3)), pieces, one
+    return updater, pieces, one
 
 
-def gradients(computation: Computation, batches: Sequence[TaskBatch]) -> dict[str, Tensor]:
-    computation.model.zero_grad(set_to_none=True)
-    backward(computation, batches)
-    return collected(computation)
+def gradients(updater: Updater, batches: Sequence[TaskBatch]) -> dict[str, Tensor]:
+    updater.model.zero_grad(set_to_none=True)
+    updater.accumulate(batches)
+    return collected(updater)
 
 
-def collected(computation: Computation) -> dict[str, Tensor]:
-    named = computation.model.named_parameters()
+def collected(updater: Updater) -> dict[str, Tensor]:
+    named = updater.model.named_parameters()
     return {name: parameter.grad for name, parameter in named if parameter.grad is not None}
 
 
@@ -54,19 +55,19 @@ def distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
 @pytest.mark.parametrize("task", [*TASKS, "mirror"])
 def test_pieces_of_unequal_counts_have_the_gradient_of_the_whole(world: World, task: str) -> None:
     """Characters, hidden tokens and hidden frames are as many in no two pieces; pairs are compared with all others."""
-    computation, pieces, one = prepared(world, task)
-    assert distance(gradients(computation, one), gradients(computation, pieces)) < 1e-6
-    figures = [torch.stack(backward(computation, batches)) for batches in (one, pieces)]
+    updater, pieces, one = prepared(world, task)
+    assert distance(gradients(updater, one), gradients(updater, pieces)) < 1e-6
+    figures = [torch.stack(updater.accumulate(batches)) for batches in (one, pieces)]
     torch.testing.assert_close(figures[0], figures[1], rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("routing", EVERY)
 def test_two_passes_have_the_gradient_of_one(world: World, routing: str) -> None:
     """Parameter by parameter in float64, the temperature and a mixture's gate, with its balance, included."""
-    computation, pieces, one = prepared(world, "match", **EVERY[routing])
-    computation.model.double()
+    updater, pieces, one = prepared(world, "match", **EVERY[routing])
+    updater.model.double()
     in_double = [[_double(batch) for batch in batches] for batches in (one, pieces)]
-    wanted, found = (gradients(computation, batches) for batches in in_double)
+    wanted, found = (gradients(updater, batches) for batches in in_double)
     assert any(name.endswith("logit_scale") for name in wanted)
     for name, gradient in wanted.items():
         # Vectors are compared in float32.
@@ -85,43 +86,47 @@ def _double(batch: TaskBatch) -> TaskBatch:
 
 def test_both_passes_drop_the_same(world: World) -> None:
     """By hand, with every chunk's graph in memory: the same random numbers, the loss of all, one backward pass."""
-    computation, pieces, one = prepared(world, "match", model__dropout=0.3)
-    found = gradients(computation, pieces)
-    computation.model.zero_grad(set_to_none=True)
+    updater, pieces, one = prepared(world, "match", model__dropout=0.3)
+    found = gradients(updater, pieces)
+    updater.model.zero_grad(set_to_none=True)
     chunks = []
     for number, piece in enumerate(pieces):
-        seed_torch(1, 2, 3, number)
-        chunks.append(computation.model.encode_batch("match", piece.towers, piece.targets)[0])
+        seed_torch(1, 0, 0, number)
+        chunks.append(updater.model.encode_batch("match", piece.towers, piece.targets)[0])
     vectors = tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
-    computation.model.contrastive_loss("match", Embeddings(vectors, ()), one[0].targets)[0].backward()
-    assert distance(collected(computation), found) < 1e-6
-    assert distance(gradients(replace(computation, position=(1, 2, 4)), pieces), found) > 1e-2
+    updater.model.contrastive_loss("match", Embeddings(vectors, ()), one[0].targets)[0].backward()
+    assert distance(collected(updater), found) < 1e-6
+    updater.progress.step = 1
+    assert distance(gradients(updater, pieces), found) > 1e-2
 
 
 @pytest.mark.parametrize("frozen", [1, 2])
 def test_frozen_towers_are_compared_all_the_same(world: World, frozen: int) -> None:
-    computation, pieces, one = prepared(world, "match", model__routing="separate")
-    for tower in computation.model.towers_of("match")[:frozen]:
+    updater, pieces, one = prepared(world, "match", model__routing="separate")
+    for tower in updater.model.towers_of("match")[:frozen]:
         tower.requires_grad_(False)
-    wanted = gradients(computation, one)
+    wanted = gradients(updater, one)
     assert not any(name.startswith("tasks.match.towers.0.") for name in wanted)
-    assert distance(wanted, gradients(computation, pieces)) < 1e-6
+    assert distance(wanted, gradients(updater, pieces)) < 1e-6
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("routing", EVERY)
 def test_layers_computed_anew_change_no_gradient(world: World, routing: str, precision: str) -> None:
     """To the bit, dropout running, in fewer bytes of activations; with two passes as well."""
-    made, pieces, one = prepared(world, "match", model__dropout=0.3, **EVERY[routing])
-    kept, anew = (replace(made, precision=precision, recompute=recompute) for recompute in (False, True))
+    changes = {"model__dropout": 0.3, **EVERY[routing]}
+    (kept, pieces, one), (anew, *_) = (
+        prepared(world, "match", recompute=recompute, **changes) for recompute in (False, True)
+    )
+    kept.precision = anew.precision = precision
     for batches in (one, pieces):
         wanted, found = gradients(kept, batches), gradients(anew, batches)
         assert wanted.keys() == found.keys()
         assert all(torch.equal(found[name], gradient) for name, gradient in wanted.items())
-    assert activations(anew, one) < 0.7 * activations(kept, one)
+    assert activations(anew, one[0], True) < 0.7 * activations(kept, one[0], False)
 
 
-def activations(computation: Computation, batches: Sequence[TaskBatch]) -> int:
+def activations(updater: Updater, batch: TaskBatch, recompute: bool) -> int:
     """Bytes that the forward pass keeps for the backward pass."""
     storages: dict[int, int] = {}
 
@@ -129,25 +134,26 @@ def activations(computation: Computation, batches: Sequence[TaskBatch]) -> int:
         storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        seed_torch(*computation.position)
-        computation.loss(batches[0])
+    seed_torch(1, 2, 3)
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with hooks, autocast(updater.precision, ALONE.device):
+        updater.model(batch.task, batch.towers, batch.targets, recompute)
     return sum(storages.values())
 
 
 def test_plain_micro_batches_draw_as_they_always_did(world: World) -> None:
     """One seed an update: the second micro-batch goes on with the numbers where the first one stopped."""
-    computation, pieces, _ = prepared(world, "fill", model__dropout=0.3)
-    seed_torch(1, 2, 3)
-    losses = [computation.loss(piece)[0] for piece in pieces]
-    assert accumulate(computation, pieces)[0].item() == pytest.approx(sum(losses).item(), rel=1e-6)
+    updater, pieces, _ = prepared(world, "fill", model__dropout=0.3)
+    seed_torch(1, 0, 0)
+    losses = [updater.model(piece.task, piece.towers, piece.targets)[0] for piece in pieces]
+    assert updater.accumulate(pieces)[0].item() == pytest.approx(sum(losses).item(), rel=1e-6)
 
 
 def test_a_large_scale_is_brought_back_by_the_update(world: World) -> None:
     plan, updater = start(world, finetune__tasks=tasks("match"), finetune__lr=0.1, finetune__schedule="constant")
     scale = updater.model.heads["match"].logit_scale
     scale.data.fill_(4.7)
-    batches = step_dataset(plan, load_registry(), ALONE)[0]
+    batches = StepDataset.of(plan, load_registry(), ALONE)[0]
     updater.update(batches)
     assert scale.exp().item() == pytest.approx(100, rel=1e-5)
     values = [scale.item() for _ in range(3) if updater.update(batches)]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from skillnet_cli.api import UserError
-from skillnet_cli.engine.loader import step_dataset
+from skillnet_cli.engine.loader import StepDataset
 from skillnet_cli.engine.setup import freeze
 from skillnet_cli.model.parts import part_of
 from skillnet_cli.plugins import load_registry
@@ -24,7 +24,7 @@ def test_frozen_parts_stay_bit_for_bit_and_have_no_gradient(world: World) -> Non
     plan, updater = start(world, finetune__steps=18, train__optimizer={"weight_decay": 0.5})
     freeze(updater.model, FROZEN, plan.tasks)
     before = snapshot(updater)
-    dataset = step_dataset(plan, load_registry(), ALONE)
+    dataset = StepDataset.of(plan, load_registry(), ALONE)
     for step in range(18):
         updater.update(dataset[step])
         for name, parameter in updater.model.named_parameters():
@@ -38,7 +38,7 @@ def test_frozen_parts_stay_bit_for_bit_and_have_no_gradient(world: World) -> Non
 def test_what_is_frozen_later_keeps_its_momentum_unused(world: World) -> None:
     """Moments of earlier updates and weight decay do not move a part that has been frozen since."""
     plan, updater = start(world, finetune__steps=12, train__optimizer={"weight_decay": 0.5})
-    dataset = step_dataset(plan, load_registry(), ALONE)
+    dataset = StepDataset.of(plan, load_registry(), ALONE)
     for step in range(6):
         updater.update(dataset[step])
     freeze(updater.model, FROZEN, plan.tasks)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from skillnet_cli.api import FailedJob, Task, UserError
 from skillnet_cli.data.pipeline import TaskBatch, TaskPipeline
 from skillnet_cli.data.sampler import Stream, TaskOrder
-from skillnet_cli.engine.loader import PATIENCE, StepDataset
+from skillnet_cli.engine.loader import MAX_DAMAGED, StepDataset
 from tests.integers import ToyConfig, ToyReader
 from tests.sets import MakeSet
 
@@ -89,7 +89,7 @@ def test_damaged_samples_are_replaced_the_same_way_on_any_rank_and_reported() ->
 
 
 def test_a_set_of_damaged_samples_fails_in_bounded_time() -> None:
-    with pytest.raises(FailedJob, match=rf"{PATIENCE} samples in a row cannot be read.*not numbers"):
+    with pytest.raises(FailedJob, match=rf"{MAX_DAMAGED} samples in a row cannot be read.*not numbers"):
         dataset([samples(40, frozenset(range(40)))])[0]
 
 

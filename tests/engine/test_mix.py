@@ -1,4 +1,4 @@
-"""What was trained, told at the end."""
+"""What was trained, shown at the end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.workbench import World, tasks
 
 
-def test_the_mix_is_told_as_it_really_was(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_mix_is_shown_as_it_really_was(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """By the ratios 1 : 3 over ten updates of a block of four, also where the run was stopped in between."""
     settings = {"finetune__steps": 10, "finetune__tasks": {**tasks("sort"), **tasks("fill", ratio=3)}}
     world.train(**settings)

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.optim import AdamW
 
-from skillnet_cli.engine.step import build_optimizer, decayed_parameters, set_learning_rate
+from skillnet_cli.engine.step import build_optimizer
 from skillnet_cli.objectives.contrastive import Temperature
 from skillnet_cli.recipe.schema import OptimizerSection
 
@@ -20,9 +21,15 @@ def model() -> nn.Module:
     return nn.ModuleDict(parts)
 
 
+def set_learning_rate(optimizer: AdamW, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
 def test_only_weights_that_multiply_are_decayed() -> None:
     whole = model()
-    decayed = {id(parameter) for parameter in decayed_parameters(whole)}
+    groups = build_optimizer(whole, OptimizerSection(weight_decay=0.5)).param_groups
+    decayed = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
     names = {name for name, parameter in whole.named_parameters() if id(parameter) in decayed}
     assert names == {"linear.weight", "convolution.weight"}
 

@@ -8,7 +8,7 @@ import pytest
 
 from skillnet_cli.api import UserError
 from skillnet_cli.cli.app import run
-from skillnet_cli.engine.plan import check_plan, plan_stage
+from skillnet_cli.engine.plan import plan_stage
 from skillnet_cli.inference.capabilities import Capabilities
 from skillnet_cli.model.config import read_config
 from skillnet_cli.plugins import load_registry
@@ -87,7 +87,7 @@ def test_its_labels_are_checked_before_the_first_step(own: World) -> None:
         own.recipe(finetune__tasks=tasks("dictate", datasets=["odd"])), "finetune", load_registry(), own.roots
     )
     with pytest.raises(UserError, match="transcript 'z' is not in the list of 8 labels"):
-        check_plan(plan, 1)
+        plan.check(1, load_registry())
 
 
 def test_one_that_nothing_measures_trains_unmeasured(own: World) -> None:
@@ -97,4 +97,4 @@ def test_one_that_nothing_measures_trains_unmeasured(own: World) -> None:
         own.recipe(finetune__tasks=tasks("mute"), finetune__eval={"every": 4}), "finetune", load_registry(), own.roots
     )
     with pytest.raises(UserError, match="'own_parts:Mute' has no evaluation"):
-        check_plan(plan, 1)
+        plan.check(1, load_registry())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from skillnet_cli.api import UserError
-from skillnet_cli.engine.plan import check_plan, plan_stage
+from skillnet_cli.engine.plan import plan_stage
 from skillnet_cli.plugins import load_registry
 from tests.workbench import World, make_set, tasks
 
@@ -15,13 +15,13 @@ from tests.workbench import World, make_set, tasks
 def complaint(world: World, processes: int = 1, **changes: Any) -> str:
     with pytest.raises(UserError) as caught:
         plan = plan_stage(world.recipe(**changes), "finetune", load_registry(), world.roots)
-        check_plan(plan, processes)
+        plan.check(processes, load_registry())
     return str(caught.value)
 
 
 def test_a_plan_that_works(world: World) -> None:
     plan = plan_stage(world.recipe(), "finetune", load_registry(), world.roots)
-    check_plan(plan, 2)
+    plan.check(2, load_registry())
     assert plan.tasks["sort"].config.labels == ("odd", "even")
     assert plan.tasks["match"].weights is None and len(plan.tasks["match"].splits[0]) == 48
 
@@ -53,7 +53,7 @@ def test_too_few_items_of_one_set_at_its_weight(world: World) -> None:
         world.recipe(finetune__tasks=tasks("match", batch=10, datasets=["toy", "small"])),
         "finetune", load_registry(), world.roots,
     )  # fmt: skip
-    check_plan(plan, 1)
+    plan.check(1, load_registry())
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 
 from skillnet_cli.api import UserError
 from skillnet_cli.engine.checkpoint.format import Checkpoints
-from skillnet_cli.engine.meter import MEASURED
 from skillnet_cli.engine.signals import Stopped, StopSignals
 from tests.workbench import World, tasks
 
@@ -28,6 +27,10 @@ SETTINGS: dict[str, Any] = {
     "train__checkpoints": {"every": 6, "keep": 2},
 }
 """Two epochs of each task, checkpoints in the middle of both, dropout, masks, a process that reads ahead."""
+
+
+BY_THE_CLOCK = {"seconds", "data_wait", "samples_per_second", "tflops", "of_peak", "memory"}
+"""What a row says of the machine; all else is the same whenever an update is done again."""
 
 
 def same_end(world: World, run: str, other: str) -> None:
@@ -49,7 +52,7 @@ def steady(world: World, run: str) -> list[dict[str, Any]]:
     """The rows of training without what clocks say."""
     rows = world.rows(run=run)
     assert [row["step"] for row in rows] == list(range(1, 41))
-    return [{key: value for key, value in row.items() if key not in MEASURED} for row in rows]
+    return [{key: value for key, value in row.items() if key not in BY_THE_CLOCK} for row in rows]
 
 
 def wait_for_step(world: World, run: str, step: int, process: Popen[str]) -> None:
@@ -85,7 +88,7 @@ def test_a_signal_saves_at_the_end_of_the_step(world: World, number: int, code: 
     assert process.returncode == code, message
     newest = Checkpoints(world.run() / "finetune" / "checkpoints").latest()
     assert newest is not None and newest.step == world.rows()[-1]["step"] < 4000
-    assert f"stopped after step {newest.step} of 4000: run it again to go on" in message
+    assert f"stopped after step {newest.step} of 4000: run it again to resume" in message
 
 
 def test_stopped_by_a_signal_and_resumed_equals_undisturbed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

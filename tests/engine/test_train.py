@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.engine.distributed.mesh import Ranks
-from skillnet_cli.engine.loader import StepDataset, step_dataset
-from skillnet_cli.engine.plan import StagePlan, check_plan, plan_stage
+from skillnet_cli.engine.loader import StepDataset
+from skillnet_cli.engine.plan import StagePlan, plan_stage
 from skillnet_cli.engine.setup import build_model, setup_training
 from skillnet_cli.engine.step import Updater
 from skillnet_cli.model.parts import part_of
@@ -29,7 +29,7 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 
 def start(world: World, **changes: Any) -> tuple[StagePlan, Updater]:
     plan = plan_stage(world.recipe(**changes), "finetune", load_registry(), world.roots)
-    check_plan(plan, 1)
+    plan.check(1, load_registry())
     model, fresh = build_model(plan, None, load_registry())
     assert fresh == []
     return plan, setup_training(plan, model, ALONE, "fp32", "replicate")
@@ -56,7 +56,7 @@ def test_every_task_is_trained_in_the_mix_of_the_ratios(world: World) -> None:
 def test_what_a_task_does_not_activate_stays_bit_for_bit(world: World) -> None:
     """Parameters and the optimizer's state, after every update of every task, weight decay and momentum running."""
     plan, updater = start(world, finetune__steps=18, train__optimizer={"weight_decay": 0.5})
-    dataset = step_dataset(plan, load_registry(), ALONE)
+    dataset = StepDataset.of(plan, load_registry(), ALONE)
     for step in range(18):
         before = snapshot(updater)
         task = updater.update(dataset[step]).task
@@ -69,7 +69,7 @@ def test_what_a_task_does_not_activate_stays_bit_for_bit(world: World) -> None:
 def test_what_a_task_activates_moves(world: World) -> None:
     plan, updater = start(world, finetune__tasks=tasks("pair"))
     before = snapshot(updater)
-    updater.update(step_dataset(plan, load_registry(), ALONE)[0])
+    updater.update(StepDataset.of(plan, load_registry(), ALONE)[0])
     still = {name for name, tensor in snapshot(updater).items() if name in before and torch.equal(tensor, before[name])}
     parts = {part_of(name) for name, _ in updater.model.named_parameters() if name not in still}
     assert parts == set(updater.model.activated_parts("pair"))
@@ -107,7 +107,7 @@ def test_measuring_and_reading_ahead_do_not_touch_the_training(world: World) -> 
 
 def test_an_update_that_is_not_finite_is_left_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, updater = start(world, finetune__steps=9, finetune__warmup=0, finetune__tasks=tasks("sort"))
-    dataset = step_dataset(plan, load_registry(), ALONE)
+    dataset = StepDataset.of(plan, load_registry(), ALONE)
     first = updater.update(dataset[0])
     before = snapshot(updater)
     with monkeypatch.context() as patch:
@@ -216,7 +216,7 @@ def test_the_start_says_what_will_happen(world: World, capsys: pytest.CaptureFix
     world.train(finetune__steps=6, finetune__tasks={**tasks("match", ratio=2), **tasks("fill")})
     first, origin, match, fill, *_ = capsys.readouterr().err.splitlines()
     assert first.startswith("finetune of toy: 6 steps at lr 0.01 (linear, 2 to warm up)") and ", fp32, seed 1" in first
-    assert origin == "  from fresh parameters"
+    assert origin == "  from newly initialised parameters"
     assert "match: 2/3 of the updates, batches of 8 (7 negatives, chance 2.08), 48 items of toy (0.7 epochs)" in match
     assert "fill: 1/3 of the updates, batches of 8, 48 items of toy (0.3 epochs)" in fill
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from skillnet_cli.api import UserError
-from skillnet_cli.engine.loader import step_dataset
+from skillnet_cli.engine.loader import StepDataset
 from skillnet_cli.engine.plan import plan_stage
-from skillnet_cli.engine.setup import build_model, weight_inheritance
+from skillnet_cli.engine.setup import build_model
 from skillnet_cli.model.parts import part_of
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import load_registry
@@ -30,7 +30,7 @@ def test_every_routing_learns_and_leaves_other_parts_bit_for_bit(world: World, n
     """Weight decay and momentum run; the losses of the last updates are below those of the first."""
     settings: dict[str, Any] = {"finetune__steps": 36, "train__optimizer": {"weight_decay": 0.1}}
     plan, updater = start(world, **settings, finetune__schedule="constant", **ROUTINGS[name])
-    dataset = step_dataset(plan, load_registry(), ALONE)
+    dataset = StepDataset.of(plan, load_registry(), ALONE)
     losses: dict[str, list[float]] = {task: [] for task in TASKS}
     for step in range(36):
         before = snapshot(updater)
@@ -57,7 +57,7 @@ def test_a_task_is_trained_as_if_alone_where_all_are_separate(world: World) -> N
     settings: dict[str, Any] = {"model__routing": "separate", "finetune__schedule": "constant", "finetune__warmup": 0}
     world.train(run="both", finetune__steps=8, finetune__tasks=tasks("sort", "fill"), **settings)
     plan, updater = start(world, finetune__steps=8, finetune__tasks=tasks("sort", "fill"), **settings)
-    dataset = step_dataset(plan, load_registry(), ALONE)
+    dataset = StepDataset.of(plan, load_registry(), ALONE)
     alone = [updater.update(batch).loss for batch in map(dataset.__getitem__, range(8)) if batch[0].task == "sort"]
     assert alone == [loss for task, loss in world.losses("both") if task == "sort"]
 
@@ -77,7 +77,7 @@ def test_separate_tasks_start_from_the_pretraining_of_their_skills(
     world.train(stage="pretrain", **settings)
     capsys.readouterr()
     world.train(**settings)
-    assert "  started: sort from fill, spell from units, match fresh\n" in capsys.readouterr().err
+    assert "  started: sort from fill, spell from units, match newly initialised\n" in capsys.readouterr().err
     before, after = checkpoint_tensors(world, 3, stage="pretrain"), checkpoint_tensors(world, 1)
     for task, ancestor in {"sort": "fill", "spell": "units", "pair": "pair"}.items():
         towers = [name for name in before if name.startswith(f"tasks.{ancestor}.towers.")]
@@ -101,7 +101,7 @@ def test_one_tower_of_two_skills_starts_two_towers(world: World) -> None:
     }
     world.train(stage="pretrain", **settings)
     plan = plan_stage(world.recipe(**settings), "finetune", load_registry(), world.roots)
-    assert weight_inheritance(plan) == {"mirror": "pair"}
+    assert plan.weight_inheritance() == {"mirror": ("pair", (0, 0))}
     model, _ = build_model(plan, world.run() / "pretrain" / "model", load_registry())
     (both,), towers = model.towers_of("pair"), model.towers_of("mirror")
     for tower, skill in zip(towers, ("letters", "marks"), strict=True):

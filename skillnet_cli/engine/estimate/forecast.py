@@ -36,11 +36,9 @@ from skillnet_cli.engine.plan import (
     TRAIN,
     StagePlan,
     TaskPlan,
-    encoder_keys,
+    checkpoint_problems,
     open_sets,
     plan_stage,
-    problems_of,
-    problems_of_saving,
     task_config,
 )
 from skillnet_cli.evaluation.evaluate import spread
@@ -153,7 +151,7 @@ def sketch_model(recipe: Recipe, registry: Registry, roots: Sequence[Path]) -> t
         tasks.append(task_config(task, sets))
     hidden = recipe.model.hidden
     embedders = {skill: _embedder(skill, keys, hidden, registry) for skill, keys in recipe.model.embedders.items()}
-    return config_of(encoder_keys(recipe), embedders, tasks, registry), unknown
+    return config_of(recipe.model.model_dump(exclude={"embedders"}), embedders, tasks, registry), unknown
 
 
 def _embedder(skill: str, keys: Mapping[str, Any], hidden: int, registry: Registry) -> Any:
@@ -396,13 +394,15 @@ class _Look:
 
     def _problems(self) -> Iterator[str]:
         """What would stop the stage, of all that can be looked at."""
-        yield from (f"{self.name}.{problem}" for problem in problems_of_saving(self.stage))
+        yield from (f"{self.name}.{problem}" for problem in checkpoint_problems(self.stage))
         for name, settings in self.stage.tasks.items():
             task = self.registry.task(name)
             opened = {each: found for each in settings.datasets if (found := self.sets[each]) is not None}
-            plan = TaskPlan(task_config(task, opened), settings, opened)
+            objective = objectives.load(task.objective, self.registry)
+            plan = TaskPlan(task_config(task, opened), objective, settings, opened)
             whole = len(opened) == len(settings.datasets)
-            for problem in problems_of(plan, self.crew.ranks, prepared=whole, measured=self.stage.eval is not None):
+            measured = self.stage.eval is not None
+            for problem in plan.problems(self.crew.ranks, self.registry, prepared=whole, measured=measured):
                 yield f"{self.name}.tasks.{name}: {problem}"
 
 

@@ -117,5 +117,5 @@ def test_the_best_models_of_a_run_open_and_are_of_their_step(world: World) -> No
 
 
 def test_the_best_of_nothing_is_a_mistake(world: World) -> None:
-    with pytest.raises(UserError, match=r"finetune\.checkpoints\.best: the best of nothing: set eval too"):
+    with pytest.raises(UserError, match=r"finetune\.checkpoints\.best: nothing to choose the best from: set eval too"):
         world.train(train__checkpoints={"best": ["mean"]})

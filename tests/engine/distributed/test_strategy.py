@@ -14,7 +14,7 @@ from skillnet_cli.engine.distributed import mesh as distribution
 from skillnet_cli.engine.distributed.mesh import Ranks, memory_of, settle_strategy
 from skillnet_cli.engine.launch import Processes, launch
 from skillnet_cli.engine.plan import plan_stage
-from skillnet_cli.engine.setup import build_model, strategy_of
+from skillnet_cli.engine.setup import build_model, choose_strategy
 from skillnet_cli.plugins import load_registry
 from tests.engine.test_train import ALONE
 from tests.workbench import World
@@ -54,10 +54,10 @@ def test_what_was_chosen_stays_while_the_ranks_are_as_many(world: World, tmp_pat
     model, _ = build_model(plan, None, load_registry())
     saved = Saved(world.folder, 1)
     two = Ranks(0, 2, torch.device("cpu"))
-    assert strategy_of(plan, model, two, saved) == "fsdp"
-    assert strategy_of(plan, model, ALONE, saved) == strategy_of(plan, model, ALONE, None) == "replicate"
+    assert choose_strategy(plan, model, two, saved) == "fsdp"
+    assert choose_strategy(plan, model, ALONE, saved) == choose_strategy(plan, model, ALONE, None) == "replicate"
     said = plan_stage(world.recipe(train__strategy="replicate"), "finetune", load_registry(), world.roots)
-    assert strategy_of(said, model, two, saved) == "replicate"
+    assert choose_strategy(said, model, two, saved) == "replicate"
 
 
 @pytest.fixture
