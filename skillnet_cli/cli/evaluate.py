@@ -124,8 +124,7 @@ def report(
       skillnet report runs/demo runs/demo-fresh --to figure5.html
     """
     from skillnet_cli.data.prepared import data_roots
-    from skillnet_cli.evaluation.report.compare import write_comparison
-    from skillnet_cli.evaluation.report.report import REPORT, write_report
+    from skillnet_cli.evaluation.report.report import REPORT, write_comparison, write_report
 
     folders = runs or [choose_checkpoint(None).parent]
     for folder in folders:

@@ -77,7 +77,7 @@ class _Pairs:
     ``pool`` has the place in the split of every item in the pool, ``own`` for every query its item's place in the pool.
     """
 
-    search: Search
+    search: _Search
     queries: list[_Query]
     pool: list[int]
     own: Int[Tensor, " queries"]
@@ -110,7 +110,7 @@ def _encode(evaluation: Evaluation, query_skill: str, item_skill: str) -> _Pairs
     queries = [read[place] for place in texts.kept]
     places = {index: place for place, index in enumerate(pool)}
     own = torch.tensor([places[query.index] for query in queries], dtype=torch.int64)
-    search = Search(texts.vectors, items.vectors)
+    search = _Search(texts.vectors, items.vectors)
     return _Pairs(search, queries, pool, own, len(items.damaged) + len(texts.damaged))
 
 
@@ -130,7 +130,7 @@ def _cases(pairs: _Pairs, ranks: Int[Tensor, " queries"], shown: list[int]) -> t
 
 
 @dataclass(frozen=True)
-class Search:
+class _Search:
     """Queries and the pool that they search by dot product, scored a few queries at a time.
 
     Raises:

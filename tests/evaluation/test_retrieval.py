@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from skillnet_cli.api import FailedJob
-from skillnet_cli.evaluation.retrieval import Search
+from skillnet_cli.evaluation.retrieval import _Search
 
 
 def brute_force(queries: list[list[float]], pool: list[list[float]], truth: list[int]) -> list[int]:
@@ -40,13 +40,13 @@ def test_ranks_are_those_of_counting_whatever_the_chunk(
     search: tuple[list[list[float]], list[list[float]], list[int]], chunk: int
 ) -> None:
     queries, pool, truth = search
-    found = Search(torch.tensor(queries), torch.tensor(pool), chunk_scores=chunk).ranks(torch.tensor(truth))
+    found = _Search(torch.tensor(queries), torch.tensor(pool), chunk_scores=chunk).ranks(torch.tensor(truth))
     assert found.tolist() == brute_force(queries, pool, truth)
 
 
 def test_equal_items_count_against_us() -> None:
     pool = torch.ones(5, 2)
-    assert Search(torch.ones(1, 2), pool).ranks(torch.tensor([3])).tolist() == [4]
+    assert _Search(torch.ones(1, 2), pool).ranks(torch.tensor([3])).tolist() == [4]
 
 
 @pytest.mark.parametrize("chunk", [1, 7_000, 1 << 24])
@@ -55,7 +55,7 @@ def test_equal_items_tie_exactly_in_every_chunk(chunk: int) -> None:
     generator = torch.Generator().manual_seed(0)
     pool = F.normalize(torch.randn(700, 96, generator=generator), dim=1).repeat(2, 1)
     queries = pool[:700] + 0.01 * torch.randn(700, 96, generator=generator)
-    found = Search(queries, pool, chunk_scores=chunk).ranks(torch.arange(700))
+    found = _Search(queries, pool, chunk_scores=chunk).ranks(torch.arange(700))
     assert found.tolist() == [1] * 700
 
 
@@ -63,18 +63,20 @@ def test_vectors_that_are_not_finite_do_not_win() -> None:
     pool = torch.eye(3)
     for queries, items in [(pool * torch.nan, pool), (pool, pool / 0)]:
         with pytest.raises(FailedJob, match="not finite"):
-            Search(queries, items)
+            _Search(queries, items)
 
 
 def test_best_items_are_those_of_sorting() -> None:
     generator = torch.Generator().manual_seed(1)
     queries, pool = torch.randn(11, 8, generator=generator), torch.randn(17, 8, generator=generator)
-    scores, items = map(torch.stack, zip(*Search(queries, pool, chunk_scores=40).best(list(range(11)), 3), strict=True))
+    scores, items = map(
+        torch.stack, zip(*_Search(queries, pool, chunk_scores=40).best(list(range(11)), 3), strict=True)
+    )
     wanted = (queries @ pool.T).sort(dim=1, descending=True)
     assert torch.equal(items, wanted.indices[:, :3])
     torch.testing.assert_close(scores, wanted.values[:, :3])
 
 
 def test_a_small_pool_has_fewer_best_items() -> None:
-    for scores, items in Search(torch.ones(2, 1), torch.ones(2, 1)).best([0, 1], 3):
+    for scores, items in _Search(torch.ones(2, 1), torch.ones(2, 1)).best([0, 1], 3):
         assert scores.shape == items.shape == (2,)

@@ -1,4 +1,4 @@
-"""A prepared set as a page to look through: its account, how long its items are, and some of them, seen and heard."""
+"""A prepared set as a page to look through: its manifest, how long its items are, and some of them to see and hear."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from skillnet_cli.data.prepared import PreparedSet, Split
 from skillnet_cli.data.survey import Spread, Survey
-from skillnet_cli.evaluation.report.html import Markup, bar_chart, element, facts, joined, note, page
-from skillnet_cli.evaluation.report.report import Album
+from skillnet_cli.evaluation.report.html import Markup, bar_chart, element, facts, page
+from skillnet_cli.evaluation.report.report import Previews
 from skillnet_cli.files import write_whole
 from skillnet_cli.plugins import Registry
 
 LONGEST = 2_000
-"""Characters of a value that are shown."""
+"""Characters of a value that are shown: a page of text."""
 
 
 def write_page(
@@ -40,7 +40,7 @@ def write_page(
     sections = {"Account": _account(prepared)}
     for name, found in surveys.items():
         items = _items(prepared.split(name), chosen.get(name, ()), registry)
-        sections[f"{name} ({found.items:,} items)"] = joined((_numbers(found), items))
+        sections[f"{name} ({found.items:,} items)"] = Markup().join((_numbers(found), items))
     write_whole(out, page(prepared.manifest.name, sections))
 
 
@@ -54,7 +54,7 @@ def _account(prepared: PreparedSet) -> Markup:
         "ledger": ", ".join(f"{why} {count:,}" for why, count in manifest.ledger.items()),
         "fields": ", ".join(f"{name} ({kind})" for name, kind in manifest.fields.items()),
         "seed": str(manifest.seed),
-        **{name: _said(value) for name, value in manifest.choices.items()},
+        **{name: _in_words(value) for name, value in manifest.choices.items()},
     }
     return facts(stated.items())
 
@@ -65,14 +65,15 @@ def _numbers(found: Survey) -> Markup:
     cards = element("div", *spreads, *labels, class_="cards")
     if found.looked_at == found.items:
         return cards
-    return joined((note(f"of {found.looked_at:,} items, evenly spread"), cards))
+    spread = element("p", f"of {found.looked_at:,} items, evenly spread", class_="note")
+    return Markup().join((spread, cards))
 
 
 def _spread(what: str, spread: Spread) -> Markup:
     width = (spread.largest - spread.smallest) / len(spread.bins)
     bars = [(f"{spread.smallest + place * width:,.4g}", count) for place, count in enumerate(spread.bins)]
-    said = f"{spread.smallest:,.4g} to {spread.largest:,.4g}, median {spread.median:,.4g}, mean {spread.mean:,.4g}"
-    return element("figure", element("h4", what), bar_chart(bars, what), element("figcaption", said))
+    summary = f"{spread.smallest:,.4g} to {spread.largest:,.4g}, median {spread.median:,.4g}, mean {spread.mean:,.4g}"
+    return element("figure", element("h4", what), bar_chart(bars, what), element("figcaption", summary))
 
 
 def _labels(name: str, counts: Mapping[str, int]) -> Markup:
@@ -84,22 +85,22 @@ def _labels(name: str, counts: Mapping[str, int]) -> Markup:
 
 
 def _items(split: Split, places: Sequence[int], registry: Registry) -> Markup:
-    album = Album(split, registry)
-    return joined(_item(split[place], place, album, registry) for place in places)
+    previews = Previews(split, registry)
+    return Markup().join(_item(split[place], place, previews, registry) for place in places)
 
 
-def _item(sample: Mapping[str, Any], place: int, album: Album, registry: Registry) -> Markup:
+def _item(sample: Mapping[str, Any], place: int, previews: Previews, registry: Registry) -> Markup:
     media = [name for name, value in sample.items() if isinstance(value, bytes)]
-    shown = [part for name in sorted(media) for part in (element("small", name), album.show(place, name))]
+    shown = [part for name in sorted(media) for part in (element("small", name), previews.show(place, name))]
     skills = {name: value for name, value in sample.items() if name in registry.modalities and name not in media}
     for name, value in skills.items():
         count = len(value) if isinstance(value, list) else 1
-        shown += [element("small", name), *(album.show(place, name, which) for which in range(count))]
+        shown += [element("small", name), *(previews.show(place, name, which) for which in range(count))]
     rest = [name for name in sample if name not in media and name not in skills and name != "id"]
-    said = facts([("id", sample["id"]), *((name, _said(sample[name])) for name in rest)])
-    return element("section", said, element("div", *shown, class_="query"), class_="case")
+    described = facts([("id", sample["id"]), *((name, _in_words(sample[name])) for name in rest)])
+    return element("section", described, element("div", *shown, class_="query"), class_="case")
 
 
-def _said(value: Any) -> str:
+def _in_words(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -1,4 +1,4 @@
-"""The frame of a report, and line charts as inline SVG: one self-contained page, nothing loaded from anywhere."""
+"""HTML and charts of reports: each page is one file that runs no script and loads nothing."""
 
 from __future__ import annotations
 
@@ -8,57 +8,54 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-EMPTY = frozenset({"br", "circle", "meta", "path", "polyline"})
+_EMPTY = frozenset({"br", "circle", "meta", "path", "polyline"})
 """Elements of ours that hold nothing."""
 
 
 class Markup(str):
-    """HTML that our own code or a plugin's preview has made; joined with other strings it is text again."""
+    """HTML that our own code or a plugin's preview has made. Everything else is text, and is escaped on its way in."""
 
     __slots__ = ()
 
+    def join(self, parts: Iterable[Any], /) -> Markup:
+        """Several pieces of HTML or text, one after another with this between them."""
+        return Markup(str.join(self, map(_escaped, parts)))
 
-def _markup(content: Any) -> Markup:
-    """``content`` as HTML: itself where it is that already, else its text, escaped."""
+
+def _escaped(content: Any) -> Markup:
     return content if isinstance(content, Markup) else Markup(escape(str(content)))
 
 
-def joined(parts: Iterable[Any], between: Any = "") -> Markup:
-    """Several pieces of HTML or text one after another."""
-    return Markup(_markup(between).join(map(_markup, parts)))
-
-
 def element(tag: str, *content: Any, **attributes: Any) -> Markup:
-    """An element that holds the pieces of ``content``; ``class_`` is its class, ``aria_label`` its ``aria-label``."""
+    """An HTML element.
+
+    Args:
+        tag: its name.
+        content: the pieces of HTML or text that it holds.
+        attributes: ``class_`` is its class, ``aria_label`` its ``aria-label``.
+    """
     stated = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for name, value in attributes.items()
     )
-    return Markup(f"<{tag}{stated}/>" if tag in EMPTY else f"<{tag}{stated}>{joined(content)}</{tag}>")
-
-
-def note(text: Any) -> Markup:
-    """A remark in place of what cannot be shown."""
-    return element("p", text, class_="note")
+    return Markup(f"<{tag}{stated}/>" if tag in _EMPTY else f"<{tag}{stated}>{Markup().join(content)}</{tag}>")
 
 
 def facts(pairs: Iterable[tuple[Any, Any]]) -> Markup:
-    """A list of names with what is said of each."""
-    return element("dl", *(joined((element("dt", name), element("dd", said))) for name, said in pairs))
+    """A list of names, each with its description."""
+    return element("dl", *(Markup().join((element("dt", name), element("dd", text))) for name, text in pairs))
 
 
 WIDTH, HEIGHT = 340.0, 190.0
+"""Of a chart, in units of its view box: three charts fit beside one another on the page's 72 rem."""
+
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 10.0, 10.0, 34.0
+"""Margins for the numbers on the axes and the name of the horizontal one."""
+
 TICKS = 4
+MOST_POINTS = 150
+"""Points of a line: more would lie closer than two units apart, and the noise of a loss would hide its course."""
 
 Points = Sequence[tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a chart: its points from left to right; ``style`` is a class of the page's style sheet."""
-
-    points: Points
-    style: str = "first"
 
 
 @dataclass(frozen=True)
@@ -75,20 +72,32 @@ class _Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
-def line_chart(lines: Sequence[Line], label: str, x_label: str = "step") -> Markup:
-    """An SVG of lines over common axes, as wide as its place allows. ``label`` says what the vertical axis shows."""
-    points = [point for line in lines for point in line.points]
+def line_chart(lines: Iterable[tuple[str, Points]], label: str, x_label: str = "step") -> Markup:
+    """An SVG of lines over common axes, as wide as its place allows.
+
+    Args:
+        lines: the class in the page's style sheet of each line, and its points from left to right.
+        label: what the vertical axis shows.
+        x_label: what the horizontal axis shows.
+    """
+    drawn = [(style, _thinned(points)) for style, points in lines if points]
+    points = [point for _, line in drawn for point in line]
     if not points:
-        return note(f"no {label} was written down")
+        return element("p", f"no {label} recorded", class_="note")
     x = _Scale(*_range([x for x, _ in points]), LEFT, WIDTH - RIGHT)
     y = _Scale(*_range([y for _, y in points]), HEIGHT - BOTTOM, TOP)
-    parts = [*_grid(x, y), *(_polyline(line, x, y) for line in lines if line.points)]
+    parts = [*_grid(x, y), *(_line(style, [(x(a), y(b)) for a, b in line]) for style, line in drawn)]
     parts.append(_text(x_label, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "axis"))
     return _drawing(f"{label} by {x_label}", parts)
 
 
 def bar_chart(bars: Sequence[tuple[str, int]], label: str) -> Markup:
-    """An SVG of counts side by side, the first and the last one named below; ``label`` says what is counted."""
+    """An SVG of counts side by side, the first and the last one named below.
+
+    Args:
+        bars: the name and the count of each bar, from left to right.
+        label: what is counted.
+    """
     most = max((count for _, count in bars), default=0) or 1
     wide = (WIDTH - LEFT - RIGHT) / max(len(bars), 1)
     y = _Scale(0.0, float(most), HEIGHT - BOTTOM, TOP)
@@ -109,17 +118,17 @@ def bar_chart(bars: Sequence[tuple[str, int]], label: str) -> Markup:
     return _drawing(label, [*drawn, *names, _text(most, LEFT - 5, TOP + 4, "tick y")])
 
 
-def ticks(low: float, high: float, count: int = TICKS) -> list[float]:
-    """About ``count`` round numbers (1, 2 or 5 times a power of ten apart) from ``low`` to ``high``."""
-    step = _round_step((high - low) / count)
+def _ticks(low: float, high: float) -> list[float]:
+    """About TICKS round numbers (1, 2 or 5 times a power of ten apart) from ``low`` to ``high``."""
+    step = _round_step((high - low) / TICKS)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [number * step for number in range(first, last + 1)]
 
 
-def thinned(points: Points, most: int = 150) -> list[tuple[float, float]]:
-    """At most ``most`` points: neighbours are averaged, so that a noisy curve shows its course."""
-    size = math.ceil(len(points) / most) if points else 1
+def _thinned(points: Points) -> Points:
+    """At most MOST_POINTS points: the means of neighbours where there are more."""
+    size = math.ceil(len(points) / MOST_POINTS)
     groups = [points[start : start + size] for start in range(0, len(points), size)]
     return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
 
@@ -155,24 +164,22 @@ def _labelled(scale: _Scale) -> list[tuple[float, str]]:
     """Each tick with its number, written with just the decimals that tell it from the next."""
     step = _round_step((scale.high - scale.low) / TICKS)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    values = ticks(scale.low, scale.high)
+    values = _ticks(scale.low, scale.high)
     return [(value, f"{value:.{decimals}f}" if decimals < 7 else f"{value:.2e}") for value in values]
 
 
-def _polyline(line: Line, x: _Scale, y: _Scale) -> Markup:
-    places = [(x(a), y(b)) for a, b in line.points]
+def _line(style: str, places: Points) -> Markup:
     if len(places) == 1:
-        return element("circle", class_=line.style, cx=f"{places[0][0]:.1f}", cy=f"{places[0][1]:.1f}", r=3)
-    drawn = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
-    return element("polyline", class_=line.style, points=drawn)
+        return element("circle", class_=style, cx=f"{places[0][0]:.1f}", cy=f"{places[0][1]:.1f}", r=3)
+    return element("polyline", class_=style, points=" ".join(f"{x:.1f},{y:.1f}" for x, y in places))
 
 
 POLICY = (
     "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 )
-"""Pages have no scripts, and load nothing but what lies in them."""
+"""What a browser lets a page do, should anything in it ever escape its quotes."""
 
-STYLE = """
+_STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --dim: #5d6777; --paper: #fbfbfd; --card: #ffffff; --line: #dde1e8;
   --first: #2563c9; --second: #b4540a; --good: #14743c; --bad: #b3261e;
   --fourth: #7a3fb8; --fifth: #5f6b00; }
@@ -218,16 +225,16 @@ dd { margin: 0; } dd.right { color: var(--good); } dd.wrong { color: var(--bad);
 
 
 def page(title: str, sections: Mapping[str, Markup]) -> bytes:
-    """A whole page: its title, then each section that has something in it under its heading."""
+    """A whole page in UTF-8: its title, then each section that has something in it under its heading."""
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=POLICY),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", title),
-        element("style", Markup(STYLE)),
+        element("style", Markup(_STYLE)),
     )
     shown = [element("section", element("h2", name), content) for name, content in sections.items() if content]
     body = element("body", element("h1", title), *shown)
-    text = joined((Markup("<!doctype html>"), element("html", head, body, lang="en"), "\n"))
+    text = Markup().join((Markup("<!doctype html>"), element("html", head, body, lang="en"), "\n"))
     return text.encode("utf-8", errors="replace")

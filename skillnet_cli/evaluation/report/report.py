@@ -1,4 +1,7 @@
-"""The report of a run: its figures, its learning curves, and what its model finds, hears and says."""
+"""The report of a run: its metrics, its learning curves and examples; and the comparison of several (paper, figure 5).
+
+Metrics and examples come from a run's ``results.json``, curves from its stages' ``metrics.jsonl``.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,158 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from skillnet_cli.api import DamagedItem, Task, UserError
 from skillnet_cli.data.prepared import PreparedSet, Split, find_set
-from skillnet_cli.evaluation.report.html import Line, Markup, element, facts, joined, line_chart, note, page, thinned
+from skillnet_cli.evaluation.report.html import Markup, element, facts, line_chart, page
 from skillnet_cli.files import read_json_lines, write_whole
 from skillnet_cli.plugins import Registry, resolve
 from skillnet_cli.runs import Count, Figure, read_results
 
+REPORT = "report.html"
 STAGES = ("pretrain", "finetune")
-STYLES = ("second", "third", "first")
+DEV = "dev"
+NO_RESULTS = "no results yet: run 'skillnet eval --task TASK'"
+
+Row: TypeAlias = Mapping[str, Any]
+"""A row of a results.json or a metrics.jsonl."""
+
+METRIC_STYLES = ("second", "third", "first")
+RUN_STYLES = ("first", "second", "third", "fourth", "fifth", "sixth")
+"""Classes of lines in the page's style sheet, over and over where there are more lines."""
+
+
+def write_report(run: Path, registry: Registry, roots: Sequence[Path], out: Path | None = None) -> Path:
+    """Write the page of one run, whole or not at all.
+
+    Args:
+        run: the run's folder.
+        registry: whose modalities show examples.
+        roots: where the prepared sets of examples are looked for.
+        out: the page; ``report.html`` in the run's folder by default.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UserError: ``results.json`` or a ``metrics.jsonl`` is damaged.
+        FailedJob: the page cannot be written.
+    """
+    results = read_results(run)
+    # Of a task's dev split examples are shown only where nothing else of it was measured.
+    tested = {row["task"] for row in results if row["split"] != DEV}
+    shown = (row for row in results if row["split"] != DEV or row["task"] not in tested)
+    sections = {
+        "Results": _results(results),
+        "Learning curves": Markup().join(_stage_curves(run, stage) for stage in STAGES),
+        "Examples": Markup().join(_examples(row, registry, roots) for row in shown),
+        "Recipe": _recipe(run / "recipe.toml"),
+    }
+    return _write(f"skillnet: {run.resolve().name}", sections, out or run / REPORT)
+
+
+def write_comparison(runs: Sequence[Path], out: Path) -> Path:
+    """Write one page with the learning curves and the latest results of several runs, and return its path.
+
+    A chart shows one metric of one task on one set, with a line for each run that measured it.
+
+    Raises:
+        UserError: a ``results.json`` or ``metrics.jsonl`` is damaged.
+        FailedJob: the page cannot be written.
+    """
+    names = _short_names(runs)
+    styles = dict(zip(names, itertools.cycle(RUN_STYLES)))
+    legend = Markup(", ").join(element("span", name, class_=style) for name, style in styles.items())
+    sections = {"Runs": Markup().join((element("p", legend), _result_table(names)))}
+    for stage in STAGES:
+        rows = {name: list(_read_rows(run / stage / "metrics.jsonl")) for name, run in names.items()}
+        sections[f"Learning curves: {stage}"] = _compared_curves(rows, styles)
+    return _write(f"skillnet: {', '.join(names)}", sections, out)
+
+
+def _write(title: str, sections: Mapping[str, Markup], out: Path) -> Path:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, page(title, sections))
+    return out
+
+
+# Results
+
+
+def _results(rows: Sequence[Row]) -> Markup:
+    if not rows:
+        return element("p", NO_RESULTS, class_="note")
+    head = element("tr", *(element("th", title) for title in ("task", "set", "metrics", "items", "protocol")))
+    return element("div", element("table", head, *map(_result, rows)), class_="wide")
+
+
+def _result(row: Row) -> Markup:
+    metrics = (Markup(" ").join((name, element("b", f"{value:.4f}"))) for name, value in row["metrics"].items())
+    items = [f"{row['items']:,}"]
+    if row["damaged"]:
+        items += [element("br"), element("small", f"{row['damaged']:,} unreadable")]
+    protocol = facts((name, _in_words(fact)) for name, fact in row["protocol"].items())
+    return element(
+        "tr",
+        element("td", row["task"]),
+        element("td", f"{row['set']}:{row['split']}"),
+        element("td", element("br").join(metrics), class_="number"),
+        element("td", *items, class_="number"),
+        element("td", element("details", element("summary", "protocol"), protocol)),
+    )
+
+
+def _in_words(fact: Any) -> str:
+    """A fact of a protocol; those of several metrics one after another."""
+    if isinstance(fact, Mapping):
+        return "; ".join(f"{name}: {_in_words(inner)}" for name, inner in fact.items())
+    return str(fact)
+
+
+def _result_table(runs: Mapping[str, Path]) -> Markup:
+    """The results of several runs side by side: a row for each task, set and metric that any of them has."""
+    tables = {
+        name: {
+            (row["task"], f"{row['set']}:{row['split']}", metric): f"{value:.4f}"
+            for row in read_results(run)
+            for metric, value in row["metrics"].items()
+        }
+        for name, run in runs.items()
+    }
+    keys = sorted({key for table in tables.values() for key in table})
+    if not keys:
+        return element("p", NO_RESULTS, class_="note")
+    head = element("tr", *(element("th", title) for title in ("task", "set", "metric", *runs)))
+    body = (
+        element(
+            "tr",
+            *(element("td", part) for part in key),
+            *(element("td", table.get(key, "–"), class_="number") for table in tables.values()),
+        )
+        for key in keys
+    )
+    return element("div", element("table", head, *body), class_="wide")
+
+
+def _short_names(runs: Sequence[Path]) -> dict[str, Path]:
+    """The runs, each once, by as many of the last parts of their paths as tell them apart."""
+    whole = list(dict.fromkeys(run.resolve() for run in runs))
+    for length in itertools.count(1):
+        names = ["/".join(run.parts[-length:]) for run in whole]
+        if len(set(names)) == len(names):
+            return dict(zip(names, whole, strict=True))
+    raise AssertionError("paths that differ differ somewhere")
+
+
+def _recipe(path: Path) -> Markup:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    return element("details", element("summary", path.name), element("pre", text)) if text else Markup()
+
+
+# Learning curves
 
 
 class _Row(BaseModel):
@@ -41,24 +183,17 @@ class _Measured(_Row):
     metrics: dict[str, Figure | None]
 
 
-ROWS: Mapping[str, type[_Row]] = {"train": _Trained, "eval": _Measured}
-
-
-def _curves(run: Path) -> Markup:
-    """A section for each stage that the run has, a card for each of its tasks."""
-    return joined(_stage(stage, list(rows_of(run / stage / "metrics.jsonl"))) for stage in STAGES)
-
-
-def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+def _read_rows(path: Path) -> Iterator[Row]:
     """The rows of a metrics.jsonl; none where there is no file, and a line that was cut off is passed over.
 
     Raises:
-        UserError: a row lacks something, or has something else than a number as a figure; the line says where.
+        UserError: a row lacks a field, or a metric in it is not a number; the line is named.
     """
+    kinds: Mapping[str, type[_Row]] = {"train": _Trained, "eval": _Measured}
     for number, row in read_json_lines(path):
         try:
             kind = _Row.model_validate(row).kind
-            ROWS.get(kind, _Row).model_validate(row)
+            kinds.get(kind, _Row).model_validate(row)
         except ValidationError as error:
             first = error.errors()[0]
             what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
@@ -66,69 +201,97 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _stage(stage: str, rows: list[dict[str, Any]]) -> Markup:
+def _stage_curves(run: Path, stage: str) -> Markup:
+    """A card for each task of a run's stage, below the stage's name; nothing where the run does not have the stage."""
+    rows = list(_read_rows(run / stage / "metrics.jsonl"))
     tasks = dict.fromkeys(row["task"] for row in rows if row["kind"] in ("train", "eval"))
     if not tasks:
         return Markup()
     cards = [_card(task, [row for row in rows if row.get("task") == task]) for task in tasks]
-    return joined((element("h3", stage), element("div", *cards, class_="cards")))
+    return Markup().join((element("h3", stage), element("div", *cards, class_="cards")))
 
 
-def _card(task: str, rows: list[dict[str, Any]]) -> Markup:
-    loss = [
-        (float(row["step"]), float(row["loss"])) for row in rows if row["kind"] == "train" and row["loss"] is not None
-    ]
-    charts = [element("figcaption", "loss"), line_chart([Line(thinned(loss))], "loss")]
-    charts += [_measured(place, names, rows) for place, names in _figures(rows).items()]
+def _card(task: str, rows: Sequence[Row]) -> Markup:
+    """The charts of a task: its loss, and its metrics; those of one kind, such as recall@1 and recall@10, share one."""
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for name, metric in _measured(rows):
+        kinds.setdefault((name, metric.partition("@")[0]), []).append(metric)
+    charts = [element("figcaption", "loss"), line_chart([("first", _losses(rows))], "loss")]
+    for (name, kind), metrics in kinds.items():
+        styles = dict(zip(metrics, itertools.cycle(METRIC_STYLES)))
+        legend = Markup(", ").join(element("span", metric, class_=style) for metric, style in styles.items())
+        lines = [(style, _points(rows, name, metric)) for metric, style in styles.items()]
+        charts += [element("figcaption", legend, f" on {name}"), line_chart(lines, kind)]
     return element("figure", element("h4", task), *charts)
 
 
-def _figures(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[str]]:
-    """(set, kind of metric) -> metrics: those that differ only behind an @ share a chart."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        for name in row["metrics"] if row["kind"] == "eval" else ():
-            names = found.setdefault((row["set"], name.partition("@")[0]), [])
-            if name not in names:
-                names.append(name)
-    return found
+def _compared_curves(rows: Mapping[str, Sequence[Row]], styles: Mapping[str, str]) -> Markup:
+    """A card for each task that any of several runs has in a stage; rows and styles go by the runs' names."""
+    every = list(itertools.chain.from_iterable(rows.values()))
+    tasks = dict.fromkeys(row["task"] for row in every if row["kind"] in ("train", "eval"))
+    cards = []
+    for task in tasks:
+        own = {run: [row for row in each if row.get("task") == task] for run, each in rows.items()}
+        charts = []
+        for name, metric in _measured([row for each in own.values() for row in each]):
+            lines = [(styles[run], _points(each, name, metric)) for run, each in own.items()]
+            title = f"{metric} on {name}"
+            charts += [element("figcaption", title), line_chart(lines, title, "update")]
+        losses = [(styles[run], _losses(each)) for run, each in own.items()]
+        charts += [element("figcaption", "loss"), line_chart(losses, "loss", "update")]
+        cards.append(element("figure", element("h4", task), *charts))
+    return element("div", *cards, class_="cards") if cards else Markup()
 
 
-def _measured(place: tuple[str, str], names: list[str], rows: list[dict[str, Any]]) -> Markup:
-    name_of_set, kind = place
-    styled = list(zip(names, itertools.cycle(STYLES)))
-    lines = [Line(points(rows, name_of_set, name), style) for name, style in styled]
-    legend = joined((element("span", name, class_=style) for name, style in styled), ", ")
-    return joined((element("figcaption", legend, f" on {name_of_set}"), line_chart(lines, kind)))
+def _measured(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """The sets and metrics that rows of evaluations have, each pair once."""
+    evaluations = (row for row in rows if row["kind"] == "eval")
+    return list(dict.fromkeys((row["set"], metric) for row in evaluations for metric in row["metrics"]))
 
 
-def points(rows: Sequence[Mapping[str, Any]], name_of_set: str, metric: str) -> list[tuple[float, float]]:
-    """(step, figure) of each time that a metric was measured on a set."""
-    measured = (row for row in rows if row["kind"] == "eval" and row["set"] == name_of_set)
+def _points(rows: Sequence[Row], name: str, metric: str) -> list[tuple[float, float]]:
+    """(step, value) of each time that a metric was measured on the set of that name."""
+    measured = (row for row in rows if row["kind"] == "eval" and row["set"] == name)
     values = ((row["step"], row["metrics"].get(metric)) for row in measured)
     return [(float(step), float(value)) for step, value in values if value is not None]
 
 
+def _losses(rows: Sequence[Row]) -> list[tuple[float, float]]:
+    trained = (row for row in rows if row["kind"] == "train" and row["loss"] is not None)
+    return [(float(row["step"]), float(row["loss"])) for row in trained]
+
+
+# Examples
+
+
 @dataclass(frozen=True)
-class Album:
+class Previews:
     """Shows items of one split, each by the ``preview`` of its modality."""
 
     split: Split
     registry: Registry
 
     def show(self, index: int, skill: str, which: int = 0) -> Markup:
-        """An item's field of a skill as HTML; ``which`` of its texts where it has several."""
+        """An item's field of a skill as HTML, or a line that says why it cannot be shown.
+
+        Args:
+            index: the item's place in the split.
+            skill: the skill that reads the field.
+            which: of its texts, where it has several.
+        """
         try:
             value = self.split[index][skill]
             source = value[which] if isinstance(value, list) else value
             preview = self.registry.modality(skill).preview
-            return Markup(resolve(preview)(source)) if preview else _plain(source)
+            if preview:
+                return Markup(resolve(preview)(source))
+            return element("p", source) if isinstance(source, str) else element("p", "has no preview", class_="note")
         except (DamagedItem, UserError, LookupError) as error:
-            return note(f"cannot be shown: {error}")
+            return element("p", f"cannot be shown: {error}", class_="note")
 
 
-def _gallery(row: Mapping[str, Any], registry: Registry, roots: Sequence[Path]) -> Markup:
-    """The cases of one result. Where its task or set is not there any more, a line says so."""
+def _examples(row: Row, registry: Registry, roots: Sequence[Path]) -> Markup:
+    """The examples of one result; a line instead where its task or its set is not available any more."""
     if not row["cases"]:
         return Markup()
     title = element("h3", f"{row['task']} ", element("small", f"{row['set']}:{row['split']}"))
@@ -136,113 +299,37 @@ def _gallery(row: Mapping[str, Any], registry: Registry, roots: Sequence[Path]) 
         task = registry.task(row["task"])
         split = PreparedSet.open(find_set(row["set"], roots)).split(row["split"])
     except UserError as error:
-        return joined((title, note(f"cannot be shown: {error}")))
-    album = Album(split, registry)
-    return joined((title, *((_search if "best" in case else _answer)(case, task, album) for case in row["cases"])))
+        return Markup().join((title, element("p", f"cannot be shown: {error}", class_="note")))
+    previews = Previews(split, registry)
+    shown = [(_search if "best" in case else _prediction)(case, task, previews) for case in row["cases"]]
+    return Markup().join((title, *shown))
 
 
-def _search(case: Mapping[str, Any], task: Task, album: Album) -> Markup:
-    """The query, the best items with their scores, the truth."""
-    asking, found = task.towers[0][-1], task.towers[-1][-1]
-    best = [_hit(hit, case["index"], found, album) for hit in case["best"]]
-    caption = element("figcaption", "ground truth")
-    truth = element("figure", album.show(case["index"], found), caption, class_="truth")
-    query = (album.show(case["index"], asking, case["caption"]), element("small", f"rank {case['rank']}"))
+def _search(case: Row, task: Task, previews: Previews) -> Markup:
+    """A query with its rank, the best items with their scores, and the right one."""
+    query_skill, item_skill = task.towers[0][-1], task.towers[-1][-1]
+    hits = []
+    for hit in case["best"]:
+        style, mark = ("right", " ✓") if hit["index"] == case["index"] else ("wrong", "")
+        caption = element("figcaption", f"score {hit['score']:.3f}{mark}")
+        hits.append(element("figure", previews.show(hit["index"], item_skill), caption, class_=style))
+    truth = previews.show(case["index"], item_skill), element("figcaption", "ground truth")
+    hits.append(element("figure", *truth, class_="truth"))
+    query = previews.show(case["index"], query_skill, case["caption"]), element("small", f"rank {case['rank']}")
     return element(
-        "section",
-        element("div", *query, class_="query"),
-        element("div", *best, truth, class_="hits"),
-        class_="case",
+        "section", element("div", *query, class_="query"), element("div", *hits, class_="hits"), class_="case"
     )
 
 
-def _hit(hit: Mapping[str, Any], truth: int, skill: str, album: Album) -> Markup:
-    style, mark = ("right", " ✓") if hit["index"] == truth else ("wrong", "")
-    caption = element("figcaption", f"score {hit['score']:.3f}{mark}")
-    return element("figure", album.show(hit["index"], skill), caption, class_=style)
-
-
-def _answer(case: Mapping[str, Any], task: Task, album: Album) -> Markup:
-    """The item, what the model says of it, what is true."""
-    right = case["predicted"] == case["reference"]
-    style, mark = ("right", "✓") if right else ("wrong", "✗")
-    shown = [album.show(case["index"], skill) for skill in task.towers[0]]
-    said = element(
+def _prediction(case: Row, task: Task, previews: Previews) -> Markup:
+    """An item, what the model predicts, and the reference."""
+    style, mark = ("right", "✓") if case["predicted"] == case["reference"] else ("wrong", "✗")
+    shown = [previews.show(case["index"], skill) for skill in task.towers[0]]
+    compared = element(
         "dl",
-        element("dt", "model"),
+        element("dt", "prediction"),
         element("dd", f"{str(case['predicted']) or '(nothing)'} {mark}", class_=style),
-        element("dt", "truth"),
+        element("dt", "reference"),
         element("dd", case["reference"]),
     )
-    return element("section", element("div", *shown, class_="query"), said, class_="case")
-
-
-def _plain(source: Any) -> Markup:
-    return element("p", source) if isinstance(source, str) else note("has no preview")
-
-
-REPORT = "report.html"
-DEV = "dev"
-
-
-def write_report(run: Path, registry: Registry, roots: Sequence[Path], out: Path | None = None) -> Path:
-    """Write the page of a run, whole or not at all, and return its path: ``out``, or ``report.html`` in its folder.
-
-    Figures and cases come from ``results.json``, curves from the stages' ``metrics.jsonl``, pictures and texts from
-    the prepared sets below ``roots``.
-
-    Raises:
-        UserError: ``results.json`` or a ``metrics.jsonl`` is damaged.
-    """
-    rows = read_results(run)
-    sections = {
-        "Results": _results(rows),
-        "Learning curves": _curves(run),
-        "Examples": joined(_gallery(row, registry, roots) for row in _shown(rows)),
-        "Recipe": _recipe(run / "recipe.toml"),
-    }
-    out = out or run / REPORT
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, page(f"skillnet: {run.resolve().name}", sections))
-    return out
-
-
-def _shown(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows whose cases are worth showing: those of a task's dev part only where nothing else was measured."""
-    tested = {row["task"] for row in rows if row["split"] != DEV}
-    return [row for row in rows if row["split"] != DEV or row["task"] not in tested]
-
-
-def _results(rows: Sequence[Mapping[str, Any]]) -> Markup:
-    if not rows:
-        return note("nothing has been measured yet: skillnet eval --task TASK")
-    head = element("tr", *(element("th", title) for title in ("task", "set", "figures", "items", "how")))
-    return element("div", element("table", head, *map(_row, rows)), class_="wide")
-
-
-def _row(row: Mapping[str, Any]) -> Markup:
-    figures = [joined((f"{name} ", element("b", f"{value:.4f}"))) for name, value in row["metrics"].items()]
-    items = [f"{row['items']:,}"]
-    if row["damaged"]:
-        items += [element("br"), element("small", f"{row['damaged']:,} unreadable")]
-    how = facts((name, _said(fact)) for name, fact in row["protocol"].items())
-    return element(
-        "tr",
-        element("td", row["task"]),
-        element("td", f"{row['set']}:{row['split']}"),
-        element("td", joined(figures, element("br")), class_="number"),
-        element("td", *items, class_="number"),
-        element("td", element("details", element("summary", "protocol"), how)),
-    )
-
-
-def _said(fact: Any) -> str:
-    """A fact of a protocol in words; those of several metrics one after another."""
-    if isinstance(fact, Mapping):
-        return "; ".join(f"{name}: {_said(inner)}" for name, inner in fact.items())
-    return str(fact)
-
-
-def _recipe(path: Path) -> Markup:
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    return element("details", element("summary", path.name), element("pre", text)) if text else Markup()
+    return element("section", element("div", *shown, class_="query"), compared, class_="case")

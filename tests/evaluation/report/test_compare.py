@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from skillnet_cli.cli.app import run
-from skillnet_cli.evaluation.report.compare import distinct, write_comparison
+from skillnet_cli.evaluation.report.report import write_comparison
 from skillnet_cli.runs import Result
 from tests.evaluation.report.test_report import Page
 
@@ -52,7 +52,8 @@ def test_every_run_has_a_line_in_every_chart_that_it_has_points_for(runs: list[P
 
 def test_names_are_as_short_as_tells_runs_apart(tmp_path: Path) -> None:
     places = [tmp_path / "a" / "demo", tmp_path / "b" / "demo", tmp_path / "a" / "demo"]
-    assert list(distinct(places)) == ["a/demo", "b/demo"]
+    page = Page(write_comparison(places, tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert page.texts.count("skillnet: a/demo, b/demo") == 2, "the title, and the heading"
 
 
 def test_the_verb_writes_beside_the_first_run_or_where_it_is_told(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from skillnet_cli.evaluation.report.html import POLICY, Markup, element, joined
+from skillnet_cli.evaluation.report.html import POLICY, Markup, element
 from tests.inference.world import World
 
 IMAGE = "\"'><img src=x onerror=alert(1)>"
@@ -203,5 +203,5 @@ def test_items_of_a_set_are_shown_as_text(world: World) -> None:
 def test_text_is_escaped_wherever_it_meets_markup() -> None:
     assert element("p", "<b>", element("b", "&")) == "<p>&lt;b&gt;<b>&amp;</b></p>"
     assert element("p", aria_label='"<', class_="a") == '<p aria-label="&quot;&lt;" class="a"></p>'
-    assert joined(["<", Markup("<br>")], ">") == "&lt;&gt;<br>"
+    assert Markup("<hr>").join(["<", Markup("<br>")]) == "&lt;<hr><br>"
     assert not isinstance(Markup("<b>") + "<i>", Markup) and not isinstance("".join([Markup("<b>")]), Markup)

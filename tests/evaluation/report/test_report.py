@@ -82,7 +82,7 @@ def test_it_shows_figures_curves_and_examples_and_fetches_nothing(measured: Path
     assert page.fetched == [] and "script" not in page.tags
     assert page.tags.count("polyline") == 1 and page.tags.count("circle") == 1
     assert text.count("ground truth") == 6 and text.count("score ") == 18
-    assert "no loss was written down" in text and "none at all" in text
+    assert "no loss recorded" in text and "none at all" in text
 
 
 def test_the_truth_is_marked_where_it_was_found(measured: Path, world: World) -> None:
@@ -118,7 +118,7 @@ def test_items_show_as_their_modality_shows_them(measured: Path, world: World) -
 def test_a_set_that_is_gone_leaves_the_rest(measured: Path, world: World) -> None:
     shutil.rmtree(world.data / "pairs")
     text = "".join(render(measured, world).texts)
-    assert "cannot be shown: no prepared set 'pairs'" in text and "truth" in text
+    assert "cannot be shown: no prepared set 'pairs'" in text and "reference" in text
 
 
 def test_texts_of_items_cannot_break_the_page(measured: Path, world: World) -> None:
@@ -133,5 +133,5 @@ def test_texts_of_items_cannot_break_the_page(measured: Path, world: World) -> N
 
 def test_a_run_without_figures_says_so(world: World) -> None:
     world.save_run()
-    assert "nothing has been measured yet" in "".join(render(world.run, world).texts)
+    assert "no results yet" in "".join(render(world.run, world).texts)
     assert not list(world.run.glob("*.partial"))
