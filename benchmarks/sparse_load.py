@@ -34,7 +34,6 @@ LABELS = {"tc": 15, "asr": 4_000}
 def write_checkpoint(folder: Path) -> None:
     """A model of the paper's sizes with all five skills and tasks, its parameters random."""
     from skillnet_cli.model.build import build_config, build_readers
-    from skillnet_cli.model.persistence import save_model
     from skillnet_cli.model.skillnet import SkillNet
     from skillnet_cli.objectives import TaskConfig
     from skillnet_cli.plugins import load_registry
@@ -50,7 +49,7 @@ def write_checkpoint(folder: Path) -> None:
         TaskConfig(**vars(registry.task(name)), labels=tuple(chr(0x4E00 + each) for each in range(LABELS.get(name, 0))))
         for name in ("tc", "asr", "t2i", "t2v", "t2c")
     ]
-    save_model(SkillNet(build_config(SIZES, readers, tasks, registry), registry), readers, folder / "model")
+    SkillNet(build_config(SIZES, readers, tasks, registry), registry).save(folder / "model", readers)
 
 
 def load_in_process(folder: Path, skills: list[str] | None) -> dict[str, float]:
@@ -62,7 +61,7 @@ def load_in_process(folder: Path, skills: list[str] | None) -> dict[str, float]:
     from skillnet_cli.model.config import read_config
     from skillnet_cli.plugins import load_registry, resolve
 
-    for skill in skills or read_config(folder).skills:
+    for skill in skills or read_config(folder, load_registry()).skills:
         modality = load_registry().modality(skill)
         for reference in (modality.config, modality.reader, modality.embedder):
             resolve(reference)

@@ -59,7 +59,12 @@ def model_of(sizes: Mapping[str, Any]) -> tuple[SkillNet, Any]:
             "image": {"resolution": RESOLUTION},
         }
         readers = build_readers(keys, registry)
-    config = build_config(sizes, readers, [TaskConfig(**vars(registry.task(TASK)))], registry)
+    config = build_config(
+        sizes,
+        readers,
+        [TaskConfig(**vars(registry.task(TASK)))],
+        registry,
+    )
     return SkillNet(config, registry), readers
 
 

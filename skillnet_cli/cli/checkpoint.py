@@ -36,7 +36,7 @@ class Saved:
     @cached_property
     def fingerprint(self) -> str:
         """The name of its exact weights, configuration and assets."""
-        from skillnet_cli.model.persistence import fingerprint
+        from skillnet_cli.model.checkpoint import fingerprint
 
         return fingerprint(self.folder)
 
@@ -96,7 +96,7 @@ def find_checkpoint(given: Path | None) -> Saved:
 
     hush_transformers()
     source = find(chosen)
-    return Saved(source, read_config(source.folder))
+    return Saved(source, read_config(source.folder, load_registry()))
 
 
 def hush_transformers() -> None:

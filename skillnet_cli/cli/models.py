@@ -65,7 +65,7 @@ def inspect(
         if set_:
             raise UserError("--set changes a recipe: name it with --recipe")
         folder = choose_checkpoint(checkpoint)
-        where, (config, unknown) = {"checkpoint": str(folder)}, (read_config(folder), {})
+        where, (config, unknown) = {"checkpoint": str(folder)}, (read_config(folder, load_registry()), {})
     if task is not None and task not in config.tasks:
         load_registry().task(task)  # says what to install, or which name is near
         raise UserError(f"{recipe or folder} has no task '{task}'; it has {', '.join(config.tasks)}")

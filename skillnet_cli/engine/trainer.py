@@ -28,7 +28,7 @@ from skillnet_cli.engine.telemetry import Telemetry, log_lines
 from skillnet_cli.evaluation.evaluate import evaluate
 from skillnet_cli.files import disk_errors
 from skillnet_cli.model.card import write_card
-from skillnet_cli.model.persistence import fingerprint, save_model
+from skillnet_cli.model.checkpoint import fingerprint
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry, load_registry
 from skillnet_cli.recipe import Recipe, dump_toml
@@ -182,7 +182,7 @@ class Trainer:
         with self._result() as model:
             if model is not None:
                 with disk_errors(self.folder.model):
-                    save_model(model, self.plan.readers, self.folder.model)
+                    model.save(self.folder.model, self.plan.readers)
                     self.run.publish(self.folder.model)
                 write_card(self.run.model, record_results(self.run.path, results, fingerprint(self.run.model)))
                 self.telemetry.finished(self.updater.progress.step, self.run.model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,27 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skillnet_cli import objectives
 from skillnet_cli.api import Reader, UserError
-from skillnet_cli.model.config import SkillNetConfig, task_fields
+from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.encoder import Block, Encoder, FeedForward, RoutedAttention, SkillProjection
 from skillnet_cli.model.sequences import Tower
-from skillnet_cli.model.variants import TOP, MixtureOfExperts, PerSkill, TaskNetwork, quick_gelu
+from skillnet_cli.model.variants import TOP, MixtureOfExperts, PerSkill, TaskNetwork
 from skillnet_cli.objectives import Objective, TaskConfig
 from skillnet_cli.objectives.contrastive import SIMILARITIES
 from skillnet_cli.plugins import Registry, resolve
 
 INIT_STD = 0.02
+"""The deviation of heads' first weights: BERT's (Devlin et al. 2018)."""
 NORM_EPS = {"pre": 1e-5, "post": 1e-12}
 """What layer norms add to the variance: CLIP's where they stand in front, BERT's where they stand behind."""
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
+
+
+def _quick_gelu(x: Tensor) -> Tensor:
+    """CLIP's approximation of gelu, x · sigmoid(1.702 x), by way of silu: one fused operation and two products."""
+    return F.silu(1.702 * x) / 1.702
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": _quick_gelu, "gelu": F.gelu}
 
 
 CHOICES = {
@@ -66,19 +74,22 @@ def embedder_config(skill: str, keys: Mapping[str, Any], registry: Registry) -> 
 def build_config(
     sizes: Mapping[str, Any], readers: Mapping[str, Reader], tasks: Iterable[TaskConfig], registry: Registry
 ) -> SkillNetConfig:
-    """The configuration of a model with these skills and tasks.
-
-    Args:
-        sizes: ``layers``, ``hidden``, ``heads``, ``ffn``, ``norm``, ``activation``, ``dropout``, and where they are
-            not the usual, ``similarity``, ``routing``, ``routed`` and ``balance``.
-    """
+    """The configuration of a model whose skills are read so; arguments are those of :func:`config_of`."""
     return config_of(sizes, {skill: reader.config for skill, reader in readers.items()}, tasks, registry)
 
 
 def config_of(
     sizes: Mapping[str, Any], embedders: Mapping[str, Any], tasks: Iterable[TaskConfig], registry: Registry
 ) -> SkillNetConfig:
-    """As :func:`build_config`, from each skill's complete configuration instead of its reader."""
+    """The configuration of a model with these skills and tasks.
+
+    Args:
+        sizes: ``layers``, ``hidden``, ``heads``, ``ffn``, ``norm``, ``activation``, ``dropout``, and where they are
+            not the usual, ``similarity``, ``routing``, ``routed`` and ``balance``.
+        embedders: for each skill the complete configuration of its embedder, completed by what its assets say.
+        tasks: the model's tasks.
+        registry: the plugins, whose names and versions the configuration records.
+    """
     skills = {
         skill: {
             "plugin": registry.modalities[skill].plugin.distribution,
@@ -88,8 +99,7 @@ def config_of(
         for skill, embedder in embedders.items()
     }
     experts = len(skills) if sizes.get("routing") == "moe" else 0
-    known = {task.name: task_fields(task) for task in tasks}
-    return SkillNetConfig(**sizes, experts=experts, skills=skills, tasks=known)
+    return SkillNetConfig(**sizes, experts=experts, skills=skills, tasks={task.name: asdict(task) for task in tasks})
 
 
 def build_encoder(config: SkillNetConfig) -> Encoder:
@@ -176,10 +186,31 @@ def _initialise(encoder: Encoder, config: SkillNetConfig) -> None:
             module.eps = NORM_EPS[config.norm]
 
 
-def build_embedders(config: SkillNetConfig, registry: Registry, skills: Iterable[str] | None = None) -> nn.ModuleDict:
-    """The embedder of each of ``skills``, of all of the model's by default, as its plugin defines it."""
-    known = config.skills
-    return nn.ModuleDict({skill: _embedder(skill, config, registry) for skill in (known if skills is None else skills)})
+def build_network(
+    config: SkillNetConfig,
+    objectives: Mapping[str, Objective],
+    towers: Iterable[Iterable[str]],
+    registry: Registry,
+    place: str = "",
+) -> TaskNetwork:
+    """Towers, each with embedders and an encoder of its own, and the heads of the tasks that go through them.
+
+    Args:
+        config: the model's.
+        objectives: of those tasks.
+        towers: the skills that each tower reads.
+        registry: the plugins, which bring the embedders.
+        place: what the names of the network's parameters in the model begin with.
+    """
+    built = [
+        Tower(
+            nn.ModuleDict({skill: _embedder(skill, config, registry) for skill in dict.fromkeys(skills)}),
+            build_encoder(config),
+            place=f"{place}towers.{number}." if place else "",
+        )
+        for number, skills in enumerate(towers)
+    ]
+    return TaskNetwork(built, _heads(objectives, config.hidden))
 
 
 def _embedder(skill: str, config: SkillNetConfig, registry: Registry) -> nn.Module:
@@ -188,37 +219,12 @@ def _embedder(skill: str, config: SkillNetConfig, registry: Registry) -> nn.Modu
     return embedder
 
 
-def build_objectives(config: SkillNetConfig, registry: Registry) -> dict[str, Objective]:
-    """The objective of every task. Raises UserError where no plugin brings one."""
-    tasks = [config.task(name) for name in config.tasks]
-    return {task.name: objectives.load(task.objective, registry)(task, config.similarity) for task in tasks}
-
-
-def build_heads(objectives_: Mapping[str, Objective], hidden: int) -> nn.ModuleDict:
+def _heads(objectives: Mapping[str, Objective], hidden: int) -> nn.ModuleDict:
     """The heads of all tasks, each name once."""
-    makers = {name: make for objective in objectives_.values() for name, make in objective.heads(hidden).items()}
+    makers = {name: make for objective in objectives.values() for name, make in objective.heads(hidden).items()}
     heads = nn.ModuleDict({name: make() for name, make in makers.items()})
     for module in heads.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=INIT_STD)
             nn.init.zeros_(module.bias)
     return heads
-
-
-def build_networks(
-    config: SkillNetConfig, objectives_: Mapping[str, Objective], registry: Registry
-) -> dict[str, TaskNetwork]:
-    """For ``routing = "separate"``: every task's own embedders, encoders and heads."""
-    return {name: _network(config, name, objective, registry) for name, objective in objectives_.items()}
-
-
-def _network(config: SkillNetConfig, name: str, objective: Objective, registry: Registry) -> TaskNetwork:
-    towers = [
-        Tower(
-            build_embedders(config, registry, dict.fromkeys(skills)),
-            build_encoder(config),
-            place=f"tasks.{name}.towers.{number}.",
-        )
-        for number, skills in enumerate(objective.task.towers)
-    ]
-    return TaskNetwork(towers, build_heads({name: objective}, config.hidden))

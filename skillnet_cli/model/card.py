@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,20 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from skillnet_cli.files import write_whole
 from skillnet_cli.model.checkpoint import CARD, Weights
-from skillnet_cli.model.config import SkillNetConfig, read_config
-from skillnet_cli.model.parts import part_of
+from skillnet_cli.model.config import SkillNetConfig
 
 LIBRARY = "skillnet"
 
 
 def write_card(folder: Path, results: Iterable[Mapping[str, Any]] = ()) -> None:
-    """Write ``README.md`` into a model's folder.
+    """Write ``README.md`` into a model's folder, where its weights are already.
 
     Args:
-        results: rows of a run's results.json, or of :func:`results_of`; those of tasks that the model does not have are
-            left out.
+        folder: the model's, whose configuration has been written or checked before.
+        results: rows of a run's results.json, or of :func:`results_of`; those of tasks that the model does not have
+            are left out.
     """
-    config = read_config(folder)
+    config: SkillNetConfig = SkillNetConfig.from_pretrained(folder)  # its tasks are in the order of the file
     rows = [row for row in results if row["task"] in config.tasks]
     text = f"---\n{_front_matter(config, rows, folder.resolve().parent.name)}\n---\n\n{_body(folder, config, rows)}"
     write_whole(folder / CARD, text.encode())
@@ -43,15 +42,6 @@ def results_of(folder: Path) -> list[dict[str, Any]]:
         row["metrics"][each.metric_type] = each.metric_value
         row["items"] = (each.dataset_args or {}).get("items")
     return list(rows.values())
-
-
-def parameters_of(folder: Path) -> dict[str, int]:
-    """How many parameters each part of a saved model has, from the headers of those of its files that are there."""
-    weights = Weights.open(folder)
-    parts: Counter[str] = Counter()
-    for name, size in weights.sizes(name for name in weights.files if weights.location(name).is_file()).items():
-        parts[part_of(name)] += size
-    return dict(parts)
 
 
 def _front_matter(config: SkillNetConfig, rows: Sequence[Mapping[str, Any]], name: str) -> str:
@@ -85,6 +75,7 @@ def _eval_results(config: SkillNetConfig, row: Mapping[str, Any]) -> list[EvalRe
 
 def _body(folder: Path, config: SkillNetConfig, rows: Sequence[Mapping[str, Any]]) -> str:
     tasks = [config.task(name) for name in config.tasks]
+    parameters = Weights.open(folder).parameters_by_part()
     sections = [
         f"# A SkillNet of {', '.join(config.skills)}",
         "One sparsely activated Transformer: every skill owns its query, key and value projections, the rest is "
@@ -111,7 +102,7 @@ def _body(folder: Path, config: SkillNetConfig, rows: Sequence[Mapping[str, Any]
             [(name, facts["plugin"], facts["version"]) for name, facts in config.skills.items()],
         ),
         "## Parameters",
-        _table(("part", "parameters"), [(part, f"{count:,}") for part, count in parameters_of(folder).items()]),
+        _table(("part", "parameters"), [(part, f"{count:,}") for part, count in parameters.items()]),
         "## Use",
         _use(config),
     ]

@@ -7,11 +7,12 @@ weights; the second are checked whenever a tensor is read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import struct
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,9 +28,14 @@ from skillnet_cli.api import UserError
 from skillnet_cli.files import replace_path, sha256_of, write_json
 from skillnet_cli.model.parts import part_of
 
+CONFIG = "config.json"
+CARD = "README.md"
+ASSETS = "assets"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+OURS = ("model*.safetensors", "pytorch_model*.bin", INDEX, "pytorch_model.bin.index.json", CARD, ASSETS)
+"""What a save writes besides ``config.json``, and what earlier ones of this or other tools have left."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +98,12 @@ class Weights:
             for name in some
         }
 
-    def sizes(self, names: Iterable[str]) -> dict[str, int]:
-        """How many elements each of some tensors has. Raises UserError as :meth:`read` does."""
-        return {name: torch.Size(shape).numel() for name, shape in self.shapes(names).items()}
+    def parameters_by_part(self) -> dict[str, int]:
+        """How many parameters each part has, from the headers of those of its files that are there."""
+        parts: Counter[str] = Counter()
+        for name, shape in self.shapes(name for name in self.files if self.location(name).is_file()).items():
+            parts[part_of(name)] += torch.Size(shape).numel()
+        return dict(parts)
 
     def read(self, names: Iterable[str], verify: bool = True) -> dict[str, Tensor]:
         """Some tensors, mapped from their files and not copied. Writing to them changes no file.
@@ -188,13 +197,6 @@ def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-CONFIG = "config.json"
-CARD = "README.md"
-ASSETS = "assets"
-OURS = ("model*.safetensors", "pytorch_model*.bin", INDEX, "pytorch_model.bin.index.json", CARD, ASSETS)
-"""What a save writes besides ``config.json``, and what earlier ones of this or other tools have left."""
-
-
 def _file_of(part: str) -> str:
     """The file of a part: ``model-skill-text.safetensors`` for ``skill:text``."""
     return f"model-{'-'.join(quote(word, safe='') for word in part.split(':'))}.safetensors"
@@ -215,15 +217,31 @@ def write_weights(tensors: Mapping[str, Tensor], folder: Path) -> None:
         "total_size": sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()),
         "sha256": {file: sha256_of(folder / file) for file in sorted(set(files.values()))},
         "crc32": checksums,
-        "assets": asset_digests(folder),
+        "assets": _asset_digests(folder),
     }
     write_json(folder / INDEX, {"metadata": facts, "weight_map": files})
 
 
-def asset_digests(folder: Path) -> dict[str, str]:
+def _asset_digests(folder: Path) -> dict[str, str]:
     """The sha256 of each file in ``assets``, by its path in the folder."""
     files = sorted(path for path in (folder / ASSETS).rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+
+
+def fingerprint(folder: Path) -> str:
+    """A name for a model's exact weights, configuration and assets: vectors of other fingerprints do not compare.
+
+    It goes by the checksums that the index has of the files of weights, so that it is the same, and quickly there,
+    where only some of them are; what is read is compared with them when it is read. Where the index has none, the
+    files themselves are read.
+    """
+    weights = Weights.open(folder)
+    digests = dict(weights.facts.get("sha256", {}))
+    for file in set(weights.files.values()) - digests.keys():
+        digests[file] = sha256_of(folder / file)
+    assets = {**weights.facts.get("assets", {}), **_asset_digests(folder)}
+    named = json.dumps([sha256_of(folder / CONFIG), sorted(digests.items()), sorted(assets.items())])
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
 def replace_model(folder: Path, fresh: Path) -> None:

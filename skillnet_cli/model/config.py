@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar, no_type_check
 
@@ -15,7 +15,7 @@ from transformers import PretrainedConfig
 from skillnet_cli import objectives
 from skillnet_cli.api import UserError
 from skillnet_cli.objectives import TaskConfig
-from skillnet_cli.plugins import Registry, load_registry, suggest
+from skillnet_cli.plugins import Registry, suggest
 
 
 @no_type_check  # transformers makes its configurations dataclasses that take more than their fields
@@ -63,11 +63,6 @@ class SkillNetConfig(PretrainedConfig):
         return TaskConfig(**fields)
 
 
-def task_fields(task: TaskConfig) -> dict[str, Any]:
-    """A task as JSON can hold it; :meth:`SkillNetConfig.task` reads it back."""
-    return asdict(task)
-
-
 class _SkillFacts(BaseModel):
     plugin: str
     version: str
@@ -96,8 +91,8 @@ class _Facts(BaseModel):
 _FACTS = TypeAdapter(_Facts)
 
 
-def read_config(folder: Path, registry: Registry | None = None) -> SkillNetConfig:
-    """The configuration of a saved model, checked against ``registry``, by default the installed plugins.
+def read_config(folder: Path, registry: Registry) -> SkillNetConfig:
+    """The configuration of a saved model, checked against the plugins of ``registry``.
 
     Raises:
         UserError: there is none, it is not one of a SkillNet, or it names code that no plugin brings.
@@ -117,7 +112,7 @@ def read_config(folder: Path, registry: Registry | None = None) -> SkillNetConfi
     if not config.skills or stated != SkillNetConfig.model_type:
         lack = f"its model_type is {stated!r}" if config.skills else "it has no skills"
         raise UserError(f"{path}: this is not a SkillNet's configuration ({lack})")
-    check_config(config, path, registry or load_registry())
+    check_config(config, path, registry)
     return config
 
 

@@ -7,8 +7,6 @@ takes 177 MB and most of the time in which a command starts.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -21,17 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from skillnet_cli.api import Reader, UserError
-from skillnet_cli.files import replace_path, sha256_of
-from skillnet_cli.model import card
+from skillnet_cli.files import replace_path
 from skillnet_cli.model.build import build_readers
-from skillnet_cli.model.checkpoint import (
-    ASSETS,
-    CONFIG,
-    Weights,
-    asset_digests,
-    replace_model,
-    write_weights,
-)
+from skillnet_cli.model.card import write_card
+from skillnet_cli.model.checkpoint import ASSETS, Weights, replace_model, write_weights
 from skillnet_cli.model.config import SkillNetConfig, check_config, check_installed, cut_down, read_config
 from skillnet_cli.model.device import on_meta
 from skillnet_cli.model.hub import Source, find, push
@@ -114,6 +105,7 @@ ModelT = TypeVar("ModelT", bound="PersistenceMixin")
 HUB_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "force_download"}
 FROM_AUTO = {"_from_auto", "trust_remote_code", "adapter_kwargs", "use_safetensors"}
 """What transformers' Auto classes hand on, and what asks for no more than is always done."""
+PUSH_OPTIONS = {"commit_message", "commit_description", "private", "token", "revision", "create_pr", "tags"}
 
 
 class PersistenceMixin(nn.Module):
@@ -197,37 +189,60 @@ class PersistenceMixin(nn.Module):
         state_dict: Mapping[str, Tensor] | None = None,
         push_to_hub: bool = False,
         repo_id: str | None = None,
-        **kwargs: Any,
+        **hub_options: Any,
     ) -> None:
         """Write configuration, weights by part, the readers' assets and the model card into a folder.
 
         A model that lies there already is replaced whole; other files stay.
 
         Args:
+            save_directory: the folder, made where it is missing.
             is_main_process: False writes nothing.
             state_dict: what to save as this model's tensors, its own by default.
             push_to_hub: upload the folder to ``repo_id``, by default named as the folder.
-            kwargs: those of :meth:`push_to_hub`. ``max_shard_size`` has no bearing: a part is one file.
+            repo_id: ``owner/name``.
+            hub_options: with ``push_to_hub``, those of :meth:`push_to_hub`.
+
+        Raises:
+            TypeError: an option is none of these, such as ``max_shard_size``: every part is one file.
         """
+        for name in hub_options:
+            if not push_to_hub or name not in PUSH_OPTIONS:
+                raise TypeError(f"SkillNet.save_pretrained() takes no '{name}'")
         if not is_main_process:
             return
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / f".{uuid.uuid4().hex[:8]}.partial"
         try:
-            self.write(fresh, state_dict)
+            self._write(fresh, state_dict)
             replace_model(folder, fresh)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         if push_to_hub:
-            self.push_to_hub(repo_id or folder.resolve().name, **kwargs)
+            self.push_to_hub(repo_id or folder.resolve().name, **hub_options)
 
-    def write(self, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
-        """Write the model's files into ``folder``, which must not be there yet."""
+    def save(self, folder: Path, readers: Mapping[str, Reader] | None = None) -> None:
+        """Write configuration, weights by part, assets and card into ``folder``, which is replaced as a whole.
+
+        Args:
+            folder: at no moment is there half a model in it.
+            readers: those of the model's skills, if it was not opened from a folder, which gives it readers.
+        """
+        self.readers = self.readers if readers is None else dict(readers)
+        fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+        try:
+            self._write(fresh)
+            replace_path(folder, fresh)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+    def _write(self, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
+        """Write the model's files into ``folder``, which must not exist yet."""
         self.config.architectures = [type(self).__name__]
         write_description(self.config, self.readers, folder)
         write_weights(self.state_dict() if state_dict is None else state_dict, folder)
-        card.write_card(folder)
+        write_card(folder)
 
     def push_to_hub(
         self,
@@ -239,16 +254,26 @@ class PersistenceMixin(nn.Module):
         token: bool | str | None = None,
         revision: str | None = None,
         create_pr: bool = False,
-        max_shard_size: int | str | None = None,
         tags: Sequence[str] | None = None,
     ) -> Any:
-        """Upload the model to a hub repository, which is made where it is not there; returns the commit.
+        """Upload the model to a hub repository, which is created if it does not exist.
 
-        The arguments are those of transformers' ``push_to_hub``; ``max_shard_size`` has no bearing: a part is one file.
+        Args:
+            repo_id: ``owner/name``.
+            commit_message: the commit's first line.
+            commit_description: what follows it.
+            private: whether a repository that is created is private.
+            token: the user's access token; by default the one that ``hf auth login`` has stored.
+            revision: the branch to commit to.
+            create_pr: open a pull request instead of committing to the branch.
+            tags: words to add to the model card's tags.
+
+        Returns:
+            The commit, as huggingface_hub describes it.
         """
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / Path(repo_id).name
-            self.write(folder)
+            self._write(folder)
             return push(
                 folder,
                 repo_id,
@@ -263,7 +288,7 @@ class PersistenceMixin(nn.Module):
 
 
 def write_description(config: SkillNetConfig, readers: Mapping[str, Reader], folder: Path) -> None:
-    """Write what a model's folder has beside its weights, configuration and assets, into a folder not there yet."""
+    """Write configuration and assets, all of a model but its weights, into a folder that does not exist yet."""
     folder.mkdir(parents=True)
     config.save_pretrained(folder)
     for skill, reader in readers.items():
@@ -291,30 +316,3 @@ def _hub_options(options: Mapping[str, Any]) -> dict[str, Any]:
         if name not in HUB_OPTIONS | FROM_AUTO:
             raise TypeError(f"SkillNet.from_pretrained() takes no '{name}'")
     return {name: value for name, value in options.items() if name in HUB_OPTIONS and value is not None}
-
-
-def save_model(model: PersistenceMixin, readers: Mapping[str, Reader], folder: Path) -> None:
-    """Write configuration, weights by part, assets and card into ``folder``, which is replaced as a whole."""
-    fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
-    model.readers = dict(readers)
-    try:
-        model.write(fresh)
-        replace_path(folder, fresh)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def fingerprint(folder: Path) -> str:
-    """A name for a model's exact weights, configuration and assets: vectors of other fingerprints do not compare.
-
-    It goes by the checksums that the index has of the files of weights, so that it is the same, and quickly there,
-    where only some of them are; what is read is compared with them when it is read. Where the index has none, the
-    files themselves are read.
-    """
-    weights = Weights.open(folder)
-    digests = dict(weights.facts.get("sha256", {}))
-    for file in set(weights.files.values()) - digests.keys():
-        digests[file] = sha256_of(folder / file)
-    assets = {**weights.facts.get("assets", {}), **asset_digests(folder)}
-    named = json.dumps([sha256_of(folder / CONFIG), sorted(digests.items()), sorted(assets.items())])
-    return hashlib.sha256(named.encode()).hexdigest()[:16]

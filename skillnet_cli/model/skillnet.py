@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, cast
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from skillnet_cli import objectives
 from skillnet_cli.api import Batch
-from skillnet_cli.model.build import build_embedders, build_encoder, build_heads, build_networks, build_objectives
+from skillnet_cli.model.build import build_network
 from skillnet_cli.model.config import SkillNetConfig, require
 from skillnet_cli.model.parts import SHARED, parameters_by_part
 from skillnet_cli.model.persistence import PersistenceMixin
@@ -48,14 +49,21 @@ class SkillNet(PersistenceMixin):
         """``registry``: the plugins to build from; the installed ones by default."""
         super().__init__(config)
         registry = registry or load_registry()
-        self.objectives = build_objectives(config, registry)
+        self.objectives = {
+            task.name: objectives.load(task.objective, registry)(task, config.similarity)
+            for task in map(config.task, config.tasks)
+        }
         self.tasks = nn.ModuleDict()
         if config.routing == "separate":
-            self.tasks.update(build_networks(config, self.objectives, registry))
+            for name, objective in self.objectives.items():
+                towers, place = objective.task.towers, f"tasks.{name}."
+                self.tasks[name] = build_network(config, {name: objective}, towers, registry, place)
         else:
-            self.embedders = build_embedders(config, registry)
-            self.encoder = build_encoder(config)
-            self.heads = build_heads(self.objectives, config.hidden)
+            network = build_network(config, self.objectives, [config.skills], registry)
+            (tower,) = cast("list[Tower]", list(network.towers))
+            self.embedders = tower.embedders
+            self.encoder = tower.encoder
+            self.heads = network.heads
 
     def forward(
         self, task: str, towers: Sequence[Sequence[Batch]], targets: Mapping[str, Tensor], recompute: bool = False

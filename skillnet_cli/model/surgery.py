@@ -16,13 +16,12 @@ from torch import Tensor
 
 from skillnet_cli.api import UserError
 from skillnet_cli.model.build import build_config, build_readers
-from skillnet_cli.model.card import parameters_of, results_of, write_card
+from skillnet_cli.model.card import results_of, write_card
 from skillnet_cli.model.checkpoint import Weights
 from skillnet_cli.model.config import SkillNetConfig, read_config, require
 from skillnet_cli.model.device import on_meta
 from skillnet_cli.model.hub import Source, find
 from skillnet_cli.model.parts import SHARED, part_of
-from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry
 
@@ -40,7 +39,7 @@ def export(
         skills, tasks: as in :meth:`SkillNet.from_pretrained`; its results on the tasks that are kept go with it.
 
     Raises:
-        UserError: ``to`` is there already; or as :meth:`SkillNet.from_pretrained`.
+        UserError: ``to`` already exists; or as :meth:`SkillNet.from_pretrained`.
     """
     must_be_new(to)
     source = find(model)
@@ -67,7 +66,7 @@ def graft_new(
         seed: of all that is fresh.
 
     Raises:
-        UserError: ``to`` is there already, the model has the skill already or lacks ``like``, or no plugin brings it.
+        UserError: ``to`` already exists, the model already has the skill or lacks ``like``, or no plugin brings it.
     """
     must_be_new(to)
     base = SkillNet.from_pretrained(model, registry=registry)
@@ -97,14 +96,14 @@ def graft_from(
             model has. What such a task uses of both models must be the same in both.
 
     Raises:
-        UserError: ``to`` is there already, the model has the skill, the other lacks it or a task; or something that
+        UserError: ``to`` already exists, the model has the skill, the other lacks it or a task; or something that
             both have and that is needed differs: the line names the first tensor that does.
     """
     must_be_new(to)
     base = SkillNet.from_pretrained(model, registry=registry)
     _must_lack(base.config, skill, model)
     place = f"the model in {os.fspath(other)}"
-    theirs = read_config(find(other).folder)
+    theirs = read_config(find(other).folder, registry)
     require("skill", skill, theirs.skills, place)
     for task in tasks or ():
         require("task", task, theirs.tasks, place)
@@ -155,7 +154,7 @@ def describe_skills(model: ModelPath, registry: Registry) -> list[dict[str, Any]
         UserError: the model cannot be read.
     """
     folder = _whole(model).folder
-    config, parameters = read_config(folder), parameters_of(folder)
+    config, parameters = read_config(folder, registry), Weights.open(folder).parameters_by_part()
     tasks = [config.task(name) for name in config.tasks]
     return [
         {
@@ -174,19 +173,19 @@ def describe_skills(model: ModelPath, registry: Registry) -> list[dict[str, Any]
 def must_be_new(to: Path) -> None:
     """Raises UserError where there is something at ``to`` already."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"{to} is there already: choose another folder")
+        raise UserError(f"{to} already exists: choose another folder")
 
 
 def _save(model: SkillNet, to: Path, results: Iterable[Mapping[str, Any]]) -> SkillNet:
     to.absolute().parent.mkdir(parents=True, exist_ok=True)
-    save_model(model, model.readers, to)
+    model.save(to)
     write_card(to, results)
     return model
 
 
 def _must_lack(config: SkillNetConfig, skill: str, model: ModelPath) -> None:
     if skill in config.skills:
-        raise UserError(f"the model in {os.fspath(model)} has the skill '{skill}' already")
+        raise UserError(f"the model in {os.fspath(model)} already has the skill '{skill}'")
 
 
 def _with(config: SkillNetConfig, skills: Mapping[str, Any], tasks: Mapping[str, Any]) -> SkillNetConfig:

@@ -19,16 +19,10 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, distributed, nn
-from torch.nn import functional as F
 
 from skillnet_cli.model.encoder import FeedForward, Routes, Usage, by_skill
 from skillnet_cli.model.sequences import Tower
 from skillnet_cli.objectives.base import Loss
-
-
-def quick_gelu(x: Tensor) -> Tensor:
-    """CLIP's approximation of gelu, x · sigmoid(1.702 x), by way of silu: one fused operation and two products."""
-    return F.silu(1.702 * x) / 1.702
 
 
 class PerSkill(nn.Module):

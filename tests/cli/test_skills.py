@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from skillnet_cli.model import SkillNet
-from skillnet_cli.model.persistence import save_model
 from tests.inference.world import World
 
 
@@ -82,7 +81,8 @@ def test_a_new_skill_starts_like_another(trained: World) -> None:
 
 def test_a_skill_of_another_shared_part_is_refused(trained: World) -> None:
     trained.skillnet("export", "--skills", "word", "--to", "base")
-    save_model(*trained.model(seed=2), trained.folder / "other")
+    model, readers = trained.model(seed=2)
+    model.save(trained.folder / "other", readers)
     _, remarks = trained.skillnet(
         "skills", "graft", "hum", "--checkpoint", "base", "--from", "other", "--to", "m", code=2
     )

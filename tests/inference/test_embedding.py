@@ -16,7 +16,6 @@ from skillnet_cli.inference.collection import Collection, CollectionWriter
 from skillnet_cli.inference.encoder import encode_sources
 from skillnet_cli.inference.inputs import Query, gather
 from skillnet_cli.model import SkillNet
-from skillnet_cli.model.persistence import save_model
 from skillnet_cli.plugins import load_registry
 from tests.inference.world import World
 
@@ -151,7 +150,7 @@ def test_separate_tasks_embed_with_the_one_that_has_vectors(world: World, files:
 def test_what_is_needed_is_enough(world: World, routing: str) -> None:
     """Of a saved model of any routing, the skills and tasks that are needed give the whole model's vectors."""
     model, readers = world.model(routing=routing)
-    save_model(model, readers, world.folder / "saved")
+    model.save(world.folder / "saved", readers)
     skills, tasks = Capabilities(model.config).needed_for(["shape"])
     part = SkillNet.from_pretrained(world.folder / "saved", skills=skills, tasks=tasks)
     assert set(part.config.tasks) <= {"find"} and "hum" not in part.config.skills

@@ -19,7 +19,6 @@ from skillnet_cli.api import Reader
 from skillnet_cli.cli.app import run
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.model.build import build_config, build_readers
-from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.plugins import load_registry, resolve
@@ -69,7 +68,8 @@ class World:
         """A run with a model; returns the model's folder."""
         self.run.mkdir(parents=True, exist_ok=True)
         (self.run / "recipe.toml").write_text('name = "small"\n')
-        save_model(*self.model(seed), self.run / "model")
+        model, readers = self.model(seed)
+        model.save(self.run / "model", readers)
         return self.run / "model"
 
     def skillnet(self, *words: str, code: int = 0, env: Mapping[str, str] | None = None) -> tuple[str, str]:

@@ -26,4 +26,7 @@ def model(norm: str) -> SkillNet:
     registry = toy_registry()
     readers = build_readers({"alpha": {}, "beta": {}, "gamma": {}}, registry)
     tasks = [TaskConfig(**asdict(task) | {"labels": tuple("abcdefgh")}) for task in TASKS]
-    return SkillNet(build_config(SIZES | {"norm": norm}, readers, tasks, registry), registry)
+    return SkillNet(
+        build_config(SIZES | {"norm": norm}, readers, tasks, registry),
+        registry,
+    )

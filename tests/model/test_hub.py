@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModel
 from skillnet_cli.api import UserError
 from skillnet_cli.model import SkillNet
 from skillnet_cli.model.build import build_readers
-from skillnet_cli.model.persistence import fingerprint, save_model
+from skillnet_cli.model.checkpoint import fingerprint
 from tests.integers import toy_registry
 from tests.model.hub import Hub, serving
 from tests.model.test_skillnet import toy_batch
@@ -42,7 +42,7 @@ def norm() -> str:
 
 @pytest.fixture
 def folder(model: SkillNet, tmp_path: Path) -> Path:
-    save_model(model, build_readers({"alpha": {}, "beta": {}, "gamma": {}}, toy_registry()), tmp_path / "model")
+    model.save(tmp_path / "model", build_readers({"alpha": {}, "beta": {}, "gamma": {}}, toy_registry()))
     return tmp_path / "model"
 
 

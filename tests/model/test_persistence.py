@@ -25,10 +25,9 @@ from skillnet_cli.api import Modality, Reader, UserError
 from skillnet_cli.model import SkillNet
 from skillnet_cli.model.build import build_config, build_readers
 from skillnet_cli.model.card import results_of, write_card
-from skillnet_cli.model.checkpoint import INDEX, SINGLE
+from skillnet_cli.model.checkpoint import INDEX, SINGLE, fingerprint
 from skillnet_cli.model.config import read_config
 from skillnet_cli.model.parts import part_of
-from skillnet_cli.model.persistence import fingerprint, save_model
 from skillnet_cli.plugins import Plugin, build_registry
 from tests.integers import TASKS, ToyConfig, ToyEmbedder, toy_modality, toy_registry
 from tests.model.test_skillnet import INPUTS, LENGTHS, toy_batch
@@ -49,7 +48,7 @@ def readers() -> dict[str, Reader]:
 
 @pytest.fixture
 def folder(model: SkillNet, readers: dict[str, Reader], tmp_path: Path) -> Path:
-    save_model(model, readers, tmp_path / "model")
+    model.save(tmp_path / "model", readers)
     return tmp_path / "model"
 
 
@@ -140,7 +139,7 @@ def test_opening_imports_nothing_that_it_has_no_use_for(folder: Path) -> None:
 @pytest.mark.parametrize("task", ["classify", "match"])
 def test_every_routing_opens_by_part(readers: dict[str, Reader], tmp_path: Path, name: str, task: str) -> None:
     model = variant(**VARIANTS[name]).eval()
-    save_model(model, readers, tmp_path / "model")
+    model.save(tmp_path / "model", readers)
     opened = SkillNet.from_pretrained(tmp_path / "model", tasks=[task], registry=toy_registry())
     parts = set(model.activated_parts(task)) & {part_of(each) for each in model.state_dict()}
     assert opened_files(tmp_path) == {f"model-{part.replace(':', '-')}.safetensors" for part in parts}
@@ -236,6 +235,13 @@ def test_a_save_cut_off_leaves_what_was_there(model: SkillNet, folder: Path, mon
     assert fingerprint(folder) == before and not list(folder.glob(".*"))
 
 
+@pytest.mark.parametrize("options", [{"max_shard_size": "5GB"}, {"private": True}])
+def test_keywords_that_would_do_nothing_are_refused(options: dict[str, Any], model: SkillNet, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=f"takes no '{next(iter(options))}'"):
+        model.save_pretrained(tmp_path / "model", **options)
+    assert not list(tmp_path.iterdir())
+
+
 def test_opening_and_saving_keeps_the_fingerprint(folder: Path, tmp_path: Path) -> None:
     SkillNet.from_pretrained(folder, registry=toy_registry()).save_pretrained(tmp_path / "copy")
     assert fingerprint(tmp_path / "copy") == fingerprint(folder)
@@ -262,9 +268,17 @@ def test_numbers_that_are_not_saved_are_there_nevertheless(tmp_path: Path) -> No
                         f"{__name__}:Counting")  # fmt: skip
     registry = build_registry([Plugin("toy", "skillnet-toy", "1.0", modalities=(modality,))])
     readers = build_readers({"alpha": {}}, registry)
-    model = SkillNet(build_config({"layers": 1, "hidden": 8, "heads": 2, "ffn": 8}, readers, (), registry), registry)
+    model = SkillNet(
+        build_config(
+            {"layers": 1, "hidden": 8, "heads": 2, "ffn": 8},
+            readers,
+            (),
+            registry,
+        ),
+        registry,
+    )
     model.embedders["alpha"].saved += 1
-    save_model(model.eval(), readers, tmp_path / "model")
+    model.eval().save(tmp_path / "model", readers)
     opened = SkillNet.from_pretrained(tmp_path / "model", registry=registry)
     assert torch.equal(opened.encode("alpha", toy_batch(LENGTHS)), model.encode("alpha", toy_batch(LENGTHS)))
     assert not any(buffer.is_meta for buffer in opened.buffers())
@@ -455,7 +469,7 @@ def test_a_configuration_of_no_use_is_named(folder: Path, changes: dict[str, Any
 def test_a_damaged_configuration_is_named(folder: Path, text: str) -> None:
     (folder / "config.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=r"config\.json: "):
-        read_config(folder)
+        read_config(folder, toy_registry())
 
 
 # The model card

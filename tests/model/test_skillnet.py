@@ -12,8 +12,8 @@ from transformers import AutoModel
 from skillnet_cli.api import Batch, UserError
 from skillnet_cli.model import SkillNet
 from skillnet_cli.model.build import build_readers
+from skillnet_cli.model.checkpoint import fingerprint
 from skillnet_cli.model.parts import parameters_by_part, part_of
-from skillnet_cli.model.persistence import fingerprint, save_model
 from tests.integers import toy_registry
 
 
@@ -92,9 +92,9 @@ def test_a_saved_model_answers_the_same(model: SkillNet, tmp_path: Path) -> None
     readers = build_readers({"alpha": {}, "beta": {}, "gamma": {}}, registry)
     folder = tmp_path / "model"
     for _ in range(2):  # saving over an older model replaces it whole
-        save_model(model, readers, folder)
+        model.save(folder, readers)
         (folder / "stale.txt").touch()
-    save_model(model, readers, folder)
+    model.save(folder, readers)
     loaded = SkillNet.from_pretrained(folder, registry=registry)
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md", "assets", "config.json", *FILES, "model.safetensors.index.json",
@@ -110,7 +110,7 @@ def test_a_saved_model_answers_the_same(model: SkillNet, tmp_path: Path) -> None
 
 @pytest.fixture
 def folder(model: SkillNet, tmp_path: Path) -> Path:
-    save_model(model, build_readers({"alpha": {}, "beta": {}, "gamma": {}}, toy_registry()), tmp_path / "model")
+    model.save(tmp_path / "model", build_readers({"alpha": {}, "beta": {}, "gamma": {}}, toy_registry()))
     return tmp_path / "model"
 
 
@@ -125,5 +125,5 @@ def test_the_fingerprint_tells_models_apart(model: SkillNet, folder: Path) -> No
     assert fingerprint(folder) != before
     with torch.no_grad():
         model.embedders["alpha"].table.weight[0, 0] += 1
-    save_model(model, build_readers({"alpha": {}, "beta": {}, "gamma": {}}, toy_registry()), folder)
+    model.save(folder, build_readers({"alpha": {}, "beta": {}, "gamma": {}}, toy_registry()))
     assert fingerprint(folder) != before

@@ -13,8 +13,8 @@ from skillnet_cli.api import UserError
 from skillnet_cli.model import SkillNet
 from skillnet_cli.model.build import build_config, build_readers
 from skillnet_cli.model.card import results_of, write_card
+from skillnet_cli.model.checkpoint import fingerprint
 from skillnet_cli.model.parts import part_of
-from skillnet_cli.model.persistence import fingerprint, save_model
 from skillnet_cli.model.surgery import describe_skills, diff, export, graft_from, graft_new
 from skillnet_cli.objectives import TaskConfig
 from tests.integers import TASKS, toy_registry
@@ -34,12 +34,15 @@ def save(tmp_path: Path) -> Save:
         readers = build_readers(dict.fromkeys(skills, {}), REGISTRY)
         tasks = [TaskConfig(**asdict(task) | {"labels": tuple("abcdefgh")}) for task in TASKS
                  if set(task.skills) <= set(skills)]  # fmt: skip
-        model = SkillNet(build_config({**SIZES, **sizes}, readers, tasks, REGISTRY), REGISTRY)
+        model = SkillNet(
+            build_config({**SIZES, **sizes}, readers, tasks, REGISTRY),
+            REGISTRY,
+        )
         if shared_of:
             donor = SkillNet.from_pretrained(shared_of, registry=REGISTRY).state_dict()
             own = model.state_dict()
             model.load_state_dict({**own, **{name: donor[name] for name in own if part_of(name) == "shared"}})
-        save_model(model.eval(), readers, tmp_path / name)
+        model.eval().save(tmp_path / name, readers)
         return tmp_path / name
 
     return saved
@@ -72,7 +75,7 @@ def test_an_export_answers_the_same_to_the_bit(save: Save, tmp_path: Path) -> No
         assert torch.equal(part(task, *INPUTS[task])[0], opened(whole)(task, *INPUTS[task])[0])
     assert fingerprint(whole) == before != fingerprint(tmp_path / "part")
     assert results_of(tmp_path / "part") == rows[:1]
-    with pytest.raises(UserError, match="part is there already: choose another folder"):
+    with pytest.raises(UserError, match="part already exists: choose another folder"):
         export(whole, tmp_path / "part", REGISTRY, ["alpha"], None)
 
 
@@ -129,7 +132,7 @@ def test_a_task_that_needs_another_alpha_is_refused(save: Save, tmp_path: Path) 
 
 def test_what_cannot_be_grafted_is_said(save: Save, tmp_path: Path) -> None:
     base, other = save("base", "alpha"), save("other", "beta")
-    with pytest.raises(UserError, match="has the skill 'alpha' already"):
+    with pytest.raises(UserError, match="already has the skill 'alpha'"):
         graft_new(base, "alpha", tmp_path / "x", REGISTRY)
     with pytest.raises(UserError, match="has no skill 'beta': it has alpha"):
         graft_new(base, "gamma", tmp_path / "x", REGISTRY, like="beta")

@@ -16,7 +16,6 @@ from skillnet_cli.model.build import build_encoder, build_readers
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.encoder import Encoder, FeedForward
 from skillnet_cli.model.parts import parameters_by_part, part_of
-from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.sequences import Segment, join
 from skillnet_cli.model.variants import MixtureOfExperts, balanced
 from tests.integers import toy_registry
@@ -209,7 +208,7 @@ def test_a_task_of_any_variant_touches_its_own_parts_alone(name: str, task: str)
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_saved_variant_answers_the_same(name: str, tmp_path: Path) -> None:
     registry, model = toy_registry(), variant(**VARIANTS[name]).eval()
-    save_model(model, build_readers({"alpha": {}, "beta": {}, "gamma": {}}, registry), tmp_path / "model")
+    model.save(tmp_path / "model", build_readers({"alpha": {}, "beta": {}, "gamma": {}}, registry))
     loaded = SkillNet.from_pretrained(tmp_path / "model", registry=registry)
     assert (loaded.config.routing, list(loaded.config.routed)) == (model.config.routing, list(model.config.routed))
     assert loaded.state_dict().keys() == model.state_dict().keys()

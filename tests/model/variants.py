@@ -29,4 +29,7 @@ def variant(**keys: Any) -> SkillNet:
     registry = toy_registry()
     readers = build_readers({"alpha": {}, "beta": {}, "gamma": {}}, registry)
     tasks = [TaskConfig(**asdict(task) | {"labels": tuple("abcdefgh")}) for task in TASKS]
-    return SkillNet(build_config(SIZES | keys, readers, tasks, registry), registry).train()
+    return SkillNet(
+        build_config(SIZES | keys, readers, tasks, registry),
+        registry,
+    ).train()

@@ -12,7 +12,6 @@ from typing import Any
 from skillnet_cli.api import Reader, UserError
 from skillnet_cli.evaluation.metrics import higher_is_better
 from skillnet_cli.files import disk_errors, write_json
-from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry
 from skillnet_cli.runs import Result, StageFolder, replace_linked
@@ -115,7 +114,7 @@ class Best:
             return
         fresh = self.folder.best / ".fresh"
         with disk_errors(fresh):
-            save_model(model, self.readers, fresh)
+            model.save(fresh, self.readers)
             for place in places:
                 replace_linked(fresh, self.folder.best / place)
         shutil.rmtree(fresh)

@@ -13,7 +13,6 @@ from skillnet_cli.files import disk_errors
 from skillnet_cli.model.build import build_readers
 from skillnet_cli.model.checkpoint import ASSETS
 from skillnet_cli.model.config import read_config
-from skillnet_cli.model.persistence import save_model
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.model.surgery import export, must_be_new
 from skillnet_cli.plugins import Registry
@@ -29,18 +28,18 @@ def export_training(
         skills, tasks: as in :meth:`SkillNet.from_pretrained`; everything without them.
 
     Raises:
-        UserError: ``to`` is there already, the model has no such skill or task, or a plugin is missing.
+        UserError: ``to`` already exists, the model has no such skill or task, or a plugin is missing.
         FailedJob: the checkpoint is damaged, or the disk does not take the model.
     """
     must_be_new(to)
     model = _open_training(folder, registry)
     if skills is None and tasks is None:
         with disk_errors(to):
-            save_model(model, model.readers, to)
+            model.save(to)
         return model
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.") as scratch, disk_errors(to):
-        save_model(model, model.readers, Path(scratch) / folder.name)
+        model.save(Path(scratch) / folder.name)
         return export(Path(scratch) / folder.name, to, registry, skills, tasks)
 
 
@@ -50,7 +49,7 @@ def _open_training(folder: Path, registry: Registry) -> SkillNet:
     if checkpoint.incomplete():
         raise FailedJob(f"{folder} is not a complete checkpoint: {checkpoint.incomplete()}")
     checkpoint.verify()
-    model = SkillNet(read_config(folder / DESCRIPTION), registry)
+    model = SkillNet(read_config(folder / DESCRIPTION, registry), registry)
     restore_tensors(model.state_dict(), checkpoint.sharded(MODEL), str(folder))
     averaged = checkpoint.sharded(AVERAGE)
     restore_tensors(

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from skillnet_cli.api import Metric, UserError
-from skillnet_cli.engine.checkpoint import best
 from skillnet_cli.engine.checkpoint.best import Best
 from skillnet_cli.engine.checkpoint.format import MODEL, Checkpoint
 from skillnet_cli.evaluation.metrics import higher_is_better
@@ -27,22 +26,19 @@ REGISTRY = build_registry(
 
 
 class Numbered(SkillNet):
-    """Stands for a model."""
+    """Stands for a model, of which only its number is written."""
 
     def __init__(self, number: int) -> None:
         nn.Module.__init__(self)
         self.number = number
 
+    def save(self, folder: Path, readers: Any = None) -> None:
+        folder.mkdir(parents=True)
+        (folder / "model").write_text(str(self.number))
+
 
 @pytest.fixture
-def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Best:
-    """Of a model only its number is written."""
-
-    def save_model(model: Numbered, readers: Any, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        (folder / "model").write_text(str(model.number))
-
-    monkeypatch.setattr(best, "save_model", save_model)
+def keeper(tmp_path: Path) -> Best:
     return Best(StageFolder(tmp_path), ("tasks", "mean"), {}, REGISTRY)
 
 

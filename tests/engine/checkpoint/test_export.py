@@ -51,10 +51,10 @@ def test_a_part_of_it_with_averages(world: World) -> None:
 def test_what_is_damaged_or_in_the_way_is_named(world: World) -> None:
     world.train(**SETTINGS)
     folder = checkpoint(world, 4).folder
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         export_training(folder, world.run() / "model", load_registry(), None, None)
     with pytest.raises(UserError, match=r"step-4: a checkpoint of a training: skillnet export --checkpoint .*step-4"):
-        read_config(folder)
+        read_config(folder, load_registry())
     (folder / "model.safetensors").write_bytes(b"1")
     with pytest.raises(FailedJob, match=r"step-4 is not a complete checkpoint: model\.safetensors has 1 of"):
         export_training(folder, world.folder / "new", load_registry(), None, None)
