@@ -141,7 +141,7 @@ class Objective(ABC):
         """What of a target's value must be among the task's labels."""
         return set()
 
-    def stand_ins(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor] | None:
+    def dummy_targets(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor] | None:
         """Targets of a batch that only its cost matters of, None where the objective does not say how they look.
 
         Args:

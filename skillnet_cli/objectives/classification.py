@@ -56,7 +56,7 @@ class Classification(Objective):
     def symbols(target: str) -> set[str]:
         return {target}
 
-    def stand_ins(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    def dummy_targets(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         return {"classes": torch.zeros(items, dtype=torch.int64)}
 
     def predict(

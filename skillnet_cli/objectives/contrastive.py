@@ -59,7 +59,7 @@ class Contrastive(ComparingObjective):
         start = START if self.similarity == "cosine" else hidden**-0.5
         return {self.task.name: lambda: Temperature(start)}
 
-    def stand_ins(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    def dummy_targets(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         return {}
 
     def predict(

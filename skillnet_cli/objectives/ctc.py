@@ -76,7 +76,7 @@ class Ctc(Objective):
     def symbols(target: str) -> set[str]:
         return set(target)
 
-    def stand_ins(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    def dummy_targets(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """A character for every ten frames, which is five a second at 20 ms."""
         characters = max(1, (lengths[0][0] - 1) // 10)
         return {

@@ -95,7 +95,7 @@ class MaskedTokens(Objective):
         count = sum(len(wanted) for _, wanted in parts)
         return total.sum(), torch.tensor(count, device=total.device)
 
-    def stand_ins(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    def dummy_targets(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """Every seventh token is hidden, which is about 15 %."""
         every = round(1 / MASKED)
         segments = [torch.full((items * length,), IGNORED) for length in lengths[0]]

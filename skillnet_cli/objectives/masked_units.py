@@ -71,7 +71,7 @@ class MaskedUnits(Objective):
     def symbols(target: Sequence[int]) -> set[str]:
         return {str(unit) for unit in target}
 
-    def stand_ins(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    def dummy_targets(self, items: int, lengths: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """Two of five frames are hidden, as the spans come to."""
         hidden = torch.arange(items * (lengths[0][0] - 1)) % 5 < 2
         return {"hidden": hidden, "units": torch.zeros(int(hidden.sum()), dtype=torch.int64)}

@@ -219,7 +219,7 @@ def _read(
     config: SkillNetConfig, layers: int, task: str, lengths: Sequence[Sequence[int]], items: int, where: Where
 ) -> _Reading | None:
     model: Any = SkillNet(_cut(config, task, layers))
-    targets = model.objectives[task].stand_ins(items, lengths)
+    targets = model.objectives[task].dummy_targets(items, lengths)
     if targets is None:
         return None
     model.to(where.device).train()

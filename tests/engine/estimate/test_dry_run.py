@@ -70,5 +70,5 @@ def test_two_small_batches_and_two_layers_tell_of_a_large_one(task: str, monkeyp
 
 
 def test_an_objective_that_says_nothing_of_its_targets_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skillnet_cli.objectives.classification.Classification.stand_ins", lambda *_: None)
+    monkeypatch.setattr("skillnet_cli.objectives.classification.Classification.dummy_targets", lambda *_: None)
     assert costs("tc", 1, monkeypatch, work=1e9) is None
