@@ -308,13 +308,13 @@ def _look_ahead(
 
     from skillnet_cli.cli.common import print_json
     from skillnet_cli.data.prepared import data_roots
-    from skillnet_cli.engine.estimate.cost import parse_accelerators
+    from skillnet_cli.engine.estimate.cost import Accelerators
     from skillnet_cli.engine.estimate.forecast import Cluster, forecast
     from skillnet_cli.plugins import load_registry
 
     hush_transformers()
-    crew = Cluster(*processes, parse_accelerators(on) if on else None)
-    found = forecast(loaded, stage, load_registry(), data_roots(data or ()), crew)
+    cluster = Cluster(*processes, Accelerators.parse(on) if on else None)
+    found = forecast(loaded, stage, load_registry(), data_roots(data or ()), cluster)
     if as_json:
         print_json(found.as_json())
     else:

@@ -18,7 +18,7 @@ from skillnet_cli.engine.checkpoint.format import Checkpoint
 from skillnet_cli.engine.checkpoint.state import load_full_tensors
 from skillnet_cli.engine.checkpoint.writer import CheckpointWriter, Saved
 from skillnet_cli.engine.consistency import trained_by
-from skillnet_cli.engine.distributed.mesh import Ranks, distribute, settle_strategy
+from skillnet_cli.engine.distributed.mesh import Ranks, distribute, fitting_strategy, memory_of
 from skillnet_cli.engine.plan import StagePlan
 from skillnet_cli.engine.step import MovingAverage, Updater, build_optimizer
 from skillnet_cli.engine.telemetry import banner, log_lines
@@ -171,7 +171,10 @@ def choose_strategy(plan: StagePlan, model: SkillNet, ranks: Ranks, checkpoint: 
     state = checkpoint.state() if checkpoint else {}
     if plan.stage.strategy == "auto" and state.get("world") == ranks.world:
         return str(state["strategy"])
-    return settle_strategy(plan.stage.strategy, sum(each.numel() for each in model.parameters()), ranks)
+    if plan.stage.strategy != "auto":
+        return plan.stage.strategy
+    memory = min(ranks.gather(memory_of(ranks.device)))  # all ranks must choose the same, and each must have the room
+    return fitting_strategy("auto", sum(each.numel() for each in model.parameters()), memory)
 
 
 def setup_training(plan: StagePlan, model: SkillNet, ranks: Ranks, precision: str, strategy: str) -> Updater:

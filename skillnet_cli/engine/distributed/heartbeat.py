@@ -48,7 +48,7 @@ class Heartbeat:
         self._sign()
         self._store.set(f"who/{rank}", f"rank {rank} (host {socket.gethostname()}, pid {os.getpid()})")
         self._names = self._read("who", self._everyone)
-        self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+        self._thread = threading.Thread(target=self._look, name="heartbeat", daemon=True)
         self._thread.start()
 
     def reached(self, step: int) -> None:
@@ -56,11 +56,11 @@ class Heartbeat:
         self._step, self._since = step, time.monotonic()
 
     def close(self) -> None:
-        """Stop watching: a rank that is done gives no sign any more."""
+        """Stop: a rank that has finished gives no more signs of life."""
         self._over.set()
         self._thread.join(2 * self.every)
 
-    def missing(self) -> str | None:
+    def lost_rank(self) -> str | None:
         """The name of the rank that first gave no more sign of life, None where all do. Waits for a few signs."""
         try:
             before = self._read("life", self._everyone)
@@ -85,9 +85,9 @@ class Heartbeat:
             seen |= {each: now for each in watched if found[each] != last[each]}
             last = dict(found)
             for each in watched:
-                self._judge(each, int(last[each].partition(" ")[0] or 0), now - seen[each], now - self._since)
+                self._check(each, int(last[each].partition(" ")[0] or 0), now - seen[each], now - self._since)
 
-    def _judge(self, other: int, step: int, silent: float, waiting: float) -> None:
+    def _check(self, other: int, step: int, silent: float, waiting: float) -> None:
         if step < self._step and waiting > self.patience:
             self._end(f"{self._names[other]} did not reach step {self._step} within {self.patience:g} s")
         if silent > self.patience:
@@ -97,7 +97,7 @@ class Heartbeat:
         """The main thread waits in a collective that nothing ends but the end of the process."""
         if self._over.is_set():
             sys.exit()
-        text = f"{message}; run it again to go on"
+        text = f"{message}; run it again to resume"
         get_error_handler().record_exception(FailedJob(text))
         if multiprocessing.parent_process() is None:  # else the launcher says it
             print(f"skillnet: error: {text}", file=sys.stderr, flush=True)
@@ -112,9 +112,12 @@ class Heartbeat:
 
 
 def _own_store(timeout: timedelta) -> distributed.Store:
-    """A connection of the watch's own, so that nobody waits for another; restarted processes begin anew in it."""
+    """A connection of the heartbeat's own, since a store serves one request of a connection at a time.
+
+    Processes that were restarted share the store with those before them, so each attempt has its own prefix.
+    """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     attempt = [uuid.uuid4().hex]
     distributed.broadcast_object_list(attempt)
     store = distributed.TCPStore(host, port, is_master=False, timeout=timeout, wait_for_workers=False)
-    return distributed.PrefixStore(f"watch/{attempt[0]}", store)
+    return distributed.PrefixStore(f"heartbeat/{attempt[0]}", store)

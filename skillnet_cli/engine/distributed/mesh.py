@@ -28,7 +28,7 @@ FIRST_PORT, PORTS = 20_000, 20_000
 """Where ranks meet: a port that the job's and the step's number choose, so that all ranks choose the same."""
 
 
-def torchrun_words(environment: Mapping[str, str]) -> dict[str, str]:
+def torchrun_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT of a task that srun started.
 
     Nothing where torchrun has set its own, and nothing where no srun has started this process: a batch script has
@@ -45,12 +45,12 @@ def torchrun_words(environment: Mapping[str, str]) -> dict[str, str]:
         "LOCAL_RANK": environment["SLURM_LOCALID"],
         "WORLD_SIZE": str(tasks),
         "LOCAL_WORLD_SIZE": str(_tasks_here(environment)),
-        "MASTER_ADDR": environment.get("MASTER_ADDR", first_host(nodes)),
+        "MASTER_ADDR": environment.get("MASTER_ADDR", _first_host(nodes)),
         "MASTER_PORT": environment.get("MASTER_PORT", _port(environment.get("SLURM_JOB_ID", "0"), step)),
     }
 
 
-def first_host(nodes: str) -> str:
+def _first_host(nodes: str) -> str:
     """The first host of a list such as ``node[01-04,07],gpu3``."""
     first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", nodes.strip())
     return re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", first.group() if first else nodes)
@@ -71,7 +71,7 @@ def _port(job: str, step: str) -> str:
     return str(FIRST_PORT + (int(job) * 31 + int(step)) % PORTS)
 
 
-def reduce_in_the_background(model: nn.Module, group: ProcessGroup) -> None:
+def _reduce_in_the_background(model: nn.Module, group: ProcessGroup) -> None:
     """Have every unit of :func:`fully_shard`, of which each rank holds all, average its gradients over ``group``.
 
     A mesh of copies does so too. On a CPU it has the backward pass wait for every unit's gradients one after another.
@@ -179,7 +179,7 @@ def process_group(patience: float = TIMEOUT.total_seconds()) -> Iterator[Ranks]:
     Raises:
         FailedJob: another rank has died, or has not come to a step for ``patience`` seconds.
     """
-    os.environ |= torchrun_words(os.environ)
+    os.environ |= torchrun_variables(os.environ)
     device = _device(int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     _share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
@@ -189,16 +189,16 @@ def process_group(patience: float = TIMEOUT.total_seconds()) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     rank, world = distributed.get_rank(), distributed.get_world_size()
-    watch = Heartbeat(rank, world, patience)
+    heartbeat = Heartbeat(rank, world, patience)
     try:
-        yield Ranks(rank, world, device, watch.reached)
+        yield Ranks(rank, world, device, heartbeat.reached)
     except RuntimeError as error:
-        missing = watch.missing() if _is_lost(error) else None
-        if missing is None:
+        lost = heartbeat.lost_rank() if _is_lost(error) else None
+        if lost is None:
             raise
-        raise FailedJob(f"lost {missing}; run it again to go on") from error
+        raise FailedJob(f"lost {lost}; run it again to resume") from error
     finally:
-        watch.close()
+        heartbeat.close()
         distributed.destroy_process_group()
 
 
@@ -220,7 +220,9 @@ def _is_lost(error: RuntimeError) -> bool:
 def _share_cores(processes: int) -> None:
     """Give each of the processes on this machine its part of the cores, unless OMP_NUM_THREADS says otherwise."""
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
+        # macOS does not say which cores a process may use
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // processes))
 
 
 def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
@@ -248,7 +250,7 @@ def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
     for entry in ("encode_batch", "contrastive_loss"):  # as forward is one by itself
         register_fsdp_forward_method(model, entry)
     if group is not None:
-        reduce_in_the_background(model, group)
+        _reduce_in_the_background(model, group)
 
 
 def fitting_strategy(wanted: str, parameters: int, memory: float) -> str:
@@ -262,21 +264,12 @@ def fitting_strategy(wanted: str, parameters: int, memory: float) -> str:
     return "fsdp" if BYTES_A_PARAMETER * parameters > memory / 2 else "replicate"
 
 
-def settle_strategy(wanted: str, parameters: int, ranks: Ranks) -> str:
-    """The strategy that fits on every rank, whose processes share a machine's memory. Together on all ranks."""
-    own = fitting_strategy(wanted, parameters, memory_of(ranks.device))
-    if wanted != "auto":
-        return own
-    divided = ranks.sum(torch.tensor(float(own == "fsdp"), device=ranks.device))
-    return "fsdp" if float(divided) else "replicate"
-
-
-def memory_of(device: torch.device) -> float:
-    """Bytes of memory that a process has to itself on a device."""
+def memory_of(device: torch.device, processes: int | None = None) -> float:
+    """Bytes of memory that a process has to itself on a device; a machine's is shared by its ``processes``."""
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return machine / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return machine / (processes or int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def sync_gradients(model: nn.Module, wanted: bool) -> None:

@@ -1,12 +1,11 @@
 """What one update costs: memory and time of a dry run on the longest items, and arithmetic on named hardware.
 
-All that is assumed stands here. Parameters, gradients and both of AdamW's moments are float32, 4 bytes each. A
-backward pass is two forward passes. On named hardware products run at :data:`UTILISATION` of the peak, and the
-gradients of the activated parameters are reduced over the ranks behind the backward pass, each rank sending twice
-their bytes (the ring's reduce-scatter and all-gather). Items of a dry run are made up (an embedder's ``longest``,
-copied), so no data is needed. Two sizes of a batch tell what it costs whatever its size, and what an item more costs.
-A model that is too much work for a look ahead is measured with one layer and with two: all layers are alike, so the
-rest is a straight line.
+All assumptions: Parameters, gradients and both of AdamW's moments are float32, 4 bytes each. A backward pass costs two
+forward passes. On named hardware, matrix products run at :data:`UTILISATION` of the peak, and the gradients of the
+activated parameters are reduced over the ranks after the backward pass, each rank sending twice their bytes (the
+ring's reduce-scatter and all-gather). A dry run needs no data: its items are copies of an embedder's ``longest``. Two
+batch sizes give the fixed cost of a batch and the cost of an item. A model that would take too long is measured with
+one layer and with two: all layers are alike, so the rest is a straight line.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from skillnet_cli.plugins import suggest
 from skillnet_cli.recipe.schema import EmaSection, Stage
 
 UTILISATION = 0.4
-"""The share of the peak that training is assumed to reach. An assumption: nothing here was measured on a GPU."""
+"""The share of the peak that training is assumed to reach. An assumption, not a measurement."""
 USABLE = 0.92
 """The share of a GPU's memory that tensors may take; the rest is the driver's, the libraries' and gaps."""
 GIB = 2**30
@@ -81,32 +80,32 @@ KNOWN = {
 
 @dataclass(frozen=True)
 class Accelerators:
-    """So many accelerators of one kind that train together."""
+    """Accelerators of one kind that train together."""
 
     hardware: _Hardware
     count: int
 
-
-def parse_accelerators(text: str) -> Accelerators:
-    """Read ``NAME`` or ``NAME:COUNT``. Raises UserError naming what is known."""
-    name, colon, number = text.partition(":")
-    if name not in KNOWN:
-        known = ", ".join(KNOWN)
-        raise UserError(f"--on: unknown hardware '{name}'{suggest(name, KNOWN, f'choose from {known}')}")
-    if colon and not (number.isascii() and number.isdigit() and int(number)):
-        raise UserError(f"--on {text}: write it as NAME:COUNT, for example {name}:8")
-    return Accelerators(KNOWN[name], int(number) if colon else 1)
+    @classmethod
+    def parse(cls, text: str) -> Accelerators:
+        """Read ``NAME`` or ``NAME:COUNT``. Raises UserError listing the known names."""
+        name, colon, number = text.partition(":")
+        if name not in KNOWN:
+            known = ", ".join(KNOWN)
+            raise UserError(f"--on: unknown hardware '{name}'{suggest(name, KNOWN, f'choose from {known}')}")
+        if colon and not (number.isascii() and number.isdigit() and int(number)):
+            raise UserError(f"--on {text}: write it as NAME:COUNT, for example {name}:8")
+        return cls(KNOWN[name], int(number) if colon else 1)
 
 
 WORK = 1e11
-"""FLOPs of a dry batch, forward and backward, beyond which it is made smaller: one item, then fewer layers."""
+"""FLOPs of a dry run's batch, forward and backward, beyond which it is made smaller: one item, then fewer layers."""
 LAPS, ENOUGH = 5, 0.5
-"""A dry batch is timed so often, or until it has taken so many seconds; its quickest run counts."""
+"""A dry run's batch is timed at most so often, and until it has taken so many seconds; its quickest run counts."""
 
 
 @dataclass(frozen=True)
-class Where:
-    """In what a dry batch is computed: ``timed``, or as a GPU would, whose memory alone is asked for."""
+class Backend:
+    """What a dry run computes on: ``timed`` on this device, or, not timed, to find the memory that a GPU will need."""
 
     device: torch.device
     precision: str
@@ -115,7 +114,7 @@ class Where:
 
 @dataclass(frozen=True)
 class Cost:
-    """Transient bytes and seconds of forward and backward: ``fixed``, and for every item; of a step, by parameter."""
+    """Transient bytes and seconds of forward and backward, ``fixed`` and for each item; a step's for each parameter."""
 
     fixed_bytes: float
     item_bytes: float
@@ -129,11 +128,11 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """One dry batch.
+class _Measurement:
+    """One batch of a dry run.
 
     ``held`` are the bytes that wait for the backward pass, ``extra`` those that it needs beside them at its worst,
-    ``copies`` those of weights that autocast copies, ``step`` the seconds of an optimizer's step by parameter.
+    ``copies`` those of weights that autocast copies, ``step`` the optimizer's seconds for each parameter.
     """
 
     held: float
@@ -143,10 +142,11 @@ class _Reading:
     step: float
 
 
-class PeakMemory(TorchDispatchMode):
+class _PeakMemory(TorchDispatchMode):
     """Adds up the bytes of the tensors that are made inside it and still live; ``peak`` is the most there were.
 
-    Tensors that were there before do not count, nor what a library takes for itself inside an operation.
+    Tensors that were there before do not count, nor what a library takes for itself inside an operation. The weak
+    references hang on storages, not tensors: views share one, and the last of them frees it.
     """
 
     def __init__(self, known: Sequence[Tensor]) -> None:
@@ -175,26 +175,30 @@ class PeakMemory(TorchDispatchMode):
 
 
 def dry_run(
-    config: SkillNetConfig, task: str, lengths: Sequence[Sequence[int]], flops: float, most: int, where: Where
+    config: SkillNetConfig, task: str, lengths: Sequence[Sequence[int]], flops: float, most: int, backend: Backend
 ) -> Cost | None:
-    """The cost of a task's longest items, in batches of at most ``most``; None where they cannot be made up.
+    """The cost of a task's longest items; None where the objective has no dummy targets.
 
     Args:
         config: of the model, labels of the task included.
+        task: its name.
         lengths: towers × segments: the tokens of one item.
         flops: of a forward pass of one item.
+        most: items of the largest batch.
+        backend: what to compute on.
     """
+    # n items and then 2 n, each forward and backward (three forward passes): 9 n forward passes in all
     items = int(max(1, min(most // 2, WORK // (9 * flops))))
     shallow = config.layers > 2 and 9 * flops * items > WORK
     depth = 1 if shallow else config.layers
-    one, two = (_read(config, depth, task, lengths, count, where) for count in (items, 2 * items))
+    one, two = (_read(config, depth, task, lengths, count, backend) for count in (items, 2 * items))
     if one is None or two is None:
         return None
-    deeper = _read(config, 2, task, lengths, items, where) if shallow else None
+    deeper = _read(config, 2, task, lengths, items, backend) if shallow else None
     return _line(items, one, two, deeper or one, config.layers - depth)
 
 
-def _line(items: int, one: _Reading, two: _Reading, deeper: _Reading, more: int) -> Cost:
+def _line(items: int, one: _Measurement, two: _Measurement, deeper: _Measurement, more: int) -> Cost:
     """What batches of n and of 2 n items, and n items with a layer more, say of any batch with ``more`` layers.
 
     What is held grows with items and layers; what comes on top with items alone, at the end of the network or at its
@@ -216,32 +220,32 @@ def _line(items: int, one: _Reading, two: _Reading, deeper: _Reading, more: int)
 
 
 def _read(
-    config: SkillNetConfig, layers: int, task: str, lengths: Sequence[Sequence[int]], items: int, where: Where
-) -> _Reading | None:
+    config: SkillNetConfig, layers: int, task: str, lengths: Sequence[Sequence[int]], items: int, backend: Backend
+) -> _Measurement | None:
     model: Any = SkillNet(_cut(config, task, layers))
     targets = model.objectives[task].dummy_targets(items, lengths)
     if targets is None:
         return None
-    model.to(where.device).train()
+    model.to(backend.device).train()
     for encoder in (module for module in model.modules() if isinstance(module, Encoder)):
-        if not where.timed:
+        if not backend.timed:
             encoder.plain_longest = 0  # what a GPU will need is asked for, and it attends with the fused kernel alone
     towers = [
-        [_copied(tower.embedders[skill].longest(), items, where.device) for skill in skills]
+        [_copied(tower.embedders[skill].longest(), items, backend.device) for skill in skills]
         for tower, skills in zip(model.towers_of(task), model.task(task).towers, strict=True)
     ]
-    targets = {name: tensor.to(where.device) for name, tensor in targets.items()}
+    targets = {name: tensor.to(backend.device) for name, tensor in targets.items()}
     batch = (task, towers, targets)
     inputs = [*targets.values(), *(each for tower in towers for segment in tower for each in segment.values())]
-    memory = PeakMemory([*inputs, *_with_gradients(model)])
+    memory = _PeakMemory([*inputs, *_with_gradients(model)])
     with memory:
-        loss = _forth(model, batch, where)
+        loss = _forth(model, batch, backend)
         held = memory.now
-        _back(loss, where)
+        _back(loss, backend)
     copied = (each.weight.numel() for each in model.modules() if isinstance(each, nn.Linear))
-    copies = 2.0 * sum(copied) if where.precision == "bf16" else 0.0
-    seconds, step = _timed(model, batch, where) if where.timed else (0.0, 0.0)
-    return _Reading(float(held), float(memory.peak - held), seconds, copies, step)
+    copies = 2.0 * sum(copied) if backend.precision == "bf16" else 0.0
+    seconds, step = _timed(model, batch, backend) if backend.timed else (0.0, 0.0)
+    return _Measurement(float(held), float(memory.peak - held), seconds, copies, step)
 
 
 def _cut(config: SkillNetConfig, task: str, layers: int) -> SkillNetConfig:
@@ -265,19 +269,19 @@ def _with_gradients(model: nn.Module) -> list[Tensor]:
     return [each for parameter in model.parameters() for each in (parameter, parameter.grad) if each is not None]
 
 
-def _forth(model: Any, batch: tuple[Any, ...], where: Where) -> Tensor:
-    with autocast(where.precision, where.device):
+def _forth(model: Any, batch: tuple[Any, ...], backend: Backend) -> Tensor:
+    with autocast(backend.precision, backend.device):
         loss: Tensor = model(*batch)[0]
     return loss
 
 
-def _back(loss: Tensor, where: Where) -> None:
+def _back(loss: Tensor, backend: Backend) -> None:
     loss.backward()
-    if where.device.type == "cuda":
-        torch.cuda.synchronize(where.device)
+    if backend.device.type == "cuda":
+        torch.cuda.synchronize(backend.device)
 
 
-def _timed(model: Any, batch: tuple[Any, ...], where: Where) -> tuple[float, float]:
+def _timed(model: Any, batch: tuple[Any, ...], backend: Backend) -> tuple[float, float]:
     """Seconds of forward and backward, and of the optimizer's step by parameter; both have run once before."""
     parameters = list(model.parameters())
     optimizer = AdamW(parameters, lr=0.0, fused=True)
@@ -285,7 +289,7 @@ def _timed(model: Any, batch: tuple[Any, ...], where: Where) -> tuple[float, flo
     laps: list[tuple[float, float]] = []
     while len(laps) < LAPS and sum(map(sum, laps)) < ENOUGH:
         begin = time.perf_counter()
-        _back(_forth(model, batch, where), where)
+        _back(_forth(model, batch, backend), backend)
         middle = time.perf_counter()
         optimizer.step()
         laps.append((middle - begin, time.perf_counter() - middle))
@@ -315,26 +319,26 @@ class Sizes:
     unit: int
     beside: int = MOMENTS
 
-
-def state_bytes(sizes: Sizes, ranks: int, strategy: str) -> float:
-    """What a rank holds from update to update, and while it reduces: parameters, what is kept beside, gradients."""
-    whole = FLOAT * (sizes.total + sizes.beside * sizes.trained + sizes.activated)
-    if strategy == "replicate" or ranks == 1:
-        return whole
-    return whole / ranks + 2 * FLOAT * sizes.unit  # a unit's parameters while it computes, and the next one's
-
-
-def similarity_bytes(batch: int, ranks: int) -> float:
-    """The similarities of a rank's pairs with those of all ranks, in both directions; no more than fit at once."""
-    return 2 * LOGIT_COPIES * FLOAT * min(batch / ranks * batch, SCORES)
+    def state_bytes(self, ranks: int, strategy: str) -> float:
+        """What a rank holds from update to update, and while it reduces: parameters, what is kept beside, gradients."""
+        full = FLOAT * (self.total + self.beside * self.trained + self.activated)
+        if strategy == "replicate" or ranks == 1:
+            return full
+        return full / ranks + 2 * FLOAT * self.unit  # a unit's parameters while it computes, and the next one's
 
 
 @dataclass(frozen=True)
 class Load:
-    """One task's update: items over all ranks, those of a rank's micro-batch, FLOPs forward of one, what they cost.
+    """One task's update.
 
-    ``share`` is how long an item is beside the longest, by its tokens. ``twice`` says that the items are encoded once
-    more, before (a contrastive batch in pieces) or in the backward pass (activations computed anew).
+    Attributes:
+        batch: items over all ranks.
+        micro_batch: items of one rank's micro-batch.
+        flops: of a forward pass of the longest item.
+        cost: measured by the dry run, None where it was not.
+        contrastive: whether items are compared with each other.
+        share: mean length of an item over the length of the longest, in tokens.
+        twice: whether items are encoded once more, before (GradCache) or in the backward pass (activation recompute).
     """
 
     batch: int
@@ -359,32 +363,38 @@ class Load:
         """What a rank needs beside its state for a micro-batch of so many items; None where it was not measured."""
         if self.cost is None:
             return None
-        return self.cost.bytes_of(items) + (similarity_bytes(self.batch, ranks) if self.contrastive else 0.0)
+        # A rank's pairs are compared with those of all ranks, in both directions; no more scores at once than SCORES.
+        scores = min(self.batch / ranks * self.batch, SCORES) if self.contrastive else 0.0
+        return self.cost.bytes_of(items) + 2 * LOGIT_COPIES * FLOAT * scores
 
+    def seconds_on(self, accelerators: Accelerators, sizes: Sizes) -> float:
+        """Seconds of an update on named hardware, by this module's assumptions."""
+        count, hardware = accelerators.count, accelerators.hardware
+        computing = self.work * self.flops_an_update / (count * hardware.peak * 1e12 * UTILISATION)
+        sent = 2 * FLOAT * sizes.activated * (count - 1) / count
+        return computing + sent / (hardware.link * 1e9)
 
-def seconds_on(fleet: Accelerators, load: Load, sizes: Sizes) -> float:
-    """Seconds of an update on named hardware, by the model above."""
-    computing = load.work * load.flops_an_update / (fleet.count * fleet.hardware.peak * 1e12 * UTILISATION)
-    sent = 2 * FLOAT * sizes.activated * (fleet.count - 1) / fleet.count
-    return computing + sent / (fleet.hardware.link * 1e9)
+    def seconds_here(self, sizes: Sizes, machines: int) -> float | None:
+        """Seconds of an update on this machine, or on so many like it, as the dry run measured it."""
+        if self.cost is None:
+            return None
+        micro_batches = -(-self.batch // self.micro_batch)
+        encoding = self.batch * self.share * self.cost.item_seconds + micro_batches * self.cost.fixed_seconds
+        return self.work * encoding / machines + sizes.activated * self.cost.step_seconds
 
+    def largest_micro_batch(self, state: float, memory: float, ranks: int) -> int | None:
+        """The largest micro-batch that fits: a power of two of items, or the rank's whole share; 0 if none does.
 
-def seconds_here(load: Load, sizes: Sizes, machines: int) -> float | None:
-    """Seconds of an update on this machine, or on so many like it, as dry batches measured it."""
-    if load.cost is None:
-        return None
-    pieces = -(-load.batch // load.micro_batch)
-    encoded = load.batch * load.share * load.cost.item_seconds + pieces * load.cost.fixed_seconds
-    return load.work * encoded / machines + sizes.activated * load.cost.step_seconds
-
-
-def largest_micro_batch(load: Load, state: float, memory: float, ranks: int) -> int | None:
-    """The largest power of two of items (or the rank's whole share) that fits beside the state; 0 if none does."""
-    share = load.batch // ranks
-    if load.cost is None:
-        return None
-    sizes = [share, *(2**power for power in range(share.bit_length() - 1, -1, -1) if 2**power < share)]
-    return next((n for n in sizes if state + (load.transient_bytes(n, ranks) or 0.0) <= memory), 0)
+        Args:
+            state: bytes that a rank holds from update to update.
+            memory: bytes that a rank has.
+            ranks: how many share the batch.
+        """
+        share = self.batch // ranks
+        if self.cost is None:
+            return None
+        sizes = [share, *(2**power for power in range(share.bit_length() - 1, -1, -1) if 2**power < share)]
+        return next((n for n in sizes if state + (self.transient_bytes(n, ranks) or 0.0) <= memory), 0)
 
 
 def kept_beside(stage: Stage) -> int:

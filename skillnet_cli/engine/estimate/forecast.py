@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -16,20 +15,16 @@ import torch
 from skillnet_cli import objectives
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.data.prepared import PreparedSet, find_set
-from skillnet_cli.engine.distributed.mesh import fitting_strategy
+from skillnet_cli.engine.distributed.mesh import fitting_strategy, memory_of
 from skillnet_cli.engine.estimate.cost import (
     UTILISATION,
     Accelerators,
+    Backend,
     Load,
     Sizes,
-    Where,
     checkpoint_bytes,
     dry_run,
     kept_beside,
-    largest_micro_batch,
-    seconds_here,
-    seconds_on,
-    state_bytes,
 )
 from skillnet_cli.engine.loader import task_pipeline
 from skillnet_cli.engine.plan import (
@@ -52,16 +47,16 @@ from skillnet_cli.recipe.schema import Recipe, StageTask
 
 @dataclass(frozen=True)
 class Cluster:
-    """Who trains: so many processes on so many machines like this one, or named hardware."""
+    """What trains: processes on each of some machines like this one, or named accelerators."""
 
     processes: int = 1
     machines: int = 1
-    fleet: Accelerators | None = None
+    accelerators: Accelerators | None = None
 
     @property
     def ranks(self) -> int:
         """All processes together."""
-        return self.fleet.count if self.fleet else self.processes * self.machines
+        return self.accelerators.count if self.accelerators else self.processes * self.machines
 
 
 @dataclass(frozen=True)
@@ -168,26 +163,33 @@ def _embedder(skill: str, keys: Mapping[str, Any], hidden: int, registry: Regist
         return config
 
 
-STAND_IN_LABELS = 5_000
+DUMMY_LABELS = 5_000
 """Labels of a task whose sets are not prepared, while its memory is measured: a Chinese recogniser's characters."""
-LOOKED_AT = 32
+SAMPLED = 32
 """Items of each task whose lengths stand for those of its sets."""
 
 
-def forecast(recipe: Recipe, stage: str, registry: Registry, roots: Sequence[Path], crew: Cluster) -> Forecast:
-    """Look ahead at a stage. What is not there is listed, and everything else computed all the same.
+def forecast(recipe: Recipe, stage: str, registry: Registry, roots: Sequence[Path], cluster: Cluster) -> Forecast:
+    """Estimate what a stage will do and take. What is missing is listed, and the rest is computed all the same.
+
+    Args:
+        recipe: with the stage.
+        stage: ``"pretrain"`` or ``"finetune"``.
+        registry: of plugins.
+        roots: where prepared sets are looked for.
+        cluster: what trains.
 
     Raises:
         UserError: a vocabulary is missing, and the recipe does not say its size.
     """
-    return _Look(recipe, stage, registry, roots, crew).forecast()
+    return _Forecaster(recipe, stage, registry, roots, cluster).forecast()
 
 
-class _Look:
-    """One look ahead: what is prepared, the model on shapes alone, and each task in turn."""
+class _Forecaster:
+    """The parts of one forecast: what is prepared, the model on shapes alone, and each task in turn."""
 
-    def __init__(self, recipe: Recipe, stage: str, registry: Registry, roots: Sequence[Path], crew: Cluster) -> None:
-        self.recipe, self.name, self.registry, self.roots, self.crew = recipe, stage, registry, roots, crew
+    def __init__(self, recipe: Recipe, stage: str, registry: Registry, roots: Sequence[Path], cluster: Cluster) -> None:
+        self.recipe, self.name, self.registry, self.roots, self.cluster = recipe, stage, registry, roots, cluster
         self.stage = recipe.stages()[stage]
         self.missing: list[str] = []
         self.sets = {name: self._open(name) for task in self.stage.tasks.values() for name in task.datasets}
@@ -196,7 +198,7 @@ class _Look:
         shapes = without_storage(self.config, self.unknown)
         self.flops = Flops(shapes)
         self.facts = summarise_model(shapes, self.unknown, flops=self.flops)
-        self.where = self._where()
+        self.backend = self._backend()
 
     def forecast(self) -> Forecast:
         tasks = {name: self._task(name, settings) for name, settings in self.stage.tasks.items()}
@@ -208,9 +210,9 @@ class _Look:
             lr=stage.lr,
             warmup=stage.warmup,
             schedule=stage.schedule,
-            precision=self.where.precision,
+            precision=self.backend.precision,
             strategy=fitting_strategy(stage.strategy, sizes.total, self._memory()),
-            ranks=self.crew.ranks,
+            ranks=self.cluster.ranks,
             place=self._place(),
             memory=self._memory(),
             parameters=sizes.total,
@@ -237,8 +239,7 @@ class _Look:
         try:
             return plan_stage(self.recipe, self.name, self.registry, self.roots)
         except UserError as error:
-            said = [line for line in str(error).splitlines() if line not in self.missing]
-            self.missing += said
+            self.missing += [line for line in str(error).splitlines() if line not in self.missing]
             return None
 
     def _model(self) -> tuple[SkillNetConfig, dict[str, str]]:
@@ -246,13 +247,13 @@ class _Look:
             return self.plan.config, {}
         return sketch_model(self.recipe, self.registry, self.roots)
 
-    def _where(self) -> Where:
-        if self.crew.fleet is not None:
+    def _backend(self) -> Backend:
+        if self.cluster.accelerators is not None:
             precision = "fp32" if self.stage.precision == "fp32" else "bf16"
-            return Where(torch.device("cpu"), precision, timed=False)
+            return Backend(torch.device("cpu"), precision, timed=False)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         chosen = default_precision(device) if self.stage.precision == "auto" else self.stage.precision
-        return Where(device, chosen, timed=True)
+        return Backend(device, chosen, timed=True)
 
     def _task(self, name: str, settings: StageTask) -> TaskForecast:
         task, own, tokens = self.registry.task(name), self.facts["tasks"][name], self.flops.tokens_of(name)
@@ -299,19 +300,19 @@ class _Look:
         return counts, shards
 
     def _load(self, name: str, settings: StageTask, contrastive: bool, share: float) -> Load:
-        here = max(1, settings.batch // self.crew.ranks)
+        here = max(1, settings.batch // self.cluster.ranks)
         micro = min(here, settings.micro_batch or here)
         flops, tokens = float(self.facts["tasks"][name]["flops"]), self.flops.tokens_of(name) or []
-        cost = dry_run(self._labelled(name), name, tokens, flops, micro, self.where)
+        cost = dry_run(self._labelled(name), name, tokens, flops, micro, self.backend)
         twice = settings.recompute or (contrastive and micro < here)
         return Load(settings.batch, micro, flops, cost, contrastive, share, twice)
 
     def _labelled(self, name: str) -> SkillNetConfig:
-        """The model's configuration with stand-ins for labels that are not known yet."""
+        """The model's configuration with dummy labels for those that are not known yet."""
         if name not in self.unknown:
             return self.config
         labelled: SkillNetConfig = copy.deepcopy(self.config)
-        labels = tuple(map(str, range(STAND_IN_LABELS)))
+        labels = tuple(map(str, range(DUMMY_LABELS)))
         labelled.tasks = {**labelled.tasks, name: {**labelled.tasks[name], "labels": labels}}
         return labelled
 
@@ -330,30 +331,28 @@ class _Look:
         """Bytes a rank by strategy, and the micro-batches that fit."""
         if load is None or load.cost is None:
             return {}, {}
-        sizes, ranks = self._sizes(name), self.crew.ranks
+        sizes, ranks = self._sizes(name), self.cluster.ranks
         transient = load.transient_bytes(load.micro_batch, ranks) or 0.0
         needed, fitting = {}, {}
         for strategy in ("replicate", "fsdp") if ranks > 1 else ("replicate",):
-            state = state_bytes(sizes, ranks, strategy)
+            state = sizes.state_bytes(ranks, strategy)
             needed[strategy] = state + transient
-            fitting[strategy] = largest_micro_batch(load, state, self._memory(), ranks) or 0
+            fitting[strategy] = load.largest_micro_batch(state, self._memory(), ranks) or 0
         return needed, fitting
 
     def _seconds(self, name: str, load: Load | None) -> float | None:
         if load is None:
             return None
-        if self.crew.fleet is not None:
-            return seconds_on(self.crew.fleet, load, self._sizes(name))
-        machines = self.crew.machines if self.where.device.type == "cpu" else self.crew.ranks
-        return seconds_here(load, self._sizes(name), machines)
+        if self.cluster.accelerators is not None:
+            return load.seconds_on(self.cluster.accelerators, self._sizes(name))
+        machines = self.cluster.machines if self.backend.device.type == "cpu" else self.cluster.ranks
+        return load.seconds_here(self._sizes(name), machines)
 
     def _memory(self) -> float:
         """Bytes that a rank may take."""
-        if self.crew.fleet is not None:
-            return self.crew.fleet.hardware.usable_bytes
-        if self.where.device.type == "cuda":
-            return float(torch.cuda.get_device_properties(self.where.device).total_memory)
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / self.crew.processes
+        if self.cluster.accelerators is not None:
+            return self.cluster.accelerators.hardware.usable_bytes
+        return memory_of(self.backend.device, self.cluster.processes)
 
     def _mean_tokens(self, name: str) -> float | None:
         """Tokens of an item, of some evenly spread over the task's sets; None without its data."""
@@ -361,27 +360,27 @@ class _Look:
             return None
         task = self.plan.tasks[name]
         pipeline = task_pipeline(self.plan, task, self.registry)
-        each, lengths = -(-LOOKED_AT // len(task.splits)), []
+        each, lengths = -(-SAMPLED // len(task.splits)), []
         for sample in (split[place] for split in task.splits for place in spread(len(split), each)):
             with suppress(DamagedItem):
                 lengths.append(pipeline.example(sample, 0).length)
         return sum(lengths) / len(lengths) if lengths else None
 
     def _place(self) -> str:
-        if self.crew.fleet is not None:
-            return f"{self.crew.fleet.count} × {self.crew.fleet.hardware.name}"
-        kind = self.where.device.type
+        if self.cluster.accelerators is not None:
+            return f"{self.cluster.accelerators.count} × {self.cluster.accelerators.hardware.name}"
+        kind = self.backend.device.type
         threads = f", {torch.get_num_threads()} threads" if kind == "cpu" else ""
-        return f"{self.crew.ranks} {kind} process{'es' if self.crew.ranks > 1 else ''} here{threads}"
+        return f"{self.cluster.ranks} {kind} process{'es' if self.cluster.ranks > 1 else ''} here{threads}"
 
     def _assumptions(self, tasks: Mapping[str, TaskForecast]) -> Iterator[str]:
         yield "FLOPs: two a multiplication with its addition, backward twice forward, heads left out"
         if None in [each.mean_tokens for each in tasks.values()]:
             yield "items as long as the model takes where their sets are not prepared here: real ones cost less"
         else:
-            yield f"memory: items as long as the model takes; time: as long as {LOOKED_AT} of each task are on average"
-        if self.crew.fleet is not None:
-            hardware = self.crew.fleet.hardware
+            yield f"memory: items as long as the model takes; time: as long as {SAMPLED} of each task are on average"
+        if self.cluster.accelerators is not None:
+            hardware = self.cluster.accelerators.hardware
             yield (
                 f"time: products at {UTILISATION:.0%} of {hardware.peak:g} TFLOP/s (bf16), "
                 f"then gradients over a link of {hardware.link:g} GB/s a rank"
@@ -390,7 +389,7 @@ class _Look:
         yield "time: reading data, saving and measuring take none"
         if self.unknown:
             unknown = ", ".join(self.unknown)
-            yield f"labels of {unknown} not known yet: heads not counted, memory measured with {STAND_IN_LABELS:,}"
+            yield f"labels of {unknown} not known yet: heads not counted, memory measured with {DUMMY_LABELS:,}"
 
     def _problems(self) -> Iterator[str]:
         """What would stop the stage, of all that can be looked at."""
@@ -402,7 +401,7 @@ class _Look:
             plan = TaskPlan(task_config(task, opened), objective, settings, opened)
             whole = len(opened) == len(settings.datasets)
             measured = self.stage.eval is not None
-            for problem in plan.problems(self.crew.ranks, self.registry, prepared=whole, measured=measured):
+            for problem in plan.problems(self.cluster.ranks, self.registry, prepared=whole, measured=measured):
                 yield f"{self.name}.tasks.{name}: {problem}"
 
 

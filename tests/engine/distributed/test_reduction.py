@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 
-from skillnet_cli.engine.distributed.mesh import full_tensor, process_group, reduce_in_the_background
+from skillnet_cli.engine.distributed.mesh import _reduce_in_the_background, full_tensor, process_group
 from tests.ranks import run_ranks
 
 
@@ -38,7 +38,7 @@ def _compare(passes: int) -> None:
         mesh = init_device_mesh("cpu", (2, 1), mesh_dim_names=("copies", "parts"))
         for unit in (*model.layers, model.table, model):
             fully_shard(unit, mesh=mesh["parts"], reshard_after_forward=False)
-        reduce_in_the_background(model, mesh["copies"].get_group())
+        _reduce_in_the_background(model, mesh["copies"].get_group())
         generator = torch.Generator().manual_seed(ranks.rank)
         for _ in range(passes):
             ids = torch.randint(50, (400,), generator=generator)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skillnet_cli.engine.distributed.mesh import first_host, torchrun_words
+from skillnet_cli.engine.distributed.mesh import torchrun_variables
 
 STEP = {
     "SLURM_JOB_ID": "4711",
@@ -21,7 +21,7 @@ STEP = {
 
 
 def test_a_task_of_srun_is_a_rank() -> None:
-    words = torchrun_words(STEP)
+    words = torchrun_variables(STEP)
     port = words.pop("MASTER_PORT")
     assert words == {
         "RANK": "5",
@@ -31,9 +31,9 @@ def test_a_task_of_srun_is_a_rank() -> None:
         "MASTER_ADDR": "gpu08",
     }
     assert 20_000 <= int(port) < 40_000
-    others = [torchrun_words({**STEP, key: value})["MASTER_PORT"] for key, value in (("SLURM_PROCID", "0"),)]
+    others = [torchrun_variables({**STEP, key: value})["MASTER_PORT"] for key, value in (("SLURM_PROCID", "0"),)]
     assert others == [port]
-    assert torchrun_words({**STEP, "SLURM_JOB_ID": "4712"})["MASTER_PORT"] != port
+    assert torchrun_variables({**STEP, "SLURM_JOB_ID": "4712"})["MASTER_PORT"] != port
 
 
 @pytest.mark.parametrize(
@@ -46,12 +46,12 @@ def test_a_task_of_srun_is_a_rank() -> None:
     ],
 )
 def test_where_srun_has_started_no_several_tasks_nothing_is_said(environment: dict[str, str]) -> None:
-    assert torchrun_words(environment) == {}
+    assert torchrun_variables(environment) == {}
 
 
 def test_the_old_names_do_as_well() -> None:
     old = {"SLURM_STEPID": "0", "SLURM_NTASKS": "2", "SLURM_NODELIST": "n1", "SLURM_TASKS_PER_NODE": "2"}
-    words = torchrun_words({**old, "SLURM_PROCID": "1", "SLURM_LOCALID": "1"})
+    words = torchrun_variables({**old, "SLURM_PROCID": "1", "SLURM_LOCALID": "1"})
     assert (words["WORLD_SIZE"], words["LOCAL_WORLD_SIZE"], words["MASTER_ADDR"]) == ("2", "2", "n1")
 
 
@@ -67,6 +67,10 @@ def test_the_old_names_do_as_well() -> None:
 )
 def test_the_first_host_of_a_list(nodes: str, first: str) -> None:
     assert first_host(nodes) == first
+
+
+def first_host(nodes: str) -> str:
+    return torchrun_variables({**STEP, "SLURM_STEP_NODELIST": nodes})["MASTER_ADDR"]
 
 
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,5}[a-z]", fullmatch=True)

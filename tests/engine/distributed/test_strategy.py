@@ -11,7 +11,7 @@ import torch
 from skillnet_cli.api import UserError
 from skillnet_cli.engine.checkpoint.format import Checkpoint
 from skillnet_cli.engine.distributed import mesh as distribution
-from skillnet_cli.engine.distributed.mesh import Ranks, memory_of, settle_strategy
+from skillnet_cli.engine.distributed.mesh import Ranks, fitting_strategy, memory_of
 from skillnet_cli.engine.launch import Processes, launch
 from skillnet_cli.engine.plan import plan_stage
 from skillnet_cli.engine.setup import build_model, choose_strategy
@@ -26,13 +26,12 @@ GIB = 2.0**30
     ("memory", "parameters", "strategy"),
     [(40 * GIB, 124_000_000, "replicate"), (40 * GIB, 1_342_177_280, "replicate"), (40 * GIB, 1_342_177_281, "fsdp")],
 )
-def test_copies_where_half_of_the_memory_holds_them(
-    monkeypatch: pytest.MonkeyPatch, memory: float, parameters: int, strategy: str
-) -> None:
+def test_copies_where_half_of_the_memory_holds_them(memory: float, parameters: int, strategy: str) -> None:
     """40 GiB hold 1.25 × 2^30 parameters of 16 bytes in their half."""
-    monkeypatch.setattr(distribution, "memory_of", lambda device: memory)
-    assert settle_strategy("auto", parameters, ALONE) == strategy
-    assert settle_strategy("replicate", 10**12, ALONE) == "replicate" and settle_strategy("fsdp", 1, ALONE) == "fsdp"
+    assert fitting_strategy("auto", parameters, memory) == strategy
+    assert (
+        fitting_strategy("replicate", 10**12, memory) == "replicate" and fitting_strategy("fsdp", 1, memory) == "fsdp"
+    )
 
 
 def test_processes_share_the_memory_of_their_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from skillnet_cli.engine.estimate import cost as dry
-from skillnet_cli.engine.estimate.cost import PeakMemory, Where, dry_run
+from skillnet_cli.engine.estimate.cost import Backend, _PeakMemory, dry_run
 from skillnet_cli.model.analysis import Flops
 from skillnet_cli.model.build import config_of, embedder_config
 from skillnet_cli.model.config import SkillNetConfig
@@ -16,7 +16,7 @@ from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.plugins import load_registry
 
-HERE = Where(torch.device("cpu"), "fp32", timed=True)
+HERE = Backend(torch.device("cpu"), "fp32", timed=True)
 EMBEDDERS = {
     "text": {"vocab_size": 300, "max_length": 48},
     "code": {"vocab_size": 200, "max_length": 40},
@@ -47,7 +47,7 @@ def costs(task: str, layers: int, monkeypatch: pytest.MonkeyPatch, work: float) 
 
 def test_memory_is_what_lives_at_once() -> None:
     before = torch.ones(1_000)
-    with PeakMemory([before]) as memory:
+    with _PeakMemory([before]) as memory:
         one = torch.ones(100)  # 400 bytes
         two = one * 2  # 800
         del one

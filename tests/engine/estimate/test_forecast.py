@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from skillnet_cli.engine.estimate.cost import parse_accelerators
+from skillnet_cli.engine.estimate.cost import Accelerators
 from skillnet_cli.engine.estimate.forecast import Cluster, forecast
 from skillnet_cli.plugins import load_registry
 from tests.workbench import World, make_set, tasks
@@ -15,8 +15,8 @@ from tests.workbench import World, make_set, tasks
 HERE = Cluster()
 
 
-def look(world: World, crew: Cluster = HERE, **changes: object):  # type: ignore[no-untyped-def]
-    return forecast(world.recipe(**changes), "finetune", load_registry(), world.roots, crew)
+def look(world: World, cluster: Cluster = HERE, **changes: object):  # type: ignore[no-untyped-def]
+    return forecast(world.recipe(**changes), "finetune", load_registry(), world.roots, cluster)
 
 
 def test_with_its_data(world: World) -> None:
@@ -45,9 +45,9 @@ def test_what_is_missing_is_listed_and_the_rest_looked_at(world: World) -> None:
 
 
 def test_on_named_hardware(world: World) -> None:
-    found = look(world, Cluster(fleet=parse_accelerators("a100-40g:4")))
+    found = look(world, Cluster(accelerators=Accelerators.parse("a100-40g:4")))
     assert found.ranks == 4 and found.precision == "fp32" and set(found.tasks["sort"].memory) == {"replicate", "fsdp"}
-    assert found.memory == parse_accelerators("a100-40g").hardware.usable_bytes
+    assert found.memory == Accelerators.parse("a100-40g").hardware.usable_bytes
     state = 4 * (found.parameters + 2 * found.trained + found.tasks["sort"].activated)
     assert found.tasks["sort"].memory["replicate"] > state
 
@@ -55,4 +55,4 @@ def test_on_named_hardware(world: World) -> None:
 def test_a_label_that_is_not_listed_is_said_too(world: World) -> None:
     make_set(world.folder / "data", "odd", label="prime")
     found = look(world, finetune__tasks=tasks("sort", datasets=["odd"]))
-    assert len(found.problems) == 1 and "'prime' is none of the" in found.problems[0]
+    assert len(found.problems) == 1 and "'prime' is not in the list of" in found.problems[0]
