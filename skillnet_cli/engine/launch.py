@@ -104,12 +104,12 @@ def _launch_elastic(
         try:
             ended = elastic_launch(config, _worker)(*arguments)
         except SignalException as error:
-            raise Stopped(error.sigval.value, f"stopped by {error.sigval.name}: run it again to go on") from error
+            raise Stopped(error.sigval.value, f"stopped by {error.sigval.name}: run it again to resume") from error
         except ChildFailedError as error:
             raise _first_failure(error, signals.received) from None
     stopped = max(ended.values())
     if stopped:
-        raise Stopped(stopped, f"stopped by {signal.Signals(stopped).name}: run it again to go on")
+        raise Stopped(stopped, f"stopped by {signal.Signals(stopped).name}: run it again to resume")
 
 
 def _quieten() -> None:
@@ -143,11 +143,11 @@ def _first_failure(error: ChildFailedError, received: int) -> Exception:
     """
     rank, failure = error.get_first_failure()
     if received and failure.exitcode in (-received, 128 + received):
-        return Stopped(received, f"stopped by {signal.Signals(received).name}: run it again to go on")
+        return Stopped(received, f"stopped by {signal.Signals(received).name}: run it again to resume")
     if failure.exitcode < 0:
         return FailedJob(
             f"rank {rank} (host {socket.gethostname()}, pid {failure.pid}) was killed by "
-            f"{signal.Signals(-failure.exitcode).name}; run it again to go on"
+            f"{signal.Signals(-failure.exitcode).name}; run it again to resume"
         )
     recorded = failure.error_file_data["message"]
     if not isinstance(recorded, dict):

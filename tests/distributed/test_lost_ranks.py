@@ -51,7 +51,7 @@ def test_a_rank_that_hangs_is_named(world: World, monkeypatch: pytest.MonkeyPatc
     hangs = (
         rf"(?:has given no sign of life for {PATIENCE} s, last in step [23]|did not reach step 3 within {PATIENCE} s)"
     )
-    found = re.search(f"skillnet: error: {NAME} {hangs}; run it again to go on", message)
+    found = re.search(f"skillnet: error: {NAME} {hangs}; run it again to resume", message)
     assert found and int(found[1]) == pid and "Traceback" not in message
 
 
@@ -59,7 +59,7 @@ def test_a_rank_that_reads_for_ever_is_named(world: World, monkeypatch: pytest.M
     monkeypatch.setenv("RANK_FAULT", "no_third_step")
     message, _ = left_alone(world)
     assert re.search(
-        f"skillnet: error: {NAME} did not reach step 3 within {PATIENCE} s; run it again to go on", message
+        f"skillnet: error: {NAME} did not reach step 3 within {PATIENCE} s; run it again to resume", message
     )
 
 
@@ -69,7 +69,7 @@ def test_a_rank_that_dies_is_named_by_the_other(world: World, monkeypatch: pytes
     processes = start_ranks(world, world.recipe(**SETTINGS), "toy")
     (code, message), (other, _) = ends(processes)
     assert (code, other) == (1, -signal.SIGKILL), message
-    found = re.search(f"skillnet: error: lost {NAME}; run it again to go on", message)
+    found = re.search(f"skillnet: error: lost {NAME}; run it again to resume", message)
     assert found and int(found[1]) == processes[1].pid and "Traceback" not in message
 
 
@@ -79,7 +79,7 @@ def test_a_rank_that_dies_is_named_by_the_launcher(world: World, monkeypatch: py
     message = process.communicate(timeout=120)[1]
     assert process.returncode == 1, message
     last = message.rstrip().splitlines()[-1]
-    assert re.fullmatch(f"skillnet: error: {NAME} was killed by SIGKILL; run it again to go on", last), message
+    assert re.fullmatch(f"skillnet: error: {NAME} was killed by SIGKILL; run it again to resume", last), message
     assert "Traceback" not in message
 
 

@@ -205,7 +205,7 @@ def test_a_signal_waits_for_a_slow_save(world: World, slow_disk: Any, seconds: f
     assert time.monotonic() - began > 6 * seconds  # four files of weights, the state, the marker
     newest = Checkpoints(saves(world)).latest()
     assert newest is not None and whole(newest) and newest.step == world.rows()[-1]["step"] == told(world)
-    assert message.splitlines()[-1].endswith("run it again to go on") and "Traceback" not in message
+    assert message.splitlines()[-1].endswith("run it again to resume") and "Traceback" not in message
 
 
 def test_a_second_signal_ends_it_at_once(world: World, slow_disk: Any) -> None:
