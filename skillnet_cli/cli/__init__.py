@@ -1,4 +1,4 @@
-"""The command line: one file a verb, each of which parses, calls and prints; nothing heavy until a verb runs."""
+"""The command line: each command parses, calls and prints; nothing heavy is imported until one runs."""
 
 from __future__ import annotations
 

@@ -1,79 +1,72 @@
-"""The verbs together, and what becomes of errors: one clear line and an exit code, never a traceback."""
+"""All commands together, and what becomes of errors: one clear line and an exit code, never a traceback."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from skillnet_cli import __version__
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
-from skillnet_cli.cli import plugins
-from skillnet_cli.cli.data import data_overlap, data_show, data_verify
-from skillnet_cli.cli.evaluate import evaluate, report
-from skillnet_cli.cli.models import export, inspect, skills_diff, skills_graft, skills_list
-from skillnet_cli.cli.prepare import DatasetCommand, prepare, prepare_merge, prepare_table, prepare_vocab
-from skillnet_cli.cli.recipes import recipes_check, recipes_copy, recipes_list, recipes_show
-from skillnet_cli.cli.search import embed, search, transcribe
-from skillnet_cli.cli.train import finetune, pretrain, verify_resume
+from skillnet_cli.cli import data, evaluate, models, plugins, prepare, recipes, search, train
+from skillnet_cli.cli.common import Group
 
 USER_MISTAKE = 2
 FAILED = 1
-INTERRUPTED = 130
-
-
-class _Verbs(TyperGroup):
-    """The verbs; one of two words, as ``prepare table``, is found before its first word alone."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Look for a verb of two words first."""
-        if " ".join(args[:2]) in self.commands:
-            args = [" ".join(args[:2]), *args[2:]]
-        return super().resolve_command(ctx, args)
-
+INTERRUPTED = 130  # 128 + SIGINT
 
 app = typer.Typer(
     name="skillnet",
-    cls=_Verbs,
+    cls=Group,
+    # Plain text: rich would take as long to import as all the rest that --help needs.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
     help="One sparsely activated Transformer for text, sound, image, video and code: train it, measure it, use it.",
-    epilog="Each verb has an example: skillnet VERB --help",
+    epilog="Every command has examples: skillnet COMMAND --help",
 )
-app.command("prepare", cls=DatasetCommand)(prepare)
-app.command("prepare merge")(prepare_merge)
-app.command("prepare table")(prepare_table)
-app.command("prepare vocab")(prepare_vocab)
-app.command("data show")(data_show)
-app.command("data verify")(data_verify)
-app.command("data overlap")(data_overlap)
-app.command("pretrain")(pretrain)
-app.command("finetune")(finetune)
-app.command("eval")(evaluate)
-app.command("report")(report)
-app.command("embed")(embed)
-app.command("search")(search)
-app.command("transcribe")(transcribe)
-app.command("inspect")(inspect)
-app.command("export")(export)
-app.command("recipes list")(recipes_list)
-app.command("recipes show")(recipes_show)
-app.command("recipes check")(recipes_check)
-app.command("recipes copy")(recipes_copy)
-app.command("skills list")(skills_list)
-app.command("skills graft")(skills_graft)
-app.command("skills diff")(skills_diff)
-app.command("verify resume")(verify_resume)
-app.command("plugins")(plugins.plugins)
+
+
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        print(f"skillnet {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Nothing to do before a command: ``--version`` has left by then."""
+
+
+# Commands of one word come before groups in the help, whatever the order here; the panels keep both together.
+app.add_typer(prepare.app, name="prepare", rich_help_panel="Prepare data")
+app.add_typer(data.app, name="data", rich_help_panel="Prepare data")
+app.add_typer(recipes.app, name="recipes", rich_help_panel="Train")
+for stage, help_ in train.STAGES.items():
+    app.command(stage, help=help_, rich_help_panel="Train")(train.train)
+app.add_typer(train.app, name="verify", rich_help_panel="Train")
+app.command("eval", rich_help_panel="Measure")(evaluate.evaluate)
+app.command("report", rich_help_panel="Measure")(evaluate.report)
+app.command("embed", rich_help_panel="Use a model")(search.embed)
+app.command("search", rich_help_panel="Use a model")(search.search)
+app.command("transcribe", rich_help_panel="Use a model")(search.transcribe)
+app.command("inspect", rich_help_panel="Models and plugins")(models.inspect)
+app.command("export", rich_help_panel="Models and plugins")(models.export)
+app.add_typer(models.app, name="skills", rich_help_panel="Models and plugins")
+app.command("plugins", rich_help_panel="Models and plugins")(plugins.plugins)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run(given or ["--help"]))
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -91,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _complain(error: Exception, code: int) -> int:
     described = error.format_message() if hasattr(error, "format_message") else str(error)
-    # What a damaged file or a server says may hold anything; a terminal must not act on it.
+    # A damaged file or a server chooses some of these characters; a terminal must not act on them.
     shown = "".join(each if each.isprintable() or each == "\n" else "?" for each in described)
     print(f"skillnet: error: {shown}", file=sys.stderr)
     return code

@@ -1,4 +1,4 @@
-"""Which model a verb works with, and opening what the verb activates of it."""
+"""Which model a command works with, and opening the parts that the command activates."""
 
 from __future__ import annotations
 
@@ -23,41 +23,49 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class Saved:
-    """A saved model: where it lies, and its configuration. Of its weights nothing is read before :meth:`open`."""
+    """A saved model: where it lies, and its configuration. No weights are read before :meth:`open`."""
 
     source: Source
     config: SkillNetConfig
 
     @property
     def folder(self) -> Path:
-        """The model's folder; of a hub repository, that of what was fetched."""
+        """The model's folder; for a hub repository, the folder of the fetched files."""
         return self.source.folder
 
     @cached_property
     def fingerprint(self) -> str:
-        """The name of its exact weights, configuration and assets."""
+        """A checksum of the model's weights, configuration and assets."""
         from skillnet_cli.model.checkpoint import fingerprint
 
         return fingerprint(self.folder)
 
     @property
     def run(self) -> Path | None:
-        """The run that the model was exported by, if it lies in one."""
+        """The run that exported the model, if the model lies in one."""
         parent = self.folder.resolve().parent
         return parent if (parent / "recipe.toml").exists() else None
+
+    def collection(self, given: Path | None) -> Path:
+        """The collection given, else that of the model's run. Raises UserError where the model lies in no run."""
+        if given is not None:
+            return given
+        if self.run is None:
+            raise UserError(f"name a collection: {self.folder} does not lie in a run, which would have one")
+        return self.run / "collection"
 
     def task(self, name: str) -> TaskConfig:
         """One of the model's tasks. Raises UserError where it has none of that name."""
         known = list(self.config.tasks)
         if name in known:
             return self.config.task(name)
-        load_registry().task(name)  # says what to install, or which name is near
+        load_registry().task(name)  # raises with what to install, or with a name that is close
         raise UserError(f"the model in {self.source.name} has no task '{name}'; it has {', '.join(known)}")
 
     def open(
         self, skills: Sequence[str] | None = None, tasks: Sequence[str] | None = None
     ) -> tuple[SkillNet, Mapping[str, Reader]]:
-        """The model with these skills and tasks, ready for use, and their readers; no other plugin is needed.
+        """The model with these skills and tasks, ready for use, and their readers; other plugins are not needed.
 
         Raises:
             UserError: a plugin is missing, or a file is missing, damaged, or of another size.
@@ -72,7 +80,7 @@ class Saved:
 
 
 def choose_checkpoint(given: Path | None) -> Path:
-    """What was given with --checkpoint or SKILLNET_CHECKPOINT, else the newest run's model, which is named.
+    """What --checkpoint or SKILLNET_CHECKPOINT names, else the newest run's model, whose path is printed.
 
     Raises:
         UserError: there is none.
@@ -100,17 +108,8 @@ def find_checkpoint(given: Path | None) -> Saved:
 
 
 def hush_transformers() -> None:
-    """Keep transformers' own bars and advice off standard error."""
+    """Keep transformers' own progress bars and advice off standard error."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-
-
-def collection_of(saved: Saved, given: Path | None) -> Path:
-    """The collection given, else that of the model's run. Raises UserError where the model lies in no run."""
-    if given is not None:
-        return given
-    if saved.run is None:
-        raise UserError(f"name a collection: {saved.folder} lies in no run that could have one")
-    return saved.run / "collection"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.cli.common import AsJson, Data, print_json, print_table, remark
+from skillnet_cli.cli.common import AsJson, Data, Group, PreparedName, complete, print_json, print_table, remark
 from skillnet_cli.cli.prepare import describe, summary
 from skillnet_cli.plugins import load_registry
 
@@ -19,28 +19,33 @@ if TYPE_CHECKING:
     from skillnet_cli.data.survey import Spread, Survey
 
 
+app = typer.Typer(cls=Group, help="Look at a prepared set, check it, and find what two sets have in common.")
+
 BLOCKS = " ▁▂▃▄▅▆▇█"
 SHOWN_LABELS = 8
 LONGEST = 60
 """Characters of a value in a line."""
 
 
-def data_show(
-    prepared: Annotated[str, typer.Argument(metavar="PREPARED", help="A prepared set: its name, or its folder.")],
+@app.command("show")
+def show(
+    prepared: PreparedName,
     split: Annotated[str | None, typer.Option(help="Only this split.", show_default="all")] = None,
-    sample: Annotated[int, typer.Option(min=0, help="So many items of each split.")] = 3,
+    sample: Annotated[int, typer.Option(min=0, help="How many items of each split to show.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Seed of their choice.")] = 0,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a page with pictures, clips and sounds in it.", show_default=False),
+        typer.Option(
+            metavar="FILE", help="Write a page with the pictures, clips and sounds in it.", show_default=False
+        ),
     ] = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a prepared set holds.
 
-    How long its texts and media are, how its labels are spread, what its ledger left out, and some items. The page is
-    one file that needs nothing else.
+    The lengths of its texts and media, the distribution of its labels, what its ledger left out, and some items. The
+    page is a single file that needs nothing else.
 
     \b
     Examples:
@@ -51,7 +56,7 @@ def data_show(
     from skillnet_cli.data.survey import picked, survey
 
     if html and not html.parent.is_dir():
-        raise UserError(f"--html {html}: there is no folder {html.parent}")
+        raise UserError(f"--html {html}: the folder {html.parent} does not exist")
     opened = PreparedSet.open(locate_set(prepared, data_roots(data or [])))
     splits = {name: opened.split(name) for name in ([split] if split else opened.manifest.splits)}
     surveys = {name: survey(each) for name, each in splits.items()}
@@ -71,7 +76,7 @@ def data_show(
 
 
 def _document(prepared: PreparedSet, surveys: Mapping[str, Survey], items: Mapping[str, Any]) -> dict[str, Any]:
-    """A set for programs."""
+    """A set as JSON."""
     numbers = {
         name: {
             "items": found.items,
@@ -86,7 +91,7 @@ def _document(prepared: PreparedSet, surveys: Mapping[str, Survey], items: Mappi
 
 
 def _shown(split: Split, places: list[int]) -> list[dict[str, Any]]:
-    """Items as JSON can say them: of media, the number of bytes."""
+    """Items as JSON; media as their number of bytes."""
     return [
         {name: {"bytes": len(value)} if isinstance(value, bytes) else value for name, value in split[place].items()}
         for place in places
@@ -127,16 +132,17 @@ def _short(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def data_verify(
-    prepared: Annotated[str, typer.Argument(metavar="PREPARED", help="A prepared set: its name, or its folder.")],
+@app.command("verify")
+def verify(
+    prepared: PreparedName,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every byte of a prepared set.
 
     The checksums of all files, the tables beside the shards, every sample, the assets, and the ledger: its classes
-    must sum to what the manifest says, and what it keeps must be what the shards hold. Each fault is a line; the exit
-    code is then 1.
+    must sum to the manifest's counts, and the items it keeps must be those that the shards hold. Each fault is one
+    line; the exit code is then 1.
 
     \b
     Example:
@@ -162,12 +168,21 @@ def data_verify(
 FORMS = {"bytes": "the same file", "text": "the same text", "normal": "the same but for case, width and spaces"}
 
 
-def data_overlap(
+@app.command("overlap")
+def overlap(
     first: Annotated[
-        str, typer.Argument(metavar="A", help="A prepared set or a split of one: NAME, FOLDER, NAME:SPLIT.")
+        str,
+        typer.Argument(
+            metavar="A",
+            help="A prepared set or a split of one: NAME, FOLDER or NAME:SPLIT.",
+            autocompletion=complete("sets"),
+        ),
     ],
     others: Annotated[
-        list[str] | None, typer.Argument(metavar="[B]...", help="What to compare it with.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="[B]...", help="What to compare it with.", autocompletion=complete("sets"), show_default=False
+        ),
     ] = None,
     splits: Annotated[bool, typer.Option("--splits", help="Compare every split with every other one.")] = False,
     fields: Annotated[
@@ -181,10 +196,10 @@ def data_overlap(
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find items that are in two places: in training and in testing, for instance.
+    """Find items that occur in two places, such as in training and in testing.
 
-    Media are compared by their bytes, texts as they are and without differences of case, width and white space. An
-    item counts once, whichever of its texts is found. One set alone is compared split by split.
+    Media are compared by their bytes; texts as they are, and again without regard to case, width and white space. An
+    item counts once, however many of its texts are found. The splits of a single set are compared with each other.
 
     \b
     Examples:
@@ -209,10 +224,10 @@ def data_overlap(
     found = find_overlaps(parts, kinds, choose_progress())
     if as_json:
         return print_json({"overlaps": [vars(each) for each in found]})
-    _show(found)
+    _print_overlaps(found)
 
 
-def _show(found: list[Overlap]) -> None:
+def _print_overlaps(found: list[Overlap]) -> None:
     """Print what is shared, with examples; where nothing is, say so."""
     shared = [each for each in found if each.left_items]
     rows = [(each.left, each.right, each.field, FORMS[each.form], *map(_share, *_counts(each))) for each in shared]

@@ -10,7 +10,7 @@ import typer
 
 from skillnet_cli.api import UserError
 from skillnet_cli.cli.checkpoint import Saved, choose_checkpoint, find_checkpoint
-from skillnet_cli.cli.common import AsJson, Checkpoint, Data, print_json, print_table, remark, task_names
+from skillnet_cli.cli.common import AsJson, Checkpoint, Data, complete, print_json, print_table, remark
 from skillnet_cli.plugins import load_registry
 
 if TYPE_CHECKING:
@@ -19,25 +19,27 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    task: Annotated[str, typer.Option(help="One of the model's tasks.", autocompletion=task_names)],
+    task: Annotated[str, typer.Option(help="One of the model's tasks.", autocompletion=complete("tasks"))],
     split: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SET[:PART]",
-            help="What to measure on; may be repeated; the part is test where none is said.",
+            help="What to measure on; may be repeated. PART defaults to test.",
+            autocompletion=complete("sets"),
             show_default="the sets that the task was trained on",
         ),
     ] = None,
     checkpoint: Checkpoint = None,
     data: Data = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many items, evenly spread; not kept.", show_default=False)
+        int | None,
+        typer.Option(min=1, help="Only this many items, evenly spread; the results are not kept.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a task on prepared sets.
 
-    The task's objective says how. Figures on whole splits are kept in the results.json of the model's run, for its
+    The task's objective decides how. Results on whole splits are kept in results.json in the model's run, for its
     report.
 
     \b
@@ -60,19 +62,19 @@ def evaluate(
 
 
 def _measured(saved: Saved, name: str, places: list[str], data: list[Path], limit: int | None) -> list[Result]:
-    """The task's results on each place. Raises UserError where the task or a place is unknown."""
+    """The task's results on each split. Raises UserError where the task or a set is unknown."""
     from skillnet_cli.evaluation.evaluate import evaluate as measure
 
     task = saved.task(name)
     splits = list(_open_splits(places or list(task.datasets), data, strict=bool(places)))
     if not splits:
-        raise UserError(f"none of the sets of task '{name}' has a split 'test': name one with --split SET:PART")
+        raise UserError(f"none of the sets of task '{name}' has a split 'test': name another with --split SET:PART")
     model, readers = saved.open(tasks=[name])
     results = []
     for split in splits:
         result = measure(model, readers, task, split, limit=limit)
         if result.damaged:
-            remark(f"{result.set}:{result.split}: {result.damaged} items could not be read and are left out")
+            remark(f"{result.set}:{result.split}: {result.damaged} items could not be read and were left out")
         results.append(result)
     return results
 
@@ -89,7 +91,7 @@ def _open_splits(places: list[str], data: list[Path], strict: bool) -> Iterator[
 
 
 def _as_document(saved: Saved, results: list[Result]) -> dict[str, Any]:
-    """The results for programs, without the cases that galleries show."""
+    """The results as JSON, without the examples that reports show."""
     rows = [{key: value for key, value in each.as_json().items() if key != "cases"} for each in results]
     return {"checkpoint": str(saved.folder), "model": saved.fingerprint, "results": rows}
 
@@ -104,7 +106,7 @@ def _print_results(results: list[Result]) -> None:
 def report(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN...", help="Runs' folders.", show_default="that of the newest model"),
+        typer.Argument(metavar="RUN...", help="Folders of runs.", show_default="that of the newest model"),
     ] = None,
     to: Annotated[
         Path | None,
@@ -114,9 +116,9 @@ def report(
 ) -> None:
     """Write the page of a run, or the learning curves of several runs in one picture.
 
-    The page of one run shows figures, learning curves, and what the model finds, hears and says. That of several has a
-    chart for each task's metric over updates, with a line for each run. The figures are those that training and
-    skillnet eval have kept in the runs' results.json.
+    The page of one run shows results, learning curves, and examples of what the model finds and transcribes. The page
+    of several has a chart of each task's metric over updates, with a line for each run. The results are those that
+    training and skillnet eval have kept in results.json.
 
     \b
     Examples:

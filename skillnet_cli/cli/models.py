@@ -14,13 +14,13 @@ from skillnet_cli.cli.common import (
     AsJson,
     Checkpoint,
     Data,
+    Group,
     NewModel,
     Overrides,
+    complete,
     print_json,
     print_table,
     remark,
-    skill_names,
-    task_names,
 )
 from skillnet_cli.plugins import load_registry
 
@@ -28,26 +28,34 @@ if TYPE_CHECKING:
     from skillnet_cli.model.surgery import Difference
 
 
+app = typer.Typer(cls=Group, help="List, add and compare the skills of models.")
+
+
 def inspect(
     checkpoint: Checkpoint = None,
     recipe: Annotated[
         Path | None,
         typer.Option(
-            help="Inspect the model that a recipe would train: a file, or a shipped one's name.", show_default=False
+            help="Inspect the model that this recipe would train: a file, or the name of a shipped one.",
+            show_default=False,
+            autocompletion=complete("recipes"),
         ),
     ] = None,
     set_: Overrides = None,
-    task: Annotated[str | None, typer.Option(help="Only what this task activates.", show_default=False)] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Only what this task activates.", show_default=False, autocompletion=complete("tasks")),
+    ] = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Count a model's parameters and the FLOPs of a forward pass.
 
-    By part, in total, and as each task activates them. A recipe needs neither sets nor vocabularies, if it says
-    vocab_size; the heads of tasks whose labels are not known yet are listed instead of counted.
+    By part, in total, and as each task activates them. A recipe that gives vocab_size needs neither sets nor
+    vocabularies; the heads of tasks whose labels are not known yet are listed instead of counted.
 
-    FLOPs are two for a multiplication with its addition, of one item as long as the model takes in each of a task's
-    towers, without heads; in total, of one such item of every skill.
+    A multiplication and its addition are two FLOPs. They are counted for one item of the longest length that the model
+    accepts in each of a task's towers, without heads; in total, for one such item of every skill.
 
     \b
     Examples:
@@ -63,11 +71,11 @@ def inspect(
         where, (config, unknown) = {"recipe": str(recipe)}, _sketch(recipe, set_ or [], data or [])
     else:
         if set_:
-            raise UserError("--set changes a recipe: name it with --recipe")
+            raise UserError("--set changes a recipe: name one with --recipe")
         folder = choose_checkpoint(checkpoint)
         where, (config, unknown) = {"checkpoint": str(folder)}, (read_config(folder, load_registry()), {})
     if task is not None and task not in config.tasks:
-        load_registry().task(task)  # says what to install, or which name is near
+        load_registry().task(task)  # raises with what to install, or with a name that is close
         raise UserError(f"{recipe or folder} has no task '{task}'; it has {', '.join(config.tasks)}")
     facts = where | summarise(config, unknown, task)
     if as_json:
@@ -115,7 +123,10 @@ def export(
     skills: Annotated[
         str | None,
         typer.Option(
-            metavar="SKILL,...", help="The skills to keep.", show_default="those of --tasks", autocompletion=skill_names
+            metavar="SKILL,...",
+            help="The skills to keep.",
+            show_default="those of --tasks",
+            autocompletion=complete("skills"),
         ),
     ] = None,
     tasks: Annotated[
@@ -123,8 +134,8 @@ def export(
         typer.Option(
             metavar="TASK,...",
             help="The tasks to keep.",
-            show_default="all that --skills suffice for",
-            autocompletion=task_names,
+            show_default="all that need no other skills",
+            autocompletion=complete("tasks"),
         ),
     ] = None,
     checkpoint: Checkpoint = None,
@@ -132,8 +143,8 @@ def export(
 ) -> None:
     """Save some skills and tasks of a model as a model of its own.
 
-    What it answers stays the same to the bit; the model that it is taken from is not changed. A checkpoint of a
-    training is made into a model, whole without --skills and --tasks.
+    Its outputs are the same to the bit; the model that it is taken from is not changed. A training checkpoint becomes a
+    model, a complete one without --skills and --tasks.
 
     \b
     Examples:
@@ -143,7 +154,7 @@ def export(
     """
     of_training = checkpoint is not None and (checkpoint / "complete.json").is_file()
     if skills is None and tasks is None and not of_training:
-        raise UserError("say what to keep, with --skills, --tasks or both")
+        raise UserError("choose what to keep with --skills, --tasks or both")
     model = choose_checkpoint(checkpoint)
 
     from skillnet_cli.engine.checkpoint.export import export_training
@@ -159,11 +170,12 @@ def export(
 
 
 def _names_in(text: str | None) -> list[str] | None:
-    """The names in a list with commas."""
+    """The names in a comma-separated list."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def skills_list(checkpoint: Checkpoint = None, as_json: AsJson = False) -> None:
+@app.command("list")
+def list_skills(checkpoint: Checkpoint = None, as_json: AsJson = False) -> None:
     """List a model's skills.
 
     With the plugin that each needs, its parameters, and the tasks that activate it.
@@ -185,7 +197,7 @@ def skills_list(checkpoint: Checkpoint = None, as_json: AsJson = False) -> None:
 
 
 def _row_of(skill: dict[str, Any]) -> tuple[str, ...]:
-    """A skill for people; parameters in millions."""
+    """A row of the table; parameters in millions."""
     plugin = f"{skill['plugin']} {skill['version']}"
     if skill["installed"] is None:
         plugin += " (not installed)"
@@ -195,38 +207,43 @@ def _row_of(skill: dict[str, Any]) -> tuple[str, ...]:
     return (skill["skill"], plugin, *sizes, ", ".join(skill["tasks"]))
 
 
-def skills_graft(
-    skill: Annotated[str, typer.Argument(help="The skill that the model gets.", autocompletion=skill_names)],
+@app.command("graft")
+def graft(
+    skill: Annotated[str, typer.Argument(help="The skill to add.", autocompletion=complete("skills"))],
     to: NewModel,
     from_: Annotated[
         Path | None,
-        typer.Option("--from", metavar="MODEL", help="Take the skill of this model, trained on the same shared part."),
+        typer.Option(
+            "--from", metavar="MODEL", help="Take the skill from this model, which was trained on the same shared part."
+        ),
     ] = None,
     tasks: Annotated[
         str | None,
         typer.Option(
             metavar="TASK,...",
-            help="With --from: the tasks to take as well.",
+            help="With --from: the tasks to take along.",
             show_default="all that activate the skill",
         ),
     ] = None,
     like: Annotated[
         str | None,
-        typer.Option(help="Start the new skill's projections from this skill's.", autocompletion=skill_names),
+        typer.Option(
+            help="Initialise the new skill's projections from this skill's.", autocompletion=complete("skills")
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A key of [model.embedders.SKILL]; may be repeated."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of what starts fresh.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of newly initialised parameters.")] = 1,
     checkpoint: Checkpoint = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a model one more skill.
 
-    A new one for a plugin that is installed by now, fresh or from another skill's projections, to be fine-tuned with
-    finetune.start_from; or one that was trained elsewhere on the same shared part. The model that it starts from is not
-    changed.
+    Either a new one, for a plugin that has been installed since, newly initialised or from another skill's projections,
+    to be fine-tuned with finetune.start_from; or one that was trained elsewhere on the same shared part. The model
+    that it starts from is not changed.
 
     \b
     Examples:
@@ -234,9 +251,9 @@ def skills_graft(
       skillnet skills graft sound --from runs/other/model --tasks asr --to merged --json
     """
     if from_ is not None and (like is not None or set_):
-        raise UserError("--from takes the skill as it is: --like and --set are for a new one")
+        raise UserError("--from takes the skill as it is: --like and --set are for a new skill")
     if from_ is None and tasks is not None:
-        raise UserError("--tasks are taken from another model: name it with --from")
+        raise UserError("--tasks are taken from another model: name that with --from")
     model = choose_checkpoint(checkpoint)
 
     from skillnet_cli.model.surgery import graft_from, graft_new
@@ -254,7 +271,7 @@ def skills_graft(
 
 
 def _keys_of(pairs: list[str]) -> dict[str, Any]:
-    """The keys of an embedder, as ``--set`` says them."""
+    """The keys of an embedder that ``--set`` gives."""
     from skillnet_cli.recipe.load import apply_override, parse_override
 
     keys: dict[str, Any] = {}
@@ -263,14 +280,15 @@ def _keys_of(pairs: list[str]) -> dict[str, Any]:
     return keys
 
 
-def skills_diff(
-    first: Annotated[Path, typer.Argument(metavar="MODEL", help="A model's folder.")],
-    second: Annotated[Path, typer.Argument(metavar="MODEL", help="Another.")],
+@app.command("diff")
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model.")],
+    second: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of another model.")],
     as_json: AsJson = False,
 ) -> None:
     """Compare two models part by part.
 
-    Parts are the shared one, each skill's projections, each embedder and each task's head. No plugin is needed.
+    The parts are the shared one, each skill's projections, each embedder and each task's head. No plugin is needed.
 
     \b
     Examples:
@@ -287,11 +305,11 @@ def skills_diff(
 
 
 def _described(difference: Difference) -> str:
-    """What differs in a part, in a line."""
-    said = [f"largest difference {difference.largest:.3g}"] if difference.largest else []
-    said += [f"{name} has shape {one} and {two}" for name, (one, two) in list(difference.shapes.items())[:1]]
-    said += [f"{len(difference.shapes)} tensors of other shapes"] if len(difference.shapes) > 1 else []
+    """What differs in a part, in one line."""
+    notes = [f"largest difference {difference.largest:.3g}"] if difference.largest else []
+    notes += [f"{name} has shape {one} and {two}" for name, (one, two) in list(difference.shapes.items())[:1]]
+    notes += [f"{len(difference.shapes)} tensors of other shapes"] if len(difference.shapes) > 1 else []
     for side in ("first", "second"):
         count = list(difference.only.values()).count(side)
-        said += [f"{count} only in the {side}"] if count else []
-    return "; ".join(said)
+        notes += [f"{count} only in the {side}"] if count else []
+    return "; ".join(notes)

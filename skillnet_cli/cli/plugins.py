@@ -12,7 +12,7 @@ from skillnet_cli.plugins import Plugin, Registry, load_registry
 def plugins(as_json: AsJson = False) -> None:
     """List the installed plugins.
 
-    With what they bring, what is broken, and what tasks want for.
+    With what they bring, what is broken, and what to install for tasks that lack a skill.
 
     \b
     Example:
@@ -23,13 +23,13 @@ def plugins(as_json: AsJson = False) -> None:
         tasks = [owned.value for owned in registry.tasks.values()]
         return print_json({
             "plugins": [_describe(plugin) for plugin in registry.plugins],
-            "incomplete": {task.name: hint for task in tasks if (hint := _wanting(registry, task))},
+            "incomplete": {task.name: hint for task in tasks if (hint := _missing(registry, task))},
         })  # fmt: skip
     _print_plugins(registry)
 
 
 def _describe(plugin: Plugin) -> dict[str, Any]:
-    """A plugin for programs."""
+    """A plugin as JSON."""
     return {
         "name": plugin.name,
         "distribution": plugin.distribution,
@@ -42,7 +42,7 @@ def _describe(plugin: Plugin) -> dict[str, Any]:
     }
 
 
-def _wanting(registry: Registry, task: Task) -> str | None:
+def _missing(registry: Registry, task: Task) -> str | None:
     """What to install before a task can be used; None where nothing is missing."""
     try:
         registry.task(task.name)
@@ -52,17 +52,17 @@ def _wanting(registry: Registry, task: Task) -> str | None:
 
 
 def _print_plugins(registry: Registry) -> None:
-    """Print a row a plugin, then what is missing."""
+    """Print a row for each plugin, then what is missing."""
     if not registry.plugins:
         return print("no plugin is installed: pip install 'skillnet-cli[all]'")
     print_table([("plugin", "version", "skills", "tasks", "data sets"), *(_row(plugin) for plugin in registry.plugins)])
     for owned in registry.tasks.values():
-        if hint := _wanting(registry, owned.value):
+        if hint := _missing(registry, owned.value):
             print(hint)
 
 
 def _row(plugin: Plugin) -> tuple[str, ...]:
-    """A plugin for people; a broken one says why."""
+    """A row of the table; a broken plugin's row says why."""
     if plugin.error:
         return plugin.distribution, plugin.version, f"cannot be loaded: {plugin.error}", "", ""
     facts = _describe(plugin)

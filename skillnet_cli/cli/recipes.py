@@ -8,16 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from skillnet_cli.api import UserError
-from skillnet_cli.cli.common import AsJson, Overrides, RecipeFile, print_json, print_table, remark
+from skillnet_cli.cli.common import AsJson, Group, Overrides, RecipeFile, complete, print_json, print_table, remark
 from skillnet_cli.files import write_whole
 from skillnet_cli.plugins import load_registry
-from skillnet_cli.recipe.load import find_recipe
+
+app = typer.Typer(cls=Group, help="The recipes that come with skillnet, and your own.")
 
 
-def recipes_list(as_json: AsJson = False) -> None:
+@app.command("list")
+def list_recipes(as_json: AsJson = False) -> None:
     """List the recipes that come with skillnet.
 
-    Their names stand for them wherever a recipe is asked for.
+    Their names can be used wherever a recipe is expected.
 
     \b
     Example:
@@ -38,19 +40,20 @@ def recipes_list(as_json: AsJson = False) -> None:
     if as_json:
         return print_json({"recipes": rows})
     if not rows:
-        return print("none come with this installation")
+        return print("this installation has no recipes")
     for row in rows:
         print(f"{row['name']}: {row['purpose']}")
         print_table([("", stage, ", ".join(tasks)) for stage, tasks in row["stages"].items()])
 
 
-def recipes_show(
+@app.command("show")
+def show(
     recipe: RecipeFile,
     set_: Overrides = None,
-    resolved: Annotated[bool, typer.Option("--resolved", help="With every default written out.")] = False,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Write out every default.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print a recipe as it is written, or with --set, --resolved or --json as it will be trained.
+    """Print a recipe as it is written; with --set, --resolved or --json, as it will be trained.
 
     \b
     Examples:
@@ -63,7 +66,7 @@ def recipes_show(
 
     path = find_recipe(recipe)
     if not (set_ or resolved or as_json):
-        load_recipe(path)  # says what is wrong with it
+        load_recipe(path)  # raises where the recipe is wrong
         return print(path.read_text(encoding="utf-8-sig"), end="")
     document = load_recipe(path, set_ or (), load_registry()).model_dump(mode="json", exclude_none=True)
     if as_json:
@@ -71,14 +74,20 @@ def recipes_show(
     print(dump_toml(document), end="")
 
 
-def recipes_check(
-    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...", help="Files, or names of shipped recipes.")],
+@app.command("check")
+def check(
+    recipes: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RECIPE...", help="Files, or names of shipped recipes.", autocompletion=complete("recipes")
+        ),
+    ],
     set_: Overrides = None,
 ) -> None:
-    """Say everything that is wrong with one or several recipes, with file, line and key.
+    """List everything that is wrong with recipes, with file, line and key.
 
-    Keys, values, tasks, plugins and pretrained models are looked at; data is what --plan looks at. The exit code is 2
-    where anything is wrong.
+    Keys, values, tasks, plugins and pretrained models are checked; --plan checks data too. The exit code is 2 if
+    anything is wrong.
 
     \b
     Examples:
@@ -96,28 +105,31 @@ def recipes_check(
             wrong.append(str(error))
         else:
             stages = (f"{name} of {', '.join(stage.tasks)}" for name, stage in loaded.stages().items())
-            print(f"{recipe}: nothing wrong; {'; '.join(stages)}")
+            print(f"{recipe}: no mistakes; {'; '.join(stages)}")
     if wrong:
         raise UserError("\n".join(wrong))
 
 
-def recipes_copy(
+@app.command("copy")
+def copy(
     recipe: RecipeFile,
-    to: Annotated[Path, typer.Option(metavar="PATH", help="A folder, or the new file.")] = Path("."),
+    to: Annotated[Path, typer.Option(metavar="PATH", help="A folder, or the name of the new file.")] = Path("."),
 ) -> None:
-    """Copy a recipe, comments and all; a file that is there already stays as it is.
+    """Copy a recipe with its comments; an existing file is never overwritten.
 
     \b
     Examples:
       skillnet recipes copy demo
       skillnet recipes copy paper --to recipes/mine.toml
     """
+    from skillnet_cli.recipe.load import find_recipe
+
     source = find_recipe(recipe)
     if not source.is_file():
-        raise UserError(f"there is no recipe {source}")
+        raise UserError(f"no recipe {source}")
     target = to / source.name if to.is_dir() else to
     if target.exists():
-        raise UserError(f"{target} is there already: name another file with --to")
+        raise UserError(f"{target} already exists: name another file with --to")
     target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, source.read_bytes())
     remark(f"wrote {target}")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
-from skillnet_cli.cli.checkpoint import Saved, collection_of, find_checkpoint
-from skillnet_cli.cli.common import AsJson, Checkpoint, Data, print_json, print_table, remark, skill_names, task_names
+from skillnet_cli.cli.checkpoint import Saved, find_checkpoint
+from skillnet_cli.cli.common import AsJson, Checkpoint, Data, complete, print_json, print_table, remark
 from skillnet_cli.plugins import load_registry
 
 if TYPE_CHECKING:
@@ -20,19 +20,26 @@ if TYPE_CHECKING:
 
 
 def embed(
-    what: Annotated[list[str], typer.Argument(metavar="PATH|SET[:PART]...", help="Files, folders or prepared sets.")],
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH|SET[:PART]...", help="Files, folders or prepared sets.", autocompletion=complete("sets")
+        ),
+    ],
     to: Annotated[
         Path | None,
-        typer.Option(metavar="COLLECTION", help="The collection's folder.", show_default="that of the model's run"),
+        typer.Option(
+            metavar="COLLECTION", help="Folder of the collection.", show_default="collection in the model's run"
+        ),
     ] = None,
     checkpoint: Checkpoint = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put items into a collection to search.
+    """Add items to a collection that can be searched.
 
-    What is in it already, unchanged, is not embedded again. Recordings enter by the text vector of their transcript,
-    and are marked so. Of a prepared set the part test is taken where none is said.
+    Items that are in it already and have not changed are not embedded again. Recordings are represented by the text
+    vector of their transcript, and are marked as such. PART defaults to test.
 
     \b
     Examples:
@@ -49,7 +56,7 @@ def embed(
     capabilities = Capabilities(saved.config)
     skills, candidates = gather(what, capabilities, load_registry(), data_roots(data or ()))
     model, readers = saved.open(*capabilities.needed_for(sorted(skills)))
-    folder = collection_of(saved, to)
+    folder = saved.collection(to)
     collection = Collection.create(folder, saved.fingerprint, saved.config.hidden)
     writer = CollectionWriter(collection, model, readers, capabilities)
     writer.add(candidates)
@@ -60,11 +67,11 @@ def embed(
 
 
 def _report_counts(writer: CollectionWriter, folder: Path, size: int) -> None:
-    """Say on standard error what became of the items."""
+    """Print what became of the items on standard error."""
     for path, reason in writer.damaged.items():
         remark(f"{path}: {reason}")
     for skill, count in writer.refused.items():
-        remark(f"{count} of skill {skill} left out: no contrastive task of the model trained it")
+        remark(f"{count} items of skill {skill} left out: no contrastive task of the model trained this skill")
     added, reused = sum(writer.added.values()), sum(writer.reused.values())
     remark(
         f"{folder}: {size} items ({added} embedded now, {reused} unchanged, {len(writer.damaged)} could not be read)"
@@ -72,23 +79,27 @@ def _report_counts(writer: CollectionWriter, folder: Path, size: int) -> None:
 
 
 def search(
-    query: Annotated[str, typer.Argument(metavar="TEXT|FILE", help="What to look for: a sentence, or a file.")],
+    query: Annotated[str, typer.Argument(metavar="TEXT|FILE", help="What to look for: a sentence or a file.")],
     in_: Annotated[
         Path | None,
-        typer.Option("--in", metavar="COLLECTION", help="The collection.", show_default="that of the model's run"),
+        typer.Option(
+            "--in", metavar="COLLECTION", help="Folder of the collection.", show_default="collection in the model's run"
+        ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many items to show.")] = 10,
     skill: Annotated[
         list[str] | None,
-        typer.Option(help="Only items of this skill; may be repeated.", show_default=False, autocompletion=skill_names),
+        typer.Option(
+            help="Only items of this skill; may be repeated.", show_default=False, autocompletion=complete("skills")
+        ),
     ] = None,
     checkpoint: Checkpoint = None,
     as_json: AsJson = False,
 ) -> None:
     """Search a collection with a sentence or a file.
 
-    A file may be of any kind that the model embeds. Scores are cosines, or dot products where the model was trained by
-    them. A collection that another model made is refused.
+    The file may be of any kind that the model embeds. Scores are cosines, or dot products where the model was trained
+    with them. A collection that another model made is refused.
 
     \b
     Examples:
@@ -100,7 +111,7 @@ def search(
     from skillnet_cli.inference.capabilities import Capabilities
     from skillnet_cli.inference.collection import Collection
 
-    collection = Collection.open(collection_of(saved, in_), saved.fingerprint)
+    collection = Collection.open(saved.collection(in_), saved.fingerprint)
     asking, vector = _asked(saved, query)
     hits = collection.search(vector, top, skill or ())
     never = Capabilities(saved.config).untrained_pairs(
@@ -116,7 +127,7 @@ def search(
 
 
 def _asked(saved: Saved, query: str) -> tuple[str, Any]:
-    """The skill and the vector of what is looked for.
+    """The skill and the vector of the query.
 
     Raises:
         UserError: it is a file that cannot be read, or of a kind that the model does not embed; or an empty text.
@@ -134,18 +145,18 @@ def _asked(saved: Saved, query: str) -> tuple[str, Any]:
 
 
 def _marked(hit: Hit) -> str:
-    """A hit's skill, and that it was found by its transcript where it was."""
+    """A hit's skill, marked where the hit was found by its transcript."""
     return hit.entry.skill if hit.entry.by == "content" else f"{hit.entry.skill} by {hit.entry.by}"
 
 
 def _row_of(hit: Hit) -> dict[str, Any]:
-    """A hit for programs."""
+    """A hit as JSON."""
     facts = {key: value for key, value in asdict(hit.entry).items() if key != "stamp"}
     return {"score": round(hit.score, 6), **facts}
 
 
 class _Format(str, Enum):
-    """How transcripts are written."""
+    """The format of transcripts."""
 
     text = "text"
     srt = "srt"
@@ -155,21 +166,21 @@ class _Format(str, Enum):
 
 def transcribe(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings of any length.")],
-    format_: Annotated[_Format, typer.Option("--format", help="How to write the transcripts.")] = _Format.text,
+    format_: Annotated[_Format, typer.Option("--format", help="Format of the transcripts.")] = _Format.text,
     task: Annotated[
         str | None,
         typer.Option(
             help="The task that transcribes, where the model has several.",
-            autocompletion=task_names,
+            autocompletion=complete("tasks"),
             show_default=False,
         ),
     ] = None,
     checkpoint: Checkpoint = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write down what is said in recordings.
+    """Transcribe recordings.
 
-    Long ones are cut into windows at quiet points; subtitles have one passage a window.
+    Long recordings are cut into windows at quiet points; subtitles have one passage per window.
 
     \b
     Examples:
@@ -200,9 +211,9 @@ def _check(files: list[Path], wanted: _Format) -> None:
     """Raises UserError where a file is missing, or several would become one file of subtitles."""
     for file in files:
         if not file.is_file():
-            raise UserError(f"{file}: there is no such file")
+            raise UserError(f"{file}: no such file")
     if wanted in (_Format.srt, _Format.vtt) and len(files) > 1:
-        raise UserError(f"--format {wanted.value} writes one recording at a time; {len(files)} are named")
+        raise UserError(f"--format {wanted.value} takes one recording at a time, and {len(files)} are named")
 
 
 def _transcribe_all(transcriber: Transcriber, files: list[Path]) -> tuple[dict[Path, Transcript], int]:
@@ -226,12 +237,14 @@ def _transcribe_all(transcriber: Transcriber, files: list[Path]) -> tuple[dict[P
 
 
 def _written(transcript: Transcript, wanted: _Format, prefix: str) -> str:
-    """A transcript in one of the formats for people and players."""
+    """A transcript as text or subtitles."""
+    from skillnet_cli.inference.transcriber import as_srt, as_vtt
+
     if wanted is _Format.text:
         return prefix + transcript.text
     return transcript.to_srt() if wanted is _Format.srt else transcript.to_vtt()
 
 
 def _row(file: Path, transcript: Transcript) -> dict[str, Any]:
-    """A transcript for programs; times in seconds."""
+    """A transcript as JSON; times in seconds."""
     return {"path": str(file), "text": transcript.text, "passages": [asdict(each) for each in transcript.passages]}

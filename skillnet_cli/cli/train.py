@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,15 +12,188 @@ import typer
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.cli.checkpoint import hush_transformers
-from skillnet_cli.cli.common import AsJson, Data, Overrides, RecipeFile, Runs, print_json, remark
+from skillnet_cli.cli.common import AsJson, Data, Group, Overrides, RecipeFile, print_json, remark
+from skillnet_cli.plugins import load_registry
 
 if TYPE_CHECKING:
     from skillnet_cli.engine.estimate.forecast import Forecast, TaskForecast
     from skillnet_cli.engine.verify_resume import Comparison
     from skillnet_cli.recipe import Recipe
 
+app = typer.Typer(cls=Group, help="Show that a training does what it promises.")
+
+Nproc = Annotated[int, typer.Option(min=1, help="Processes on this machine.")]
+RUNS = Path("runs")
+
+STAGES = {
+    "pretrain": """Run the [pretrain] stage of a recipe.
+
+A run that was stopped resumes from its last checkpoint. --plan looks ahead: at the data and what is missing from it, at
+parameters and FLOPs, and at memory and time, measured with a dry run of each task on its longest items.
+
+\b
+Examples:
+  skillnet pretrain recipes/demo.toml
+  skillnet pretrain recipes/paper.toml --plan --on a100-40g:64
+  skillnet pretrain recipes/demo.toml --set pretrain.steps=200 --set name=trial
+  skillnet pretrain recipes/paper.toml --nproc 8
+""",
+    "finetune": """Run the [finetune] stage of a recipe.
+
+All its tasks are trained jointly. A run that was stopped resumes from its last checkpoint. --plan looks ahead, as it
+does for skillnet pretrain.
+
+\b
+Examples:
+  skillnet finetune recipes/demo.toml
+  skillnet finetune recipes/demo.toml --set finetune.start_from=fresh --set name=demo-fresh
+  skillnet finetune recipes/paper.toml --nproc 8 --nnodes 2 --rdzv-endpoint host0:29500
+""",
+}
+"""The stages of a recipe, each a command of its own, and their help."""
+
+
+def train(
+    command: typer.Context,
+    recipe: RecipeFile,
+    set_: Overrides = None,
+    data: Data = None,
+    runs: Annotated[Path, typer.Option(help="The folder of runs.")] = RUNS,
+    nproc: Nproc = 1,
+    nnodes: Annotated[int, typer.Option(min=1, help="Machines that train together.")] = 1,
+    rdzv_endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Where several machines meet; the same on all.", show_default=False),
+    ] = None,
+    max_restarts: Annotated[int, typer.Option(min=0, help="How often to restart a process group that failed.")] = 0,
+    allow_data_change: Annotated[
+        bool,
+        typer.Option(
+            "--allow-data-change", help="Resume although shards are missing or have changed; leave out broken ones."
+        ),
+    ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what the stage will do and need, and stop there.")] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME:COUNT", help="With --plan: on this hardware, such as a100-40g:64.", show_default=False
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the stage that the command is named after: check the recipe, then train it in ``runs/NAME``."""
+    stage = str(command.info_name)
+    if (on or as_json) and not plan:
+        raise UserError(f"{'--on' if on else '--json'} belongs to --plan: add --plan")
+    # A rank that is lost gets one line from us; torch's sockets would add a page of C++ frames for each of the others.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    loaded = _open_recipe(recipe, set_)
+    if plan:
+        return _look_ahead(loaded, stage, data or (), (nproc, nnodes), on, as_json)
+
+    from skillnet_cli.data.prepared import data_roots
+    from skillnet_cli.engine.launch import Processes, launch
+    from skillnet_cli.engine.signals import Stopped
+
+    hush_transformers()
+    processes = Processes(nproc, nnodes, rdzv_endpoint, max_restarts)
+    try:
+        launch(loaded, stage, runs / loaded.name, data_roots(data or ()), processes, allow_data_change)
+    except Stopped as stopped:
+        remark(str(stopped))
+        raise typer.Exit(128 + stopped.number) from stopped
+
+
+def _look_ahead(
+    recipe: Recipe, stage: str, data: Sequence[Path], processes: tuple[int, int], on: str | None, as_json: bool
+) -> None:
+    """Print what a stage will do and need; nothing is trained or written. Exit code 2 where it could not work."""
+    if stage not in recipe.stages():
+        raise UserError(f"the recipe '{recipe.name}' has no [{stage}]; it has {' and '.join(recipe.stages())}")
+
+    from skillnet_cli.data.prepared import data_roots
+    from skillnet_cli.engine.estimate.cost import parse_accelerators
+    from skillnet_cli.engine.estimate.forecast import Cluster, forecast
+
+    hush_transformers()
+    cluster = Cluster(*processes, parse_accelerators(on) if on else None)
+    found = forecast(recipe, stage, load_registry(), data_roots(data), cluster)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        _print_forecast(found)
+    if found.problems:
+        raise typer.Exit(2)
+
+
+SHOWN = 5
+"""Differences printed before the rest is only counted."""
+
+
+@app.command("resume")
+def verify_resume(
+    recipe: RecipeFile,
+    set_: Overrides = None,
+    data: Data = None,
+    steps: Annotated[int, typer.Option(min=3, help="Updates to train.")] = 12,
+    stage: Annotated[str | None, typer.Option(help="pretrain or finetune.", show_default="the recipe's first")] = None,
+    nproc: Nproc = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Show that a training which is killed resumes as if nothing had happened.
+
+    Trains a few steps of the recipe in a temporary folder, twice: undisturbed, and killed by SIGKILL in the middle and
+    resumed. Then every parameter, every value of the optimizer's state and every row of metrics.jsonl (except times)
+    must be the same to the bit; the exit code is 1 if they are not. On a GPU this needs --set
+    train.deterministic=true.
+
+    \b
+    Examples:
+      skillnet verify resume demo
+      skillnet verify resume recipes/demo.toml --stage finetune --steps 26 --nproc 2 --set model.dropout=0.1
+    """
+    loaded = _open_recipe(recipe, set_)
+    chosen = stage or next(iter(loaded.stages()))
+    if chosen not in loaded.stages():
+        raise UserError(f"--stage {chosen}: the recipe has {' and '.join(loaded.stages())}")
+
+    from skillnet_cli.engine.verify_resume import verify_resume
+
+    found = verify_resume(loaded, chosen, steps, nproc, data or (), remark)
+    if as_json:
+        print_json({"same": not found.differences, **asdict(found)})
+    else:
+        for line in _lines(found):
+            print(line)
+    if found.differences:
+        raise FailedJob(f"{len(found.differences)} differences: the resumed run differs from the undisturbed one")
+
+
+def _lines(found: Comparison) -> list[str]:
+    """What was compared, and the first differences."""
+    many = {name: f"{found.tensors[name]:,} tensors ({found.values[name]:,} values)" for name in found.tensors}
+    compared = [
+        f"{found.stage}: {found.steps} steps of {', '.join(found.tasks)}; killed after step "
+        f"{found.killed_after}, resumed from step {found.resumed_from}",
+        f"compared: {found.rows} updates; {', '.join(f'{what} of the {name}' for name, what in many.items())}",
+    ]
+    if not found.differences:
+        return [*compared, "the same to the bit"]
+    rest = len(found.differences) - SHOWN
+    more = [f"  and {rest} more"] if rest > 0 else []
+    return [*compared, *(f"  {difference}" for difference in found.differences[:SHOWN]), *more]
+
+
+def _open_recipe(recipe: Path, overrides: list[str] | None) -> Recipe:
+    """A recipe by its file or by the name of a shipped one, with --set applied. Raises UserError as load_recipe."""
+    from skillnet_cli.recipe import load_recipe
+    from skillnet_cli.recipe.load import find_recipe
+
+    return load_recipe(find_recipe(recipe), overrides or (), load_registry())
+
 
 WIDTH = 100
+"""Columns of a forecast that is not printed to a terminal."""
 
 
 def _print_forecast(found: Forecast) -> None:
@@ -181,211 +353,3 @@ def _time(seconds: float) -> str:
     if seconds >= 2 * 3_600:
         return f"{seconds / 3_600:.1f} hours"
     return f"{seconds / 60:.1f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"
-
-
-Nproc = Annotated[int, typer.Option(min=1, help="Processes on this machine.")]
-Nnodes = Annotated[int, typer.Option(min=1, help="Machines that train together.")]
-Endpoint = Annotated[
-    str | None,
-    typer.Option(metavar="HOST:PORT", help="Where several machines meet; the same on all.", show_default=False),
-]
-Restarts = Annotated[int, typer.Option(min=0, help="How often a failed process group is started again.")]
-DataChange = Annotated[
-    bool,
-    typer.Option("--allow-data-change", help="Go on although shards are gone or others; those broken are left out."),
-]
-Plan = Annotated[bool, typer.Option("--plan", help="Say what the stage will do and take, and stop there.")]
-On = Annotated[
-    str | None,
-    typer.Option(metavar="NAME:COUNT", help="With --plan: on this hardware, such as a100-40g:64.", show_default=False),
-]
-RUNS = Path("runs")
-
-
-def pretrain(
-    recipe: RecipeFile,
-    set_: Overrides = None,
-    data: Data = None,
-    runs: Runs = RUNS,
-    nproc: Nproc = 1,
-    nnodes: Nnodes = 1,
-    rdzv_endpoint: Endpoint = None,
-    max_restarts: Restarts = 0,
-    allow_data_change: DataChange = False,
-    plan: Plan = False,
-    on: On = None,
-    as_json: AsJson = False,
-) -> None:
-    """Run the [pretrain] stage of a recipe.
-
-    A run that was stopped goes on from its last checkpoint. --plan looks ahead: at the data and what is missing of it,
-    at parameters and FLOPs, and at memory and time by a dry batch of each task at its longest.
-
-    \b
-    Examples:
-      skillnet pretrain recipes/demo.toml
-      skillnet pretrain recipes/paper.toml --plan --on a100-40g:64
-      skillnet pretrain recipes/demo.toml --set pretrain.steps=200 --set name=trial
-      skillnet pretrain recipes/paper.toml --nproc 8
-    """
-    if plan or on or as_json:
-        return _look_ahead("pretrain", recipe, set_, data, (nproc, nnodes), plan, on, as_json)
-    train("pretrain", recipe, set_, data, runs, (nproc, nnodes, rdzv_endpoint, max_restarts), allow_data_change)
-
-
-def finetune(
-    recipe: RecipeFile,
-    set_: Overrides = None,
-    data: Data = None,
-    runs: Runs = RUNS,
-    nproc: Nproc = 1,
-    nnodes: Nnodes = 1,
-    rdzv_endpoint: Endpoint = None,
-    max_restarts: Restarts = 0,
-    allow_data_change: DataChange = False,
-    plan: Plan = False,
-    on: On = None,
-    as_json: AsJson = False,
-) -> None:
-    """Run the [finetune] stage of a recipe.
-
-    All its tasks are trained jointly. A run that was stopped goes on from its last checkpoint. --plan looks ahead, as
-    that of skillnet pretrain does.
-
-    \b
-    Examples:
-      skillnet finetune recipes/demo.toml
-      skillnet finetune recipes/demo.toml --set finetune.start_from=fresh --set name=demo-fresh
-      skillnet finetune recipes/paper.toml --nproc 8 --nnodes 2 --rdzv-endpoint host0:29500
-    """
-    if plan or on or as_json:
-        return _look_ahead("finetune", recipe, set_, data, (nproc, nnodes), plan, on, as_json)
-    train("finetune", recipe, set_, data, runs, (nproc, nnodes, rdzv_endpoint, max_restarts), allow_data_change)
-
-
-def train(
-    stage: str,
-    recipe: Path,
-    overrides: list[str] | None,
-    data: list[Path] | None,
-    runs: Path,
-    processes: tuple[int, int, str | None, int],
-    allow_data_change: bool,
-) -> None:
-    """Check the recipe, then train a stage of it in ``runs/NAME``."""
-    # A rank that is lost gets one line from us; torch's sockets would add a page of C++ frames for each of the others.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    loaded = _open_recipe(recipe, overrides)
-
-    from skillnet_cli.data.prepared import data_roots
-    from skillnet_cli.engine.launch import Processes, launch
-    from skillnet_cli.engine.signals import Stopped
-
-    hush_transformers()
-    try:
-        launch(loaded, stage, runs / loaded.name, data_roots(data or ()), Processes(*processes), allow_data_change)
-    except Stopped as stopped:
-        print(f"skillnet: {stopped}", file=sys.stderr)
-        raise typer.Exit(128 + stopped.number) from stopped
-
-
-def _look_ahead(
-    stage: str,
-    recipe: Path,
-    overrides: list[str] | None,
-    data: list[Path] | None,
-    processes: tuple[int, int],
-    plan: bool,
-    on: str | None,
-    as_json: bool,
-) -> None:
-    """Print what a stage will do and take; nothing is trained or written. Exit code 2 where it could not work."""
-    if not plan:
-        raise UserError(f"{'--on' if on else '--json'} says how to look ahead: add --plan")
-    loaded = _open_recipe(recipe, overrides)
-    if stage not in loaded.stages():
-        raise UserError(f"the recipe '{loaded.name}' has no [{stage}]; it has {' and '.join(loaded.stages())}")
-
-    from skillnet_cli.cli.common import print_json
-    from skillnet_cli.data.prepared import data_roots
-    from skillnet_cli.engine.estimate.cost import Accelerators
-    from skillnet_cli.engine.estimate.forecast import Cluster, forecast
-    from skillnet_cli.plugins import load_registry
-
-    hush_transformers()
-    cluster = Cluster(*processes, Accelerators.parse(on) if on else None)
-    found = forecast(loaded, stage, load_registry(), data_roots(data or ()), cluster)
-    if as_json:
-        print_json(found.as_json())
-    else:
-        _print_forecast(found)
-    if found.problems:
-        raise typer.Exit(2)
-
-
-def _open_recipe(recipe: Path, overrides: list[str] | None) -> Recipe:
-    """A recipe by its file or by the name of a shipped one, with --set applied. Raises UserError as load_recipe."""
-    from skillnet_cli.plugins import load_registry
-    from skillnet_cli.recipe import load_recipe
-    from skillnet_cli.recipe.load import find_recipe
-
-    return load_recipe(find_recipe(recipe), overrides or (), load_registry())
-
-
-SHOWN = 5
-"""Differences printed before the rest is only counted."""
-
-
-def verify_resume(
-    recipe: RecipeFile,
-    set_: Overrides = None,
-    data: Data = None,
-    steps: Annotated[int, typer.Option(min=3, help="Updates to train.")] = 12,
-    stage: Annotated[
-        str | None, typer.Option(help="pretrain or finetune; without it the recipe's first.", show_default=False)
-    ] = None,
-    nproc: Nproc = 1,
-    as_json: AsJson = False,
-) -> None:
-    """Show that a training can be killed and gone on with.
-
-    Trains a few steps of the recipe in a temporary folder, twice: undisturbed, and killed by SIGKILL in the middle and
-    gone on with. Then every parameter, every value of the optimizer's state and every row of metrics.jsonl (but what
-    clocks say) must be the same to the bit; the exit code is 1 if they are not. On a GPU this needs --set
-    train.deterministic=true.
-
-    \b
-    Examples:
-      skillnet verify resume demo
-      skillnet verify resume recipes/demo.toml --stage finetune --steps 26 --nproc 2 --set model.dropout=0.1
-    """
-    loaded = _open_recipe(recipe, set_)
-    chosen = stage or next(iter(loaded.stages()))
-    if chosen not in loaded.stages():
-        raise UserError(f"--stage {chosen}: the recipe has {' and '.join(loaded.stages())}")
-
-    from skillnet_cli.engine.verify_resume import verify_resume
-
-    verdict = verify_resume(loaded, chosen, steps, nproc, data or (), remark)
-    if as_json:
-        print_json({"same": not verdict.differences, **asdict(verdict)})
-    else:
-        for line in _lines(verdict):
-            print(line)
-    if verdict.differences:
-        raise FailedJob(f"{len(verdict.differences)} differences: a resumed run is not the undisturbed one")
-
-
-def _lines(verdict: Comparison) -> list[str]:
-    """What was compared, and the first differences."""
-    many = {name: f"{verdict.tensors[name]:,} tensors ({verdict.values[name]:,} values)" for name in verdict.tensors}
-    compared = [
-        f"{verdict.stage}: {verdict.steps} steps of {', '.join(verdict.tasks)}; killed after step "
-        f"{verdict.killed_after}, gone on from step {verdict.resumed_from}",
-        f"compared: {verdict.rows} updates; {', '.join(f'{what} of the {name}' for name, what in many.items())}",
-    ]
-    if not verdict.differences:
-        return [*compared, "the same to the bit"]
-    rest = len(verdict.differences) - SHOWN
-    more = [f"  and {rest} more"] if rest > 0 else []
-    return [*compared, *(f"  {difference}" for difference in verdict.differences[:SHOWN]), *more]

@@ -45,7 +45,7 @@ def test_check_says_all_of_several_files_and_leaves_code_2(elsewhere: Path, caps
     (elsewhere / "two.toml").write_text(text.replace("[finetune.tasks.t2v]", "[finetune.tasks.t2w]"))
     assert run(["recipes", "check", "one.toml", "demo", "two.toml"]) == 2
     printed = capsys.readouterr()
-    assert "demo: nothing wrong; pretrain of mlm, units" in printed.out and "one.toml" not in printed.out
+    assert "demo: no mistakes; pretrain of mlm, units" in printed.out and "one.toml" not in printed.out
     assert "one.toml:8: model.hiden: unknown key: did you mean 'hidden'?" in printed.err
     assert "two.toml" in printed.err and "did you mean 't2v'?" in printed.err
 
@@ -54,7 +54,7 @@ def test_copy_does_not_overwrite(elsewhere: Path, capsys: pytest.CaptureFixture[
     assert run(["recipes", "copy", "mini"]) == 0
     assert (elsewhere / "mini.toml").read_bytes() == (RECIPES / "mini.toml").read_bytes()
     assert run(["recipes", "copy", "demo", "--to", "mini.toml"]) == 2
-    assert "mini.toml is there already" in capsys.readouterr().err
+    assert "mini.toml already exists" in capsys.readouterr().err
     assert run(["recipes", "copy", "demo", "--to", "new/own.toml"]) == 0
     assert (elsewhere / "new" / "own.toml").is_file()
 

@@ -6,9 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import typer
 
+from skillnet_cli import __version__
 from skillnet_cli.cli.app import app
 from tests.inference.world import World
 
@@ -38,14 +42,36 @@ def test_a_mistake_needs_no_torch_and_leaves_code_2(world: World) -> None:
     assert imported(done) & HEAVY == set()
 
 
-def test_no_words_are_a_call_for_help(world: World) -> None:
-    assert "Usage: skillnet" in skillnet().stdout
+@pytest.mark.parametrize(
+    ("words", "held"),
+    [
+        ("", ["prepare", "data", "verify", "plugins"]),
+        ("data", ["show", "verify", "overlap"]),
+        ("prepare", ["NAME", "table", "vocab", "merge"]),
+        ("recipes", ["list", "show", "check", "copy"]),
+        ("skills", ["list", "graft", "diff"]),
+        ("verify", ["resume"]),
+    ],
+)
+def test_a_group_lists_its_commands(world: World, words: str, held: list[str]) -> None:
+    alone, asked = (world.skillnet(*words.split(), *help_)[0] for help_ in ([], ["--help"]))
+    assert alone == asked and all(re.search(rf"^  {name} ", alone, re.MULTILINE) for name in held)
 
 
-@pytest.mark.parametrize("verb", [command.name for command in app.registered_commands])
-def test_every_verb_has_an_example_and_explains_its_options(world: World, verb: str) -> None:
-    help_, _ = world.skillnet(*verb.split(), "--help")
-    assert re.search(rf"Examples?:\n +skillnet {verb}", help_)
+def test_the_version(world: World) -> None:
+    assert world.skillnet("--version")[0] == f"skillnet {__version__}\n"
+
+
+def commands(group: Any, *words: str) -> Iterator[tuple[str, ...]]:
+    """The words of every command, those in groups included."""
+    for name, command in group.commands.items():
+        yield from commands(command, *words, name) if hasattr(command, "commands") else [(*words, name)]
+
+
+@pytest.mark.parametrize("words", list(commands(typer.main.get_command(app))), ids=" ".join)
+def test_every_command_has_an_example_and_explains_its_options(world: World, words: tuple[str, ...]) -> None:
+    help_, _ = world.skillnet(*words, "-h")
+    assert re.search(rf"Examples?:\n +skillnet {' '.join(words).removesuffix(' NAME')}", help_)
     options = [line for line in help_.splitlines() if re.match(r"  (--|PATH|FILE|RECIPE|TEXT|TABLE)", line)]
     assert options
 
@@ -58,9 +84,15 @@ def test_every_verb_has_an_example_and_explains_its_options(world: World, verb: 
         ("skillnet eval --task f", {"fill", "find"}),
         ("skillnet search x --sk", {"--skill"}),
         ("skillnet prepare table --spl", {"--split-column"}),
+        ("skillnet prepare ta", {"table"}),
+        ("skillnet prepare --li", {"--list", "--limit"}),
+        ("skillnet data sh", {"show"}),
+        ("skillnet data show pai", {"pairs"}),
+        ("skillnet finetune pap", {"paper"}),
     ],
 )
 def test_the_shell_completes(world: World, typed: str, offered: set[str]) -> None:
+    world.prepare("pairs")
     words = typed.split()
     env = {"_SKILLNET_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1)}
     code = "import sys; sys.argv = ['skillnet']; from skillnet_cli.cli import main; main()"

@@ -49,7 +49,7 @@ def test_prepare_makes_all_parts_and_leaves_what_is_whole(world: World) -> None:
     stamp = (world.data / "pairs" / "manifest.json").stat().st_mtime_ns
     again, remarks = world.skillnet("prepare", "both", "--json")
     assert [each["made"] for each in json.loads(again)["sets"]] == [False, False]
-    assert "data/pairs is whole already" in remarks
+    assert "data/pairs is complete already" in remarks
     assert (world.data / "pairs" / "manifest.json").stat().st_mtime_ns == stamp
 
 

@@ -46,7 +46,7 @@ def test_a_training_that_does_not_is_told_with_the_first_difference(small: World
     words = ["verify", "resume", small.write_recipe(**SETTINGS), "--stage", "finetune", "--steps", "9"]
     answer = terminal(small, TOY_FAULT="noise 0 7").type(*words)
     assert answer.code == 1 and "Traceback" not in answer.err
-    assert answer.err.splitlines()[-1].endswith("differences: a resumed run is not the undisturbed one")
+    assert answer.err.splitlines()[-1].endswith("differences: the resumed run differs from the undisturbed one")
     first = next(line for line in answer.out.splitlines() if line.startswith("  "))
     assert " undisturbed, " in first and first.startswith("  step ")
 
