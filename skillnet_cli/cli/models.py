@@ -272,11 +272,11 @@ def graft(
 
 def _keys_of(pairs: list[str]) -> dict[str, Any]:
     """The keys of an embedder that ``--set`` gives."""
-    from skillnet_cli.recipe.load import apply_override, parse_override
+    from skillnet_cli.recipe.load import apply_override
 
     keys: dict[str, Any] = {}
     for pair in pairs:
-        apply_override(keys, parse_override(pair))
+        apply_override(keys, pair)
     return keys
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,13 +27,13 @@ def list_recipes(as_json: AsJson = False) -> None:
       skillnet recipes list
     """
     from skillnet_cli.recipe import load_recipe
-    from skillnet_cli.recipe.load import purpose, shipped_recipes
+    from skillnet_cli.recipe.load import shipped_recipes
 
     rows: list[dict[str, Any]] = [
         {
             "name": name,
             "path": str(path),
-            "purpose": purpose(path),
+            "purpose": _purpose(path),
             "stages": {stage: list(section.tasks) for stage, section in load_recipe(path).stages().items()},
         }
         for name, path in shipped_recipes().items()
@@ -44,6 +45,12 @@ def list_recipes(as_json: AsJson = False) -> None:
     for row in rows:
         print(f"{row['name']}: {row['purpose']}")
         print_table([("", stage, ", ".join(tasks)) for stage, tasks in row["stages"].items()])
+
+
+def _purpose(path: Path) -> str:
+    """The first sentence of the comment at the head of a recipe."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    return " ".join(line.lstrip("# ") for line in lines).split(". ")[0].rstrip(".")
 
 
 @app.command("show")

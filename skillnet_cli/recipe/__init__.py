@@ -1,4 +1,4 @@
-"""Recipes: one TOML file that says what is trained on what. Nothing here imports torch."""
+"""Recipes: one TOML file describes a model and its training. Nothing here imports torch."""
 
 from __future__ import annotations
 

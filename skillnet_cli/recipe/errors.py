@@ -1,4 +1,4 @@
-"""Turns what a schema objects to into lines a person can act on: where, which key, what is wrong, what was meant."""
+"""Validation errors as lines that a person can act on: the key, what is wrong with it, and what was probably meant."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ from skillnet_cli.recipe.toml import KeyPath
 
 @dataclass(frozen=True)
 class Mistake:
-    """One thing wrong with a recipe: the key that it concerns and what to say about it."""
+    """One thing that is wrong with a recipe: the key, and the message about it."""
 
     path: KeyPath
     text: str
 
 
 def check_section(schema: type[BaseModel], values: Mapping[str, Any], prefix: KeyPath = ()) -> list[Mistake]:
-    """Everything that ``schema`` finds wrong with a table that stands at the key ``prefix``."""
+    """Everything that is wrong with a table.
+
+    Args:
+        schema: The keys of the table and their ranges.
+        values: The table, as parsed.
+        prefix: The key at which the table stands in the document.
+    """
     try:
         schema.model_validate(values)
     except ValidationError as error:
@@ -35,7 +41,7 @@ def check_section(schema: type[BaseModel], values: Mapping[str, Any], prefix: Ke
 
 
 def _as_written(path: KeyPath, values: Any) -> KeyPath:
-    """A key's path in the document: where a table may be of several kinds, the schema's has the kind in it too."""
+    """The path of a key in the document: pydantic's has the ``kind`` in it as well, where a table may be of several."""
     kept: list[str | int] = []
     for number, part in enumerate(path, 1):
         is_kind = isinstance(values, Mapping) and part not in values and number < len(path)
@@ -54,7 +60,34 @@ _FORMER_KEYS: dict[KeyPath, str] = {
     ("finetune", "init"): "is called start_from now",
     ("optimizer", "name"): "does not exist any more, the optimizer is always AdamW: leave it out",
 }
-"""Keys of earlier versions, by the end of their path, and what to say about them."""
+"""Keys of earlier versions, by the end of their path, and the message about each."""
+
+_EXPECTED = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a table",
+    "finite_number": "must be a finite number",
+    "float_type": "must be a number",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "int_from_float": "must be a whole number",
+    "int_type": "must be a whole number",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "list_type": "must be an array",
+    "literal_error": "must be {expected}",
+    "model_attributes_type": "must be a table",
+    "model_type": "must be a table",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "path_type": "must be a path",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_type": "must be a string",
+    "too_long": "must have at most {max_length} elements",
+    "too_short": "must have at least {min_length} elements",
+    "tuple_type": "must be an array",
+}
+"""Our messages by pydantic's types of errors: its own speak of inputs and of Python's types, and a recipe is TOML."""
 
 
 def _text(details: ErrorDetails, schema: type[BaseModel]) -> str:
@@ -68,19 +101,22 @@ def _text(details: ErrorDetails, schema: type[BaseModel]) -> str:
         return f"unknown key{suggest(str(path[-1]), _keys_at(schema, path[:-1]))}"
     if details["type"].startswith("union_tag"):
         return _about_kind(details)
-    if details["type"] == "too_short":
-        return "must not be empty"
-    if details["type"] == "value_error":
+    if details["type"] == "value_error":  # a validator of ours, or of a plugin
         return details["msg"].removeprefix("Value error, ")
-    text = details["msg"].replace("Input should", "must").replace("should", "must")
-    text = f"{text[0].lower()}{text[1:]}, not {_brief(given)}"
+    bounds = details.get("ctx", {})
+    if bounds.get("min_length") == 1:
+        return "must not be empty"
+    # 1 rather than 1.0, as a recipe would have it
+    shown = {key: f"{bound:g}" if isinstance(bound, float) else bound for key, bound in bounds.items()}
+    expected = _EXPECTED.get(details["type"], "is not valid").format(**shown)
+    text = f"{expected}, not {_brief(given)}"
     if details["type"] == "literal_error" and isinstance(given, str):
         text += suggest(given, details["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
     return text
 
 
 def _about_kind(details: ErrorDetails) -> str:
-    """A table that is of no kind, or of one that there is not."""
+    """A table whose ``kind`` is missing or unknown."""
     key = details["ctx"]["discriminator"].strip("'")
     if details["type"] == "union_tag_not_found":
         return f"{key} is missing"
@@ -116,14 +152,14 @@ def _inside(annotation: Any, part: str | int) -> Any:
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
-    """The schema of a table behind an annotation, optional or not."""
+    """The schema of the table that an annotation stands for, optional or not."""
     if _members(annotation):
         return next(filter(None, map(_section, _members(annotation))), None)
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """What an annotation has to choose from, with ``Annotated`` seen through."""
+    """The members of a union, ``Annotated`` ones unwrapped; nothing where the annotation is not a union."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
     if get_origin(annotation) not in (Union, UnionType):
@@ -132,7 +168,7 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 
 
 def _kinds(annotation: Any) -> tuple[Any, ...]:
-    """The values of ``kind`` that tell a table of this schema from others."""
+    """The values of ``kind`` that distinguish tables of this schema from others."""
     section = _section(annotation)
     field = section.model_fields.get("kind") if section else None
     return get_args(field.annotation) if field else ()

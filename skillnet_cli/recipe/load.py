@@ -1,4 +1,4 @@
-"""Reads a recipe and says everything that is wrong with it at once, each mistake with its place."""
+"""Loads a recipe, or reports all of its mistakes at once, each with its file and line."""
 
 from __future__ import annotations
 
@@ -17,40 +17,32 @@ from skillnet_cli.recipe.schema import Recipe
 from skillnet_cli.recipe.toml import KeyPath, TOMLError, key_lines, parse_toml
 
 
-@dataclass(frozen=True)
-class _Override:
-    """A key, its new value, and how the user wrote the two."""
+def apply_override(document: dict[str, Any], text: str) -> tuple[str, ...]:
+    """Set a key of a document, creating the tables on the way; returns the key's path.
 
-    path: tuple[str, ...]
-    value: Any
-    text: str
-
-
-def parse_override(text: str) -> _Override:
-    """Read ``key=value``; a value that is no TOML is taken as the string it looks like.
+    Args:
+        document: A recipe, or a table of one; changed in place.
+        text: ``dotted.key=value``; a value that is not valid TOML is taken as a string.
 
     Raises:
-        UserError: there is no key, no value, or a bracket or quotation mark that does not close.
+        UserError: the key or the value is missing, a bracket or quotation mark does not close, or the key leads
+            through a value that is not a table.
     """
     key, equals, value = text.partition("=")
     path = _key_path(key)
     if not equals or not value.strip() or path is None:
         raise UserError(f"--set {text}: write it as key=value, for example --set finetune.steps=200")
-    return _Override(path, _value(value.strip(), text), text)
-
-
-def apply_override(document: dict[str, Any], override: _Override) -> None:
-    """Set the key, making the tables on the way. Raises UserError where one of them is a value already."""
     table = document
-    for depth, part in enumerate(override.path[:-1], 1):
+    for depth, part in enumerate(path[:-1], 1):
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise UserError(f"--set {override.text}: {'.'.join(override.path[:depth])} is a value, not a table")
-    table[override.path[-1]] = override.value
+            raise UserError(f"--set {text}: {'.'.join(path[:depth])} is a value, not a table")
+    table[path[-1]] = _value(value.strip(), text)
+    return path
 
 
 def _key_path(key: str) -> tuple[str, ...] | None:
-    """A dotted key, quoted parts included, as the TOML parser reads it."""
+    """The parts of a dotted key, which may be quoted; None where it is not a key."""
     try:
         table: Any = parse_toml(f"{key} = 0")
     except TOMLError:
@@ -74,12 +66,11 @@ def _value(value: str, text: str) -> Any:
     return document["value"] if len(document) == 1 else value
 
 
-PACKAGE = Path(__file__).parents[1]
-
-
 def shipped_recipes() -> dict[str, Path]:
     """The recipes that come with this installation, by name."""
-    places = [PACKAGE / "recipes", PACKAGE.parent / "recipes"]
+    package = Path(__file__).parents[1]
+    # A wheel carries them inside the package, a checkout beside it.
+    places = [package / "recipes", package.parent / "recipes"]
     folder = next((place for place in places if place.is_dir()), None)
     return {path.stem: path for path in sorted(folder.glob("*.toml"))} if folder else {}
 
@@ -88,7 +79,7 @@ def find_recipe(name: Path) -> Path:
     """A recipe's file: a path, or the name of one that comes with skillnet.
 
     Raises:
-        UserError: it looks like a name, and no recipe is called so.
+        UserError: it looks like a name, and there is no recipe of that name.
     """
     if name.exists() or name.suffix or len(name.parts) > 1:
         return name
@@ -99,30 +90,20 @@ def find_recipe(name: Path) -> Path:
     return known[str(name)]
 
 
-def purpose(path: Path) -> str:
-    """What a recipe says of itself: the first sentence of the comment at its head."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.lstrip("# "))
-    return " ".join(lines).split(". ")[0].rstrip(".")
-
-
 @dataclass(frozen=True)
-class Text:
-    """A recipe as written: its path, its document with the overrides in place, and where each key comes from."""
+class _Text:
+    """A recipe as written: its path, its document with the overrides applied, and where each key comes from."""
 
     path: Path
     document: dict[str, Any]
     lines: Mapping[KeyPath, int]
-    overrides: tuple[_Override, ...] = ()
+    overrides: dict[str, KeyPath]
 
     def place(self, path: KeyPath) -> str:
         """``file:line`` of a key or of the table that lacks it, or the override that set it."""
-        for override in reversed(self.overrides):
-            if path[: len(override.path)] == override.path:
-                return f"--set {override.text}"
+        for text, changed in reversed(self.overrides.items()):
+            if path[: len(changed)] == changed:
+                return f"--set {text}"
         return f"{self.path}:{self.line(path)}"
 
     def line(self, path: KeyPath) -> int:
@@ -133,7 +114,7 @@ class Text:
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = (), registry: Registry | None = None) -> Recipe:
-    """Read a recipe, every key that a stage leaves unsaid taken from ``[train]``.
+    """Read a recipe; keys that a stage does not set are taken from ``[train]``.
 
     Args:
         path: the TOML file.
@@ -142,7 +123,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), registry: Registry | 
             recipe does not mention get a table of their own. Without it only the recipe's own keys are checked.
 
     Raises:
-        UserError: the file cannot be read, or is wrong: all its mistakes, one a line.
+        UserError: the file cannot be read or is wrong; the message has one line for each mistake.
     """
     text = _read_text(Path(path), overrides)
     mistakes = check_section(Recipe, text.document)
@@ -153,8 +134,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), registry: Registry | 
     return _complete(Recipe.model_validate(text.document), text.document, registry)
 
 
-def _read_text(path: Path, overrides: Sequence[str] = ()) -> Text:
-    """Read and parse a recipe and put the overrides in. Raises UserError where one of them is no TOML."""
+def _read_text(path: Path, overrides: Sequence[str] = ()) -> _Text:
+    """Read and parse a recipe and apply the overrides. Raises UserError where either is not valid TOML."""
     written = _read(path)
     try:
         document = parse_toml(written)
@@ -162,20 +143,17 @@ def _read_text(path: Path, overrides: Sequence[str] = ()) -> Text:
         found = re.search(r"\(at line (\d+)", str(error))
         line = found.group(1) if found else written.count("\n") + 1
         raise UserError(f"{path}:{line}: not valid TOML: {error}") from error
-    parsed = tuple(map(parse_override, overrides))
-    for override in parsed:
-        apply_override(document, override)
-    return Text(path, document, key_lines(written), parsed)
+    return _Text(path, document, key_lines(written), {text: apply_override(document, text) for text in overrides})
 
 
-def _describe(mistakes: Sequence[Mistake], text: Text) -> str:
+def _describe(mistakes: Sequence[Mistake], text: _Text) -> str:
     """All mistakes in the order of their lines, each once."""
     ordered = sorted(mistakes, key=lambda mistake: text.line(mistake.path))
     lines = dict.fromkeys(_describe_one(mistake, text) for mistake in ordered)
     return next(iter(lines)) if len(lines) == 1 else f"{len(lines)} mistakes in {text.path}\n" + "\n".join(lines)
 
 
-def _describe_one(mistake: Mistake, text: Text) -> str:
+def _describe_one(mistake: Mistake, text: _Text) -> str:
     key = ".".join(str(part) for part in mistake.path)
     return ": ".join(filter(None, (text.place(mistake.path), key, mistake.text)))
 
@@ -185,10 +163,10 @@ def _read(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{line}: not a text in UTF-8: save it as UTF-8") from error
+        raise UserError(f"{path}:{line}: not UTF-8 text: save the file as UTF-8") from error
     except OSError as error:
         beside = ", ".join(str(other) for other in sorted(path.parent.glob("*.toml"))[:5])
-        hint = f"; there is {beside}" if beside else ""
+        hint = f"; its folder has {beside}" if beside else ""
         raise UserError(f"cannot read the recipe {path}: {error.strerror}{hint}") from error
 
 

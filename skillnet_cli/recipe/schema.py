@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -201,13 +202,20 @@ class _FinetuneStage(Stage):
 class Recipe(_Section):
     """A model, what starts its parameters, and the one or two stages that train it."""
 
-    name: str = Field(pattern=r"^\w[\w.-]*$")
+    name: str
     seed: NonNegativeInt = 1
     model: ModelSection = ModelSection()
     init: dict[str, InitSection] = Field(default_factory=dict)
     train: _TrainSection = _TrainSection()
     pretrain: Stage | None = None
     finetune: _FinetuneStage | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ValueError("must consist of letters, digits, '.', '_' and '-', and not begin with '.' or '-'")
+        return name
 
     @model_validator(mode="after")
     def _has_a_stage(self) -> Recipe:

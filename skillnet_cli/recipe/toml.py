@@ -1,4 +1,4 @@
-"""TOML in and out, and on which line each key stands: what the standard parser does not tell."""
+"""Parsing TOML, and finding the line of each key, which the standard parser does not report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Parse a TOML text. Raises TOMLError where it is none."""
+    """Parse a TOML text. Raises TOMLError where it is not valid."""
     return tomllib.loads(text)
 
 
@@ -61,7 +61,7 @@ def _string(text: str) -> str:
 
 
 KeyPath: TypeAlias = "tuple[str | int, ...]"
-"""A dotted key in parts; the elements of an array are counted from 0."""
+"""A dotted key as its parts; elements of an array are numbered from 0."""
 
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _SPACE = re.compile(r"[ \t]*")
@@ -72,7 +72,6 @@ _STRING = re.compile(
     r"|'[^'\n]*'",
     re.DOTALL,
 )
-_lines_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SCALAR = re.compile(r"[^,\]}\n#]*")
 
 
@@ -82,11 +81,13 @@ def key_lines(text: str) -> dict[KeyPath, int]:
 
 
 class _Scanner:
+    """Walks through a text that the parser has accepted, so nothing here checks the syntax again."""
+
     def __init__(self, text: str) -> None:
         self.text = text
         self.position = 0
         self.lines: dict[KeyPath, int] = {}
-        self.tables: dict[KeyPath, int] = {}  # how many elements each array of tables has so far
+        self.tables: dict[KeyPath, int] = {}  # number of elements of each array of tables so far
 
     def scan(self) -> dict[KeyPath, int]:
         table: KeyPath = ()
@@ -107,7 +108,7 @@ class _Scanner:
         return path
 
     def _elements(self, key: tuple[str, ...], is_array: bool) -> KeyPath:
-        """The key with the index of the current element behind each array of tables in it."""
+        """The key with the index of the current element after each array of tables in it."""
         path: KeyPath = ()
         for depth, part in enumerate(key, 1):
             path += (part,)
@@ -121,11 +122,11 @@ class _Scanner:
         line = self._line()
         path = (*table, *self._key())
         self._note(path, line)
-        self.position += 1  # the equals sign, on which _key stopped
+        self.position += 1  # the equals sign, where _key stopped
         self._value(path)
 
     def _key(self) -> tuple[str, ...]:
-        """A dotted key; stops on what follows it."""
+        """A dotted key; stops at the character after it."""
         parts = [self._key_part()]
         while self._next("."):
             self.position += 1
@@ -135,7 +136,7 @@ class _Scanner:
     def _key_part(self) -> str:
         self._skip(_SPACE)
         quoted = _STRING.match(self.text, self.position)
-        found = quoted or _lines_BARE_KEY.match(self.text, self.position)
+        found = quoted or _BARE_KEY.match(self.text, self.position)
         if found is None:
             raise ValueError(f"no key on line {self._line()}")
         self.position = found.end()
@@ -152,7 +153,7 @@ class _Scanner:
             self._skip(_STRING if _STRING.match(self.text, self.position) else _SCALAR)
 
     def _members(self, path: KeyPath, end: str) -> None:
-        """What stands between the brackets of an inline table or an array."""
+        """The contents of an inline table or an array, up to its closing bracket."""
         self.position += 1
         index = 0
         while self._skip(_BLANK) < len(self.text) and not self._next(end):
@@ -167,7 +168,7 @@ class _Scanner:
         self.position += 1
 
     def _note(self, path: KeyPath, line: int) -> None:
-        """Remember where a key, and every table that it opens on the way, is first named."""
+        """Remember the line on which a key, and every table on the way to it, is first named."""
         for depth in range(1, len(path) + 1):
             self.lines.setdefault(path[:depth], line)
 
@@ -184,5 +185,5 @@ class _Scanner:
 
 
 def _unquote(literal: str) -> str:
-    """What a quoted TOML key says."""
+    """The text of a quoted key."""
     return str(parse_toml(f"key = {literal}")["key"])

@@ -74,7 +74,7 @@ MISTAKES = [
     ("prepare vocab --modality word --from notes.txt --out v.txt", "notes.txt: not UTF-8"),
     ("prepare vocab --modality shape --from pairs --out v.txt", "skill 'shape' uses no vocabulary"),
     ("pretrain nowhere.toml", "cannot read the recipe nowhere.toml"),
-    ("finetune gbk.toml", "gbk.toml:1: not a text in UTF-8"),
+    ("finetune gbk.toml", "gbk.toml:1: not UTF-8 text"),
     ("inspect --recipe nowhere.toml", "cannot read the recipe nowhere.toml"),
     ("report nothing", "nothing is not a run"),
     ("export --to new", "choose what to keep with --skills, --tasks or both"),

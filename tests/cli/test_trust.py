@@ -127,7 +127,7 @@ def test_nor_do_verbs_that_read_less_of_it_and_other_files_that_name_code(hostil
 OWN = """
 from skillnet_cli.api import Task, hookimpl
 
-API_VERSION = 1
+API_VERSION = 2
 
 
 @hookimpl

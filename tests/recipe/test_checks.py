@@ -90,7 +90,7 @@ def test_plugins_mistakes_come_together_with_all_others(tmp_path: Path, registry
 def test_wrong_tables_do_not_stop_the_other_checks(tmp_path: Path, registry: Registry) -> None:
     changes = {"finetune": {"tasks": {"sorte": 3}}, "pretrain": 5, "model__embedders": {"waves": 7, "wave": {}}}
     message = complaint(tmp_path, registry, **changes)
-    assert "pretrain: must be a valid" in message and "embedders.waves: must be a valid" in message
+    assert "pretrain: must be a table" in message and "embedders.waves: must be a table" in message
     assert "unknown task 'sorte'" in message and "unknown skill 'wave'" in message
 
 

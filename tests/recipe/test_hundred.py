@@ -29,7 +29,7 @@ def hundred() -> tuple[list[str], list[tuple[int, str, str]]]:
     mistake("sed", "sed = 1", "did you mean 'seed'?")
     table("[model]")
     for key in ("layers", "heads", "ffn"):
-        mistake(f"model.{key}", f'{key} = "twelve"', "must be a valid integer, not 'twelve'")
+        mistake(f"model.{key}", f'{key} = "twelve"', "must be a whole number, not 'twelve'")
     mistake("model.hidden", "hidden = 0", "must be greater than 0, not 0")
     mistake("model.norm", 'norm = "pro"', "did you mean 'pre'?")
     mistake("model.activation", 'activation = "gelo"', "did you mean 'gelu'?")
@@ -45,7 +45,7 @@ def hundred() -> tuple[list[str], list[tuple[int, str, str]]]:
     mistake("train.strategy", 'strategy = "replicat"', "did you mean 'replicate'?")
     mistake("train.clip", "clip = -1.0", "must be greater than 0")
     mistake("train.patience", "patience = 3", "this key is called max_skipped_updates now")
-    mistake("train.workers", "workers = -1", "must be greater than or equal to 0")
+    mistake("train.workers", "workers = -1", "must be at least 0")
     mistake("train.frieze", "frieze = []", "did you mean 'freeze'?")
     for number in range(UNKNOWN_KEYS):
         mistake(f"train.key{number}", f"key{number} = {number}", "unknown key")
@@ -60,8 +60,8 @@ def hundred() -> tuple[list[str], list[tuple[int, str, str]]]:
     for stage, tasks in {"pretrain": ("mlm", "units", "code-mlm"), "finetune": ("tc", "asr", "t2i")}.items():
         table(f"[{stage}]")
         mistake(f"{stage}.steps", "steps = 0", "must be greater than 0")
-        mistake(f"{stage}.lr", 'lr = "fast"', "must be a valid number")
-        mistake(f"{stage}.warmup", "warmup = -1", "must be greater than or equal to 0")
+        mistake(f"{stage}.lr", 'lr = "fast"', "must be a number")
+        mistake(f"{stage}.warmup", "warmup = -1", "must be at least 0")
         mistake(f"{stage}.schedule", 'schedule = "liner"', "did you mean 'linear'?")
         mistake(f"{stage}.freeze.0", 'freeze = ["skill:imgae"]', "did you mean 'skill:image'?")
         for number in range(UNKNOWN_KEYS):

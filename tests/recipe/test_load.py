@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from skillnet_cli.api import UserError
 from skillnet_cli.recipe import Recipe, dump_toml, load_recipe
+from skillnet_cli.recipe.errors import check_section
 from skillnet_cli.recipe.schema import EmaSection, LastSection
 from skillnet_cli.recipe.toml import parse_toml
 from tests.workbench import document
@@ -95,7 +100,7 @@ asr = { datasets = {}, batch = 4, ratio = 0 }
         "r.toml:4: model.heads: must divide hidden = 250, and 4 does not",
         "r.toml:5: model.norm: must be 'pre' or 'post', not 'prae': did you mean 'pre'?",
         "r.toml:7: train.optimizer.weight_dekay: unknown key: did you mean 'weight_decay'?",
-        "r.toml:9: finetune.steps: must be a valid integer, not 'many'",
+        "r.toml:9: finetune.steps: must be a whole number, not 'many'",
         "r.toml:10: finetune.lr: must be greater than 0, not -1",
         "r.toml:12: finetune.tasks.t2i.batch: is missing",
         "r.toml:14: finetune.tasks.t2i.bach: unknown key: did you mean 'batch'?",
@@ -109,7 +114,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "not TOML": ('name = "x"\n[model\n', "r.toml:2: not valid TOML"),
     "cut off": ('name = "x"\nseed =', "r.toml:2: not valid TOML"),
     "a key twice": ('name = "x"\nname = "y"', "r.toml:2: not valid TOML"),
-    "a folder as name": ('name = "../x"', "r.toml:1: name: string must match"),
+    "a folder as name": ('name = "../x"', "r.toml:1: name: must consist of letters, digits, '.', '_' and '-', and"),
     "dropout of 1": (dump_toml(document(model__dropout=1.0)), "model.dropout: must be less than 1, not 1.0"),
     "weight of 0": (dump_toml(document(finetune__tasks__sort__datasets={"a": 0.0})), "datasets.a: must be greater"),
     "an unknown routing": (dump_toml(document(model__routing="sparse")), "model.routing: must be 'skill', 'dense', "),
@@ -139,7 +144,7 @@ WRONG: dict[str, tuple[str, str]] = {
         dump_toml(document(finetune__average={"kind": "last", "count": 0})),
         "finetune.average.count: must be greater than 0, not 0",
     ),
-    "a table as number": (dump_toml(document(seed={"a": 1})), "seed: must be a valid integer, not {'a': 1}"),
+    "a table as number": (dump_toml(document(seed={"a": 1})), "seed: must be a whole number, not {'a': 1}"),
 }
 
 
@@ -151,13 +156,13 @@ def test_single_mistakes(name: str, tmp_path: Path) -> None:
 
 def test_a_missing_file_names_the_recipes_beside_it(tmp_path: Path) -> None:
     write(tmp_path, "")
-    with pytest.raises(UserError, match=r"cannot read the recipe .*s\.toml: No such file.*there is .*r\.toml"):
+    with pytest.raises(UserError, match=r"cannot read the recipe .*s\.toml: No such file.*its folder has .*r\.toml"):
         load_recipe(tmp_path / "s.toml")
 
 
 def test_a_text_in_another_encoding(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_bytes('name = "x"\n# 识别'.encode("gbk"))
-    assert complaints(tmp_path / "r.toml") == ["r.toml:2: not a text in UTF-8: save it as UTF-8"]
+    assert complaints(tmp_path / "r.toml") == ["r.toml:2: not UTF-8 text: save the file as UTF-8"]
 
 
 def test_a_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
@@ -188,7 +193,7 @@ def test_overrides(name: str, tmp_path: Path) -> None:
 
 BAD_OVERRIDES = {
     "finetune.stepz=3": "--set finetune.stepz=3: finetune.stepz: unknown key: did you mean 'steps'?",
-    "finetune.steps=x": "--set finetune.steps=x: finetune.steps: must be a valid integer, not 'x'",
+    "finetune.steps=x": "--set finetune.steps=x: finetune.steps: must be a whole number, not 'x'",
     "finetune.steps": "--set finetune.steps: write it as key=value",
     "finetune.steps=": "--set finetune.steps=: write it as key=value",
     "=3": "--set =3: write it as key=value",
@@ -224,3 +229,45 @@ def test_reading_a_recipe_does_not_import_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def keys_of(schema: type[BaseModel], *path: str) -> Iterator[tuple[str, ...]]:
+    """The path of every key of a schema's tables."""
+    for name, field in schema.model_fields.items():
+        key = (*path, field.alias or name)
+        yield key
+        inner = field.annotation if isinstance(field.annotation, type) else next(iter(get_args(field.annotation)), None)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from keys_of(inner, *key)
+
+
+ODD = (
+    True,
+    7,
+    -7,
+    1.5,
+    float("nan"),
+    "",
+    "x",
+    "x" * 99,
+    [],
+    [1, 2, 3],
+    ["x"],
+    {},
+    {"x": 1},
+    {"kind": "last", "count": "x"},
+)
+PYDANTICS = re.compile(r"[Ii]nput|should|dictionary|tuple|instance|Python|valid|None")
+
+
+def test_every_message_is_in_the_words_of_toml() -> None:
+    keys = list(keys_of(Recipe))
+    assert ("train", "optimizer", "betas") in keys
+    mistakes = []
+    for *path, last in keys:
+        for value in ODD:
+            table: dict[str, Any] = {last: value}
+            for part in reversed(path):
+                table = {part: table}
+            mistakes += check_section(Recipe, table)
+    assert len(mistakes) > len(keys) and not [text for _, text in map(astuple, mistakes) if PYDANTICS.search(text)]
