@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-API_VERSION = 1
-"""A plugin's top module states the version it was written for as ``API_VERSION = 1``."""
+API_VERSION = 2
+"""The version of all that plugins import; a plugin's top module states the one it was written for."""
 
 hookimpl = pluggy.HookimplMarker("skillnet")
 

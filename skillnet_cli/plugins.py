@@ -1,7 +1,7 @@
-"""Finds the installed plugins, loads them one by one and keeps the broken ones apart.
+"""Plugins: the hooks that they implement, finding and loading them, and the :class:`Registry` of what they bring.
 
-Every plugin gets a pluggy manager of its own, so that one which raises, in its import or in a hook, takes nobody
-with it. What the plugins bring is gathered in a :class:`Registry`.
+Every plugin gets a pluggy manager of its own, so that one which raises, in its import or in a hook, does not affect
+the others.
 """
 
 from __future__ import annotations
@@ -18,20 +18,59 @@ from typing import Any, Generic, Literal, TypeVar
 
 import pluggy
 
-from skillnet_cli import hookspecs
 from skillnet_cli.api import API_VERSION, Dataset, Metric, Modality, Task, Translator, UserError
-from skillnet_cli.known import KNOWN_PLUGINS
+from skillnet_cli.api_changes import changes_needed, stated_version
 
 GROUP = "skillnet"
-BRINGS = {"modalities": Modality, "tasks": Task, "datasets": Dataset, "metrics": Metric, "translators": Translator}
-"""What each hook's name ends in, and what it returns several of."""
+"""The entry-point group of plugins, and pluggy's name for the project."""
+
+_KINDS = {"modalities": Modality, "tasks": Task, "datasets": Dataset, "metrics": Metric, "translators": Translator}
+"""What a hook's name ends in, and the class of what it returns."""
+
+_PUBLISHED = {
+    "skillnet-text": {"skill": ["text"], "task": ["tc", "mlm"], "translator": ["marian", "transmart"]},
+    "skillnet-sound": {"skill": ["sound"], "task": ["asr", "units"], "metric": ["cer"]},
+    "skillnet-image": {"skill": ["image"], "task": ["t2i", "image-text"]},
+    "skillnet-video": {"skill": ["video"], "task": ["t2v", "video-text"]},
+    "skillnet-code": {"skill": ["code"], "task": ["t2c", "code-mlm"]},
+}
+"""Published plugins by distribution and what they bring: read only to tell a user what to install."""
 
 T = TypeVar("T")
+_hookspec = pluggy.HookspecMarker(GROUP)
+
+
+class Hooks:
+    """The hooks that a plugin may implement as functions of its top module; each returns immutable objects."""
+
+    @_hookspec
+    def skillnet_modalities(self) -> Iterable[Modality]:  # type: ignore[empty-body]
+        """The modalities that this plugin brings, one for each skill."""
+
+    @_hookspec
+    def skillnet_tasks(self) -> Iterable[Task]:  # type: ignore[empty-body]
+        """The tasks that this plugin defines."""
+
+    @_hookspec
+    def skillnet_datasets(self) -> Iterable[Dataset]:  # type: ignore[empty-body]
+        """The data sets that this plugin can prepare."""
+
+    @_hookspec
+    def skillnet_metrics(self) -> Iterable[Metric]:  # type: ignore[empty-body]
+        """The metrics that this plugin computes."""
+
+    @_hookspec
+    def skillnet_translators(self) -> Iterable[Translator]:  # type: ignore[empty-body]
+        """The translators that this plugin brings, for ``--translator``."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """One installed plugin; ``error`` says in a line why it could not be loaded."""
+    """One installed plugin.
+
+    Where it could not be loaded, ``error`` says why in one line. Where it was written for an earlier API version,
+    ``changes`` lists the lines of its files to change.
+    """
 
     name: str
     distribution: str
@@ -42,11 +81,12 @@ class Plugin:
     metrics: tuple[Metric, ...] = ()
     translators: tuple[Translator, ...] = ()
     error: str | None = None
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Owned(Generic[T]):
-    """Something that a plugin brings, and the plugin."""
+    """Something that a plugin brings, and that plugin."""
 
     value: T
     plugin: Plugin
@@ -64,11 +104,11 @@ class Registry:
     translators: Mapping[str, Owned[Translator]] = field(default_factory=dict)
 
     def modality(self, skill: str) -> Modality:
-        """The modality of a skill. Raises UserError naming what to install where there is none."""
+        """The modality of a skill. Raises UserError, with what to install, where there is none."""
         return self._find("skill", self.modalities, skill)
 
     def task(self, name: str) -> Task:
-        """A task whose skills are all installed. Raises UserError naming what to install otherwise."""
+        """A task whose skills are all installed. Raises UserError, with what to install, otherwise."""
         task = self._find("task", self.tasks, name)
         for skill in self.missing_skills(task):
             raise UserError(f"task '{name}' needs the skill '{skill}': {self._install('skill', skill)}")
@@ -79,7 +119,7 @@ class Registry:
         return self._find("data set", self.datasets, name)
 
     def datasets_named(self, name: str) -> tuple[Dataset, ...]:
-        """The data set of that name, or all that are part of it. Raises UserError where there is none."""
+        """The data set of that name, or all data sets that are part of it. Raises UserError where there is none."""
         parts = tuple(owned.value for owned in self.datasets.values() if owned.value.part_of == name)
         return parts or (self.dataset(name),)
 
@@ -94,7 +134,7 @@ class Registry:
     def check_brought(self, kind: Literal["objective", "metric"], reference: str) -> None:
         """Raises UserError where no plugin brings this ``"module:attribute"`` as an objective or a metric.
 
-        The string may stand in a model's configuration, which is data: it must not choose what is imported.
+        The string may come from a model's configuration, which is data and must not choose what is imported.
         """
         tasks = [owned.value for owned in self.tasks.values()]
         if kind == "objective":
@@ -122,18 +162,20 @@ class Registry:
         raise UserError(f"unknown {kind} '{name}'{suggest(name, table, self._install(kind, name))}")
 
     def _install(self, kind: str, name: str) -> str:
-        """What to do about a missing name: mend the broken plugin that brings it, install one, or choose another."""
-        distribution = KNOWN_PLUGINS.get((kind, name))
-        broken = {plugin.distribution: plugin.error for plugin in self.plugins if plugin.error}
-        if distribution in broken:
-            return f"{distribution} brings it and could not be loaded ({broken[distribution]})"
-        if distribution:
-            return f"pip install {distribution}"
-        table: Mapping[str, Any] = {
+        """What to do about a missing name: repair the plugin that brings it, install one, or choose another name."""
+        for distribution, brings in _PUBLISHED.items():
+            if name in brings.get(kind, ()):
+                errors = [
+                    plugin.error for plugin in self.plugins if plugin.distribution == distribution and plugin.error
+                ]
+                if errors:
+                    return f"{distribution} brings it and could not be loaded ({errors[0]})"
+                return f"pip install {distribution}"
+        tables: dict[str, Mapping[str, Any]] = {
             "skill": self.modalities, "task": self.tasks, "data set": self.datasets, "metric": self.metrics,
             "translator": self.translators,
-        }[kind]  # fmt: skip
-        return f"installed are {', '.join(sorted(table)) or 'none'}"
+        }  # fmt: skip
+        return f"installed are {', '.join(sorted(tables[kind])) or 'none'}"
 
 
 def suggest(name: str, known: Iterable[str], otherwise: str = "") -> str:
@@ -150,9 +192,9 @@ def suggest(name: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def resolve(reference: str) -> Any:
-    """Import what ``"module:attribute"`` names. Raises UserError where it is not there.
+    """Import what ``"module:attribute"`` names. Raises UserError where it does not exist.
 
-    ``reference`` is a plugin's or the core's own string; one that data may hold is checked first
+    ``reference`` is a plugin's or the core's own string; one that may come from data is checked first
     (:meth:`Registry.check_brought`).
     """
     module, _, attribute = reference.partition(":")
@@ -164,11 +206,15 @@ def resolve(reference: str) -> Any:
 
 @functools.cache
 def load_registry() -> Registry:
-    """Load every installed plugin (or those that SKILLNET_PLUGINS names) once in this process."""
+    """Load every installed plugin, or those that SKILLNET_PLUGINS names; once per process.
+
+    Only commands and the public constructors of models call this: whatever lies below is given the registry.
+    """
     registry = build_registry(load_plugin(entry) for entry in selected_entry_points())
     for plugin in registry.plugins:
         if plugin.error:
             message = f"plugin '{plugin.name}' ({plugin.distribution}) could not be loaded: {plugin.error}"
+            message += "; 'skillnet plugins' lists what to change" if plugin.changes else ""
             if os.environ.get("SKILLNET_STRICT_PLUGINS") == "1":
                 raise UserError(message)
             print(f"skillnet: {message}", file=sys.stderr)
@@ -176,7 +222,7 @@ def load_registry() -> Registry:
 
 
 def selected_entry_points() -> list[EntryPoint]:
-    """The entry points of group ``skillnet`` in order of name, cut down to SKILLNET_PLUGINS where it is set."""
+    """The entry points of the group ``skillnet`` by name; only those in SKILLNET_PLUGINS where it is set."""
     entries = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
     wanted = os.environ.get("SKILLNET_PLUGINS")
     if wanted is None:
@@ -195,31 +241,36 @@ def load_plugin(entry: EntryPoint) -> Plugin:
     try:
         return Plugin(entry.name, distribution, version, **_call_hooks(entry.load(), entry.name))
     except (Exception, SystemExit) as error:
+        # A plugin for another version often fails in an import already, so its files are asked, not its module.
+        package = entry.module.partition(".")[0]
+        stated = stated_version(package)
+        if stated not in (None, API_VERSION):
+            reason = f"it is written for API version {stated}, and this skillnet has version {API_VERSION}"
+            changes = tuple(changes_needed(package)) if stated < API_VERSION else ()
+            return Plugin(entry.name, distribution, version, error=reason, changes=changes)
         first_line = (str(error).splitlines() or [""])[0]
         return Plugin(entry.name, distribution, version, error=f"{type(error).__name__}: {first_line}")
 
 
 def _call_hooks(module: Any, name: str) -> dict[str, Any]:
-    stated = getattr(module, "API_VERSION", None)
-    if stated != API_VERSION:
-        raise UserError(f"it is written for API_VERSION {stated}, this skillnet has {API_VERSION}")
+    """What the hooks of a plugin's top module return, by kind."""
+    if getattr(module, "API_VERSION", None) != API_VERSION:
+        raise UserError(f"{module.__name__} does not state API_VERSION = {API_VERSION}")
     manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(hookspecs)
+    manager.add_hookspecs(Hooks)
     manager.register(module, name=name)
     manager.check_pending()
-    return {kind: _brought(manager, kind, wanted) for kind, wanted in BRINGS.items()}
-
-
-def _brought(manager: pluggy.PluginManager, kind: str, wanted: type) -> tuple[Any, ...]:
-    values = tuple(value for values in getattr(manager.hook, f"skillnet_{kind}")() for value in values)
-    for value in values:
-        if not isinstance(value, wanted):
-            raise UserError(f"skillnet_{kind} returns {value!r}, which is no api.{wanted.__name__}")
-    return values
+    brought = {}
+    for kind, wanted in _KINDS.items():
+        brought[kind] = tuple(value for values in getattr(manager.hook, f"skillnet_{kind}")() for value in values)
+        for value in brought[kind]:
+            if not isinstance(value, wanted):
+                raise UserError(f"skillnet_{kind} returns {value!r}, which is not an api.{wanted.__name__}")
+    return brought
 
 
 def build_registry(plugins: Iterable[Plugin]) -> Registry:
-    """Gather what plugins bring. Raises UserError naming both owners where two claim one name."""
+    """Gather what plugins bring. Raises UserError, with both owners, where two claim the same name."""
     loaded = tuple(plugins)
     return Registry(
         plugins=loaded,

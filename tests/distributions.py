@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 PREAMBLE = """
 from skillnet_cli.api import Dataset, Metric, Modality, Task, hookimpl
-API_VERSION = 1
+API_VERSION = 2
 """
 
 
@@ -18,10 +19,19 @@ class Site:
 
     folder: Path
 
-    def install(self, name: str, body: str, preamble: str = PREAMBLE, version: str = "1.0") -> str:
-        """Install ``skillnet-NAME`` whose one module is ``preamble`` and ``body``; returns the distribution's name."""
+    def install(self, name: str, body: str | Mapping[str, str], preamble: str = PREAMBLE, version: str = "1.0") -> str:
+        """Install ``skillnet-NAME``; returns the distribution's name.
+
+        Its one module is ``preamble`` and ``body``; or it is a package of the files that ``body`` has by path.
+        """
         module, distribution = f"skillnet_{name}", f"skillnet-{name}"
-        (self.folder / f"{module}.py").write_text(preamble + textwrap.dedent(body), encoding="utf-8")
+        files = {f"{module}.py": body} if isinstance(body, str) else {f"{module}/{path}": body[path] for path in body}
+        for path, text in files.items():
+            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            text = textwrap.dedent(text)
+            (self.folder / path).write_text(
+                preamble + text if isinstance(body, str) else text.lstrip(), encoding="utf-8"
+            )
         facts = self.folder / f"{module}-{version}.dist-info"
         facts.mkdir()
         (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HEAVY = ["torch", "numpy", "transformers", "torchvision", "torchaudio", "av", "soundfile", "sklearn", "lancedb"]
 LIGHT = [
-    *(f"skillnet_cli.{room}" for room in ("api", "hookspecs", "known", "plugins", "recipe", "cli")),
+    *(f"skillnet_cli.{room}" for room in ("api", "api_changes", "plugins", "recipe", "cli")),
     *(f"skillnet_{name}" for name in ("text", "sound", "image", "video", "code")),
 ]
 MODALITY_WORDS = r"\b(aishell|tnews|vatex|wordpiece|mfcc|tubelet|patches)\b"

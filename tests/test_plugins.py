@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from skillnet_cli.api import API_VERSION, UserError
+from skillnet_cli.api_changes import MOVED, RENAMED
 from skillnet_cli.plugins import Plugin, Registry, build_registry, load_registry, resolve, selected_entry_points
 from tests.distributions import Site, modality, task
 
@@ -33,12 +35,13 @@ BROKEN = {
     "raises": ("raise ValueError('no such card\\nmore lines')", "ValueError: no such card"),
     "exits": ("raise SystemExit(3)", "SystemExit: 3"),
     "misses": ("import a_module_that_nobody_has", "ModuleNotFoundError: No module named 'a_module_that_nobody_has'"),
-    "old": ("API_VERSION = 0", f"UserError: it is written for API_VERSION 0, this skillnet has {API_VERSION}"),
-    "unsaid": ("del API_VERSION", "UserError: it is written for API_VERSION None"),
+    "old": ("API_VERSION = 0", f"it is written for API version 0, and this skillnet has version {API_VERSION}"),
+    "new": ("API_VERSION = 9", f"it is written for API version 9, and this skillnet has version {API_VERSION}"),
+    "unsaid": ("del API_VERSION", f"UserError: skillnet_badunsaid does not state API_VERSION = {API_VERSION}"),
     "hook": ("@hookimpl\ndef skillnet_tasks():\n    raise KeyError('label')", "KeyError: 'label'"),
     "wrong": (
         "@hookimpl\ndef skillnet_tasks():\n    return ['label']",
-        "UserError: skillnet_tasks returns 'label', which is no api.Task",
+        "UserError: skillnet_tasks returns 'label', which is not an api.Task",
     ),
     "misspelt": ("@hookimpl\ndef skillnet_taks():\n    return []", "PluginValidationError"),
 }
@@ -58,7 +61,64 @@ def test_a_broken_plugin_is_one_line_and_takes_nobody_with_it(
     assert bad.error is not None and bad.error.startswith(error)
     assert good.error is None and set(registry.modalities) == {"smell"}
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"skillnet: plugin 'bad{name}' (skillnet-bad{name}) could not be loaded: {bad.error}"
+    assert line.startswith(f"skillnet: plugin 'bad{name}' (skillnet-bad{name}) could not be loaded: {bad.error}")
+
+
+VERSION_1 = {
+    "__init__.py": """
+        \"\"\"Imports what version 2 no longer has, so nothing of it can be imported.\"\"\"
+        from skillnet_cli.api import Donor, hookimpl
+        API_VERSION = 1
+    """,
+    "datasets/own.py": """
+        from skillnet_cli.data import preparer, progress
+        from skillnet_cli.data.preparer import Deal, Kept, Preparer
+        import skillnet_cli.data.near_copies
+        class Own(Preparer):
+            def begin(self) -> None:
+                super().begin()
+            def deal(self, pool, size, protocol):
+                self.deal_cards()
+                return Deal({"train": size})
+    """,
+}
+
+
+def test_a_plugin_for_api_version_1_is_told_what_to_change(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.install("former", VERSION_1)
+    (plugin,) = load(monkeypatch, "former").plugins
+    assert plugin.error == "it is written for API version 1, and this skillnet has version 2"
+    package = Path("skillnet_former")
+    top, own = package / "__init__.py", package / "datasets" / "own.py"
+    assert list(plugin.changes) == [
+        f"{top}:2: api.Donor → api.SourceCheckpoint",
+        f"{top}:3: API_VERSION = 1 → 2",
+        f"{own}:1: skillnet_cli.data.preparer → skillnet_cli.prepare.preparer",
+        f"{own}:2: skillnet_cli.data.preparer → skillnet_cli.prepare.preparer",
+        f"{own}:2: preparer.Deal → preparer.PoolSplit",
+        f"{own}:3: skillnet_cli.data.near_copies → skillnet_cli.prepare.near_duplicates",
+        f"{own}:5: Preparer.begin() → Preparer.setup()",
+        f"{own}:6: Preparer.begin() → Preparer.setup()",
+        f"{own}:7: Preparer.deal() → Preparer.split()",
+        f"{own}:9: preparer.Deal → preparer.PoolSplit",
+    ]
+    assert not any(name.startswith("skillnet_former") for name in sys.modules)
+    assert "'skillnet plugins' lists what to change" in capsys.readouterr().err
+
+
+def test_every_new_name_exists_and_no_old_module_does() -> None:
+    for old, new in MOVED.items():
+        assert find_spec(new.removesuffix(".Hooks")) is not None, new
+        with pytest.raises(UserError):
+            resolve(f"{old}:__name__")
+    rooms = {"api": "api", "near_duplicates": "prepare.near_duplicates", "preparer": "prepare.preparer"}
+    for new in RENAMED.values():
+        owner, _, name = new.removesuffix("()").rpartition(".")
+        place = rooms.get(owner, "prepare.preparer") + f":{owner + '.' if owner[:1].isupper() else ''}{name}"
+        if owner:
+            assert resolve(f"skillnet_cli.{place}") is not None
 
 
 def test_strict_mode_makes_a_broken_plugin_fatal(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

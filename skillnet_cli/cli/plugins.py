@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skillnet_cli.api import Task, UserError
+from skillnet_cli.api import API_VERSION, Task, UserError
 from skillnet_cli.cli.common import AsJson, print_json, print_table
 from skillnet_cli.plugins import Plugin, Registry, load_registry
 
@@ -39,6 +39,7 @@ def _describe(plugin: Plugin) -> dict[str, Any]:
         "datasets": [each.name for each in plugin.datasets],
         "metrics": [each.name for each in plugin.metrics],
         "error": plugin.error,
+        "changes": plugin.changes,
     }
 
 
@@ -56,6 +57,10 @@ def _print_plugins(registry: Registry) -> None:
     if not registry.plugins:
         return print("no plugin is installed: pip install 'skillnet-cli[all]'")
     print_table([("plugin", "version", "skills", "tasks", "data sets"), *(_row(plugin) for plugin in registry.plugins)])
+    for plugin in registry.plugins:
+        if plugin.changes:
+            print(f"\n{plugin.distribution}: what API version {API_VERSION} changes in its files (see docs/plugins.md)")
+            print("\n".join(f"  {change}" for change in plugin.changes))
     for owned in registry.tasks.values():
         if hint := _missing(registry, owned.value):
             print(hint)

