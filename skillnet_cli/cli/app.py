@@ -51,7 +51,7 @@ app.add_typer(prepare.app, name="prepare", rich_help_panel="Prepare data")
 app.add_typer(data.app, name="data", rich_help_panel="Prepare data")
 app.add_typer(recipes.app, name="recipes", rich_help_panel="Train")
 for stage, help_ in train.STAGES.items():
-    app.command(stage, help=help_, rich_help_panel="Train")(train.train)
+    app.command(stage, help=help_, rich_help_panel="Train")(train.stage_command(stage))
 app.add_typer(train.app, name="verify", rich_help_panel="Train")
 app.command("eval", rich_help_panel="Measure")(evaluate.evaluate)
 app.command("report", rich_help_panel="Measure")(evaluate.report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,55 +53,60 @@ Examples:
 """The stages of a recipe, each a command of its own, and their help."""
 
 
-def train(
-    command: typer.Context,
-    recipe: RecipeFile,
-    set_: Overrides = None,
-    data: Data = None,
-    runs: Annotated[Path, typer.Option(help="The folder of runs.")] = RUNS,
-    nproc: Nproc = 1,
-    nnodes: Annotated[int, typer.Option(min=1, help="Machines that train together.")] = 1,
-    rdzv_endpoint: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Where several machines meet; the same on all.", show_default=False),
-    ] = None,
-    max_restarts: Annotated[int, typer.Option(min=0, help="How often to restart a process group that failed.")] = 0,
-    allow_data_change: Annotated[
-        bool,
-        typer.Option(
-            "--allow-data-change", help="Resume although shards are missing or have changed; leave out broken ones."
-        ),
-    ] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what the stage will do and need, and stop there.")] = False,
-    on: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME:COUNT", help="With --plan: on this hardware, such as a100-40g:64.", show_default=False
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Run the stage that the command is named after: check the recipe, then train it in ``runs/NAME``."""
-    stage = str(command.info_name)
-    if (on or as_json) and not plan:
-        raise UserError(f"{'--on' if on else '--json'} belongs to --plan: add --plan")
-    # A rank that is lost gets one line from us; torch's sockets would add a page of C++ frames for each of the others.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    loaded = _open_recipe(recipe, set_)
-    if plan:
-        return _look_ahead(loaded, stage, data or (), (nproc, nnodes), on, as_json)
+def stage_command(stage: str) -> Callable[..., None]:
+    """The command that trains a stage; the options of both are declared here once."""
 
-    from skillnet_cli.data.prepared import data_roots
-    from skillnet_cli.engine.launch import Processes, launch
-    from skillnet_cli.engine.signals import Stopped
+    def train(
+        recipe: RecipeFile,
+        set_: Overrides = None,
+        data: Data = None,
+        runs: Annotated[Path, typer.Option(help="The folder of runs.")] = RUNS,
+        nproc: Nproc = 1,
+        nnodes: Annotated[int, typer.Option(min=1, help="Machines that train together.")] = 1,
+        rdzv_endpoint: Annotated[
+            str | None,
+            typer.Option(metavar="HOST:PORT", help="Where several machines meet; the same on all.", show_default=False),
+        ] = None,
+        max_restarts: Annotated[int, typer.Option(min=0, help="How often to restart a process group that failed.")] = 0,
+        allow_data_change: Annotated[
+            bool,
+            typer.Option(
+                "--allow-data-change", help="Resume although shards are missing or have changed; leave out broken ones."
+            ),
+        ] = False,
+        plan: Annotated[
+            bool, typer.Option("--plan", help="Show what the stage will do and need, and stop there.")
+        ] = False,
+        on: Annotated[
+            str | None,
+            typer.Option(
+                metavar="NAME:COUNT", help="With --plan: on this hardware, such as a100-40g:64.", show_default=False
+            ),
+        ] = None,
+        as_json: AsJson = False,
+    ) -> None:
+        """Check the recipe, then train the stage in ``runs/NAME``, or look ahead at it."""
+        if (on or as_json) and not plan:
+            raise UserError(f"{'--on' if on else '--json'} belongs to --plan: add --plan")
+        # A lost rank gets one line from us; torch's sockets would add a page of C++ frames for each other rank.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        loaded = _open_recipe(recipe, set_)
+        if plan:
+            return _look_ahead(loaded, stage, data or (), (nproc, nnodes), on, as_json)
 
-    hush_transformers()
-    processes = Processes(nproc, nnodes, rdzv_endpoint, max_restarts)
-    try:
-        launch(loaded, stage, runs / loaded.name, data_roots(data or ()), processes, allow_data_change)
-    except Stopped as stopped:
-        remark(str(stopped))
-        raise typer.Exit(128 + stopped.number) from stopped
+        from skillnet_cli.data.prepared import data_roots
+        from skillnet_cli.engine.launch import Processes, launch
+        from skillnet_cli.engine.signals import Stopped
+
+        hush_transformers()
+        processes = Processes(nproc, nnodes, rdzv_endpoint, max_restarts)
+        try:
+            launch(loaded, stage, runs / loaded.name, data_roots(data or ()), processes, allow_data_change)
+        except Stopped as stopped:
+            remark(str(stopped))
+            raise typer.Exit(128 + stopped.number) from stopped
+
+    return train
 
 
 def _look_ahead(

@@ -47,10 +47,10 @@ def test_overlaps_of_splits_and_of_sets(pairs: World) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("data", "No such command 'data'"),
+        ("data sho", "No such command 'sho'. Did you mean 'show'?"),
         ("data verify pears", "no prepared set 'pears' in data: did you mean 'pairs'?"),
         ("data show pairs --split dev", "set 'pairs' has no split 'dev': it has test, train"),
-        ("data show pairs --html nowhere/page.html", "--html nowhere/page.html: there is no folder nowhere"),
+        ("data show pairs --html nowhere/page.html", "--html nowhere/page.html: the folder nowhere does not exist"),
         ("data overlap pairs:train", "1 parts to compare: give two sets, or one that has several splits"),
         ("data overlap pairs:dev", "set 'pairs' has no split 'dev'"),
         ("data overlap pairs pears:train", "no prepared set 'pears'"),
