@@ -238,8 +238,6 @@ def _transcribe_all(transcriber: Transcriber, files: list[Path]) -> tuple[dict[P
 
 def _written(transcript: Transcript, wanted: _Format, prefix: str) -> str:
     """A transcript as text or subtitles."""
-    from skillnet_cli.inference.transcriber import as_srt, as_vtt
-
     if wanted is _Format.text:
         return prefix + transcript.text
     return transcript.to_srt() if wanted is _Format.srt else transcript.to_vtt()
