@@ -23,14 +23,14 @@ MOVED = {
     "skillnet_cli.data.near_copies": "skillnet_cli.prepare.near_duplicates",
     "skillnet_cli.data.prepare": "skillnet_cli.prepare.preparer",
     "skillnet_cli.data.preparer": "skillnet_cli.prepare.preparer",
-    "skillnet_cli.data.records": "skillnet_cli.sources.csv",
+    "skillnet_cli.data.records": "skillnet_cli.sources.tables",
     "skillnet_cli.data.rows": "skillnet_cli.sources.tables",
     "skillnet_cli.data.shards": "skillnet_cli.data.format",
     "skillnet_cli.data.target_space": "skillnet_cli.data.labels",
     "skillnet_cli.data.texts": "skillnet_cli.sources.texts",
     "skillnet_cli.data.tolerance": "skillnet_cli.prepare.preparer",
     "skillnet_cli.data.translation": "skillnet_cli.prepare.translation",
-    "skillnet_cli.data.trees": "skillnet_cli.sources.trees",
+    "skillnet_cli.data.trees": "skillnet_cli.sources.archives",
     "skillnet_cli.data.web": "skillnet_cli.sources.web",
     "skillnet_cli.data.writer": "skillnet_cli.prepare.writer",
     "skillnet_cli.hookspecs": "skillnet_cli.plugins.Hooks",
@@ -42,6 +42,12 @@ MOVED = {
 RENAMED = {
     "api.Donor": "api.SourceCheckpoint",
     "api.Fill": "api.MappedWeight",
+    "SourceCheckpoint.fills=": "SourceCheckpoint.weight_map=",
+    "archives.BROKEN": "archives.READ_ERRORS",
+    "archives.members": "archives.read_archive",
+    "trees.Leaf": "archives.Member",
+    "trees.Tree": "archives.FileTree",
+    "web.Unavailable": "http.Unavailable",
     "near_copies.reject_near_copies": "near_duplicates.reject_near_duplicates",
     "preparer.Deal": "preparer.PoolSplit",
     "preparer.Ending": "preparer.Summary",
@@ -51,7 +57,7 @@ RENAMED = {
     "Preparer.judge()": "Preparer.filter()",
     "Preparer.specified()": "Preparer.configure()",
 }
-"""Names of version 1, each after its module or class, and their names in version 2; a method ends in ``()``."""
+"""Names of version 1, after their module or class, and those of version 2. A method ends in ``()``, an argument in ``=``."""
 
 
 _VERSION = re.compile(r"API_VERSION\s*(?::[^=]*)?=\s*(\d+)")
@@ -98,8 +104,12 @@ def _patterns() -> list[tuple[re.Pattern[str], str, str]]:
         pattern = rf"\b{re.escape(old)}\b(?!_)|\bfrom {re.escape(room)} import (?:.*\W)?{module}\b"
         found.append((re.compile(pattern), old, new))
     for old, new in RENAMED.items():
-        owner, _, name = old.rpartition(".")
-        # a method is found where a class defines it, or where that calls the one of its base class
-        pattern = rf"(?:\bdef |\bsuper\(\)\.){name[:-2]}\(" if name.endswith("()") else rf"\b{name}\b"
+        name = old.rpartition(".")[2]
+        if name.endswith("()"):  # where a class defines the method, or calls the one of its base class
+            pattern = rf"(?:\bdef |\bsuper\(\)\.){name[:-2]}\("
+        elif name.endswith("="):
+            pattern = rf"\b{name[:-1]}=(?!=)"
+        else:  # a function's name may be that of a variable elsewhere, so only its import counts
+            pattern = rf"\bimport\b.*\b{name}\b" if name.islower() else rf"\b{name}\b"
         found.append((re.compile(pattern), old, new))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -113,12 +114,14 @@ def test_every_new_name_exists_and_no_old_module_does() -> None:
         assert find_spec(new.removesuffix(".Hooks")) is not None, new
         with pytest.raises(UserError):
             resolve(f"{old}:__name__")
-    rooms = {"api": "api", "near_duplicates": "prepare.near_duplicates", "preparer": "prepare.preparer"}
+    modules = {each.rpartition(".")[2]: each for each in [*MOVED.values(), "skillnet_cli.sources.http"]}
     for new in RENAMED.values():
-        owner, _, name = new.removesuffix("()").rpartition(".")
-        place = rooms.get(owner, "prepare.preparer") + f":{owner + '.' if owner[:1].isupper() else ''}{name}"
-        if owner:
-            assert resolve(f"skillnet_cli.{place}") is not None
+        owner, _, name = new.rpartition(".")
+        if name.endswith("="):
+            assert name[:-1] in inspect.signature(resolve(f"skillnet_cli.api:{owner}")).parameters
+        elif owner:
+            module = modules.get(owner, "skillnet_cli.prepare.preparer")
+            assert resolve(f"{module}:{'' if owner in modules else owner + '.'}{name.removesuffix('()')}")
 
 
 def test_strict_mode_makes_a_broken_plugin_fatal(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
