@@ -57,7 +57,7 @@ RENAMED = {
     "Preparer.judge()": "Preparer.filter()",
     "Preparer.specified()": "Preparer.configure()",
 }
-"""Names of version 1, after their module or class, and those of version 2. A method ends in ``()``, an argument in ``=``."""
+"""Names of version 1 and 2, after their module or class; a method ends in ``()``, an argument in ``=``."""
 
 
 _VERSION = re.compile(r"API_VERSION\s*(?::[^=]*)?=\s*(\d+)")

@@ -117,11 +117,11 @@ def _look_ahead(
         raise UserError(f"the recipe '{recipe.name}' has no [{stage}]; it has {' and '.join(recipe.stages())}")
 
     from skillnet_cli.data.prepared import data_roots
-    from skillnet_cli.engine.estimate.cost import parse_accelerators
+    from skillnet_cli.engine.estimate.cost import Accelerators
     from skillnet_cli.engine.estimate.forecast import Cluster, forecast
 
     hush_transformers()
-    cluster = Cluster(*processes, parse_accelerators(on) if on else None)
+    cluster = Cluster(*processes, Accelerators.parse(on) if on else None)
     found = forecast(recipe, stage, load_registry(), data_roots(data), cluster)
     if as_json:
         print_json(found.as_json())
