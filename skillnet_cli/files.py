@@ -40,7 +40,7 @@ class AtomicFile:
         self._partial = path.with_name(path.name + PARTIAL)
         self._digest = hashlib.sha256()
         with disk_errors(path):
-            self._file: BinaryIO = open(self._partial, "wb")  # noqa: SIM115 - finish() or close() closes it
+            self._file: BinaryIO = self._partial.open("wb")  # noqa: SIM115 - finish() or close() closes it
 
     def write(self, content: bytes) -> None:
         """Append."""
@@ -55,7 +55,7 @@ class AtomicFile:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            os.replace(self._partial, self.path)
+            self._partial.replace(self.path)
             sync(self.path.parent)
         return self._digest.hexdigest()
 
@@ -85,7 +85,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """
     if not path.exists():
         return
-    with open(path, "rb") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 yield number, json.loads(line, parse_constant=lambda _: None)
@@ -106,11 +106,11 @@ def replace_path(path: Path, fresh: Path) -> None:
     _sync_tree(fresh)
     old = fresh
     if not os.path.lexists(path) or not (path.is_dir() or fresh.is_dir()):
-        os.replace(fresh, path)
+        fresh.replace(path)
     elif not _exchange(path, fresh):
         old = fresh.with_name(f"{fresh.name}.old")
-        os.replace(path, old)  # a folder that is not empty cannot be replaced by a rename
-        os.replace(fresh, path)
+        path.replace(old)  # a folder that is not empty cannot be replaced by a rename
+        fresh.replace(path)
     sync(path.parent)
     if old.is_dir() and not old.is_symlink():
         shutil.rmtree(old, ignore_errors=True)
@@ -173,7 +173,7 @@ def sha256_of(path: Path) -> str:
 def digest_of(path: Path, kind: str) -> str:
     """A checksum of a file, read in pieces; ``kind`` is one of hashlib's names."""
     digest = hashlib.new(kind, usedforsecurity=False)
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -182,6 +182,6 @@ def digest_of(path: Path, kind: str) -> str:
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
     """Wait until no other process holds the lock file, and keep others waiting."""
-    with open(lock, "w") as file:
+    with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

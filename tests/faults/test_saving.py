@@ -170,7 +170,8 @@ SLOW = """
 import os, time
 original = os.fsync
 def fsync(descriptor):
-    time.sleep({seconds})
+    if "/checkpoints/" in os.readlink(f"/proc/self/fd/{{descriptor}}"):
+        time.sleep({seconds})
     original(descriptor)
 os.fsync = fsync
 """
@@ -178,7 +179,7 @@ os.fsync = fsync
 
 @pytest.fixture
 def slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Every file that another process has synced takes it so long."""
+    """Every file of a checkpoint that another process has synced takes it so long."""
 
     def slow(seconds: float) -> None:
         (tmp_path / "slow").mkdir()

@@ -20,10 +20,13 @@ MEAN = "mean"
 
 
 @dataclass
-class _Book:
-    """``best.json``: which metric each task is judged by, its figure at every evaluation, and who is the best.
+class _Record:
+    """``best.json``.
 
-    ``measured`` has step -> task -> figure, ``best`` has the folder below ``best/`` -> its step and figure.
+    Attributes:
+        higher_is_better: by task, of its first metric.
+        measured: step -> task -> figure.
+        best: folder below ``best/`` -> its step and figure.
     """
 
     higher_is_better: dict[str, bool] = field(default_factory=dict)
@@ -31,17 +34,17 @@ class _Book:
     best: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> _Book:
+    def read(cls, path: Path) -> _Record:
         """An empty one where there is none. Raises UserError where it is damaged."""
         if not path.exists():
             return cls()
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error}): delete it to choose the best anew") from error
+            raise UserError(f"{path} is damaged ({error}): delete it to compare evaluations from now on") from error
 
     def write(self, path: Path) -> None:
-        """Write it whole."""
+        """Write it."""
         write_json(path, self.__dict__)
 
     def is_better(self, task: str, figure: float, other: float) -> bool:
@@ -83,33 +86,35 @@ class Best:
         if not (self.kinds and results):
             return []
         path = self.folder.best / "best.json"
-        book = _Book.read(path)
-        if str(step) in book.measured:
+        record = _Record.read(path)
+        if str(step) in record.measured:
             return []
         self.folder.best.mkdir(parents=True, exist_ok=True)
         metrics = {result.task: next(iter(result.metrics)) for result in results}
-        book.higher_is_better = {task: higher_is_better(metric, self.registry) for task, metric in metrics.items()}
-        book.measured[str(step)] = {task: _mean(results, task, metric) for task, metric in metrics.items()}
-        won = {**dict(self._won_tasks(step, book, metrics)), **dict(self._won_mean(step, book))}
+        record.higher_is_better = {task: higher_is_better(metric, self.registry) for task, metric in metrics.items()}
+        record.measured[str(step)] = {task: _mean(results, task, metric) for task, metric in metrics.items()}
+        won = {**dict(self._won_tasks(step, record, metrics)), **dict(self._won_mean(step, record))}
         self._keep(model, list(won))
-        book.best |= {place: {"step": step, **figure} for place, figure in won.items()}
-        book.write(path)
+        record.best |= {place: {"step": step, **figure} for place, figure in won.items()}
+        record.write(path)
         return [f"step {step}: the best so far is {self.folder.best / place}" for place in won]
 
-    def _won_tasks(self, step: int, book: _Book, metrics: Mapping[str, str]) -> Iterator[tuple[str, dict[str, float]]]:
-        for task, figure in book.measured[str(step)].items() if "tasks" in self.kinds else ():
-            kept = book.best.get(f"tasks/{task}")
-            if kept is None or book.is_better(task, figure, book.measured[str(kept["step"])][task]):
+    def _won_tasks(
+        self, step: int, record: _Record, metrics: Mapping[str, str]
+    ) -> Iterator[tuple[str, dict[str, float]]]:
+        for task, figure in record.measured[str(step)].items() if "tasks" in self.kinds else ():
+            kept = record.best.get(f"tasks/{task}")
+            if kept is None or record.is_better(task, figure, record.measured[str(kept["step"])][task]):
                 yield f"tasks/{task}", {metrics[task]: figure}
 
-    def _won_mean(self, step: int, book: _Book) -> Iterator[tuple[str, dict[str, float]]]:
-        kept = book.best.get(MEAN)
-        rank = book.mean_rank(step)
-        if MEAN in self.kinds and (kept is None or rank < book.mean_rank(kept["step"])):
+    def _won_mean(self, step: int, record: _Record) -> Iterator[tuple[str, dict[str, float]]]:
+        kept = record.best.get(MEAN)
+        rank = record.mean_rank(step)
+        if MEAN in self.kinds and (kept is None or rank < record.mean_rank(kept["step"])):
             yield MEAN, {"mean_rank": rank}
 
     def _keep(self, model: SkillNet, places: Sequence[str]) -> None:
-        """Save the model once, and link its files where it belongs."""
+        """Save the model once, and link its files into each place."""
         if not places:
             return
         fresh = self.folder.best / ".fresh"

@@ -25,7 +25,10 @@ def export_training(
 
     Args:
         folder: ``runs/NAME/STAGE/checkpoints/step-N``, saved by any number of processes.
-        skills, tasks: as in :meth:`SkillNet.from_pretrained`; everything without them.
+        to: the new model's folder.
+        registry: has the plugins of the model's skills.
+        skills: as in :meth:`SkillNet.from_pretrained`; all if neither skills nor tasks are given.
+        tasks: as in :meth:`SkillNet.from_pretrained`.
 
     Raises:
         UserError: ``to`` already exists, the model has no such skill or task, or a plugin is missing.

@@ -219,6 +219,7 @@ class Checkpoint:
         Raises:
             FailedJob: a file was altered, or there is one that may hold pickled objects, which are never read.
         """
+        # Whoever can put a pickle here hopes that some tool opens it: say so before anything is read.
         for path in sorted(self.folder.rglob("*")):
             if path.suffix in PICKLED:
                 raise FailedJob(f"{path}: pickled state is never read, and no checkpoint has any: delete the file")
@@ -373,7 +374,7 @@ def _write_chunks(path: Path, chunks: Mapping[str, tuple[Tensor, Chunk]]) -> Non
 
 def _crc32_of(path: Path) -> int:
     checksum = 0
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while piece := file.read(CHUNK):
             checksum = zlib.crc32(piece, checksum)
     return checksum

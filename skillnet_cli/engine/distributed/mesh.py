@@ -24,99 +24,10 @@ from skillnet_cli.model.encoder import Encoder
 from skillnet_cli.model.parts import members
 from skillnet_cli.model.skillnet import SkillNet
 
-FIRST_PORT, PORTS = 20_000, 20_000
-"""Where ranks meet: a port that the job's and the step's number choose, so that all ranks choose the same."""
-
-
-def torchrun_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT of a task that srun started.
-
-    Nothing where torchrun has set its own, and nothing where no srun has started this process: a batch script has
-    most of Slurm's variables too, but no step of several tasks.
-    """
-    tasks = int(environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or 1)
-    in_step = "SLURM_STEP_ID" in environment or "SLURM_STEPID" in environment
-    if "RANK" in environment or not in_step or "SLURM_PROCID" not in environment or tasks == 1:
-        return {}
-    nodes = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_NODELIST"]
-    step = environment.get("SLURM_STEP_ID") or environment["SLURM_STEPID"]
-    return {
-        "RANK": environment["SLURM_PROCID"],
-        "LOCAL_RANK": environment["SLURM_LOCALID"],
-        "WORLD_SIZE": str(tasks),
-        "LOCAL_WORLD_SIZE": str(_tasks_here(environment)),
-        "MASTER_ADDR": environment.get("MASTER_ADDR", _first_host(nodes)),
-        "MASTER_PORT": environment.get("MASTER_PORT", _port(environment.get("SLURM_JOB_ID", "0"), step)),
-    }
-
-
-def _first_host(nodes: str) -> str:
-    """The first host of a list such as ``node[01-04,07],gpu3``."""
-    first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", nodes.strip())
-    return re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", first.group() if first else nodes)
-
-
-def _tasks_here(environment: Mapping[str, str]) -> int:
-    """How many of the tasks run on this node: its place in a list such as ``8(x3),4``."""
-    counts: list[int] = []
-    for part in (environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get("SLURM_TASKS_PER_NODE", "1")).split(
-        ","
-    ):
-        count, _, times = part.partition("(x")
-        counts += [int(count)] * int(times.rstrip(")") or 1)
-    return counts[min(int(environment.get("SLURM_NODEID", 0)), len(counts) - 1)]
-
-
-def _port(job: str, step: str) -> str:
-    return str(FIRST_PORT + (int(job) * 31 + int(step)) % PORTS)
-
-
-def _reduce_in_the_background(model: nn.Module, group: ProcessGroup) -> None:
-    """Have every unit of :func:`fully_shard`, of which each rank holds all, average its gradients over ``group``.
-
-    A mesh of copies does so too. On a CPU it has the backward pass wait for every unit's gradients one after another.
-    """
-    underway: list[Work] = []
-    claimed: set[nn.Parameter] = set()
-    for unit in reversed([module for module in model.modules() if isinstance(module, FSDPModule)]):  # inner ones first
-        own = [parameter for parameter in unit.parameters() if parameter not in claimed]
-        claimed.update(own)
-        unit.set_all_reduce_hook(_Reduction(own, group, underway))
-
-
-class _Reduction:
-    """Replaces the gradients of a unit by their average, by the end of the backward pass at the latest.
-
-    Where some parameter of the unit has a gradient already, it does so at once: the new one is added to it next.
-
-    Args:
-        parameters: the unit's own.
-        group: the ranks.
-        underway: what has begun and not ended, of all units.
-    """
-
-    def __init__(self, parameters: Iterable[nn.Parameter], group: ProcessGroup, underway: list[Work]) -> None:
-        self._parameters = list(parameters)
-        self._group = group
-        self._underway = underway
-
-    def __call__(self, gradients: Tensor) -> None:
-        """Begin with the gradients of one unit."""
-        if not self._underway:
-            Variable._execution_engine.queue_callback(self._finish)
-        work = distributed.all_reduce(gradients, ReduceOp.AVG, self._group, async_op=True)
-        self._underway.append(work)
-        if any(parameter.grad is not None for parameter in self._parameters):
-            self._finish()
-
-    def _finish(self) -> None:
-        while self._underway:
-            self._underway.pop(0).wait()
-
-
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=30)
+"""How long a collective may take: the heartbeat ends a hanging run much earlier, and evaluation may take that long."""
 BYTES_A_PARAMETER = 16
 """In float32: the parameter, its gradient, and AdamW's two moments."""
 
@@ -129,7 +40,7 @@ class Ranks:
     world: int
     device: torch.device
     reached: Callable[[int], None] = lambda step: None
-    """Tells the other ranks that this one begins a step, counted from 1."""
+    """Signs that this rank begins a step, counted from 1; see :class:`Heartbeat`."""
 
     @property
     def is_main(self) -> bool:
@@ -229,8 +140,12 @@ def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
     """Make every skill's modules, block, embedder, head and encoder a unit of communication of its own.
 
     A unit's gradients are reduced only if its task activated it and it is not frozen. ``"replicate"`` keeps all
-    parameters on every rank (a mesh of N × 1; on CPUs see :mod:`.reduction`), ``"fsdp"`` a part of each (a mesh of N).
-    Alone, nothing is changed.
+    parameters on every rank (a mesh of N × 1), ``"fsdp"`` a shard of each (a mesh of N). With one rank nothing changes.
+
+    Args:
+        model: is changed in place.
+        ranks: who trains.
+        strategy: ``"replicate"`` or ``"fsdp"``.
     """
     if ranks.world == 1:
         return
@@ -240,6 +155,7 @@ def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
     group = None
     if replicate and ranks.device.type == "cpu":  # gloo has no stream in which the mesh would reduce
         group, mesh = mesh["copies"].get_group(), mesh["parts"]
+    # Inner units before outer ones: fully_shard gives a unit only the parameters that no inner unit has taken.
     encoders = [module for module in model.modules() if isinstance(module, Encoder)]
     blocks = [block for encoder in encoders for block in encoder.blocks]
     for unit in [*members(model, "skills"), *blocks, *members(model, "heads"), *encoders]:
@@ -247,10 +163,55 @@ def distribute(model: SkillNet, ranks: Ranks, strategy: str) -> None:
     for embedder in members(model, "embedders"):
         fully_shard(embedder, mesh=mesh, reshard_after_forward=False)  # its table serves its head after its forward
     fully_shard(model, mesh=mesh)
-    for entry in ("encode_batch", "contrastive_loss"):  # as forward is one by itself
+    # Parameters are gathered when a unit is called; forward is known, other ways in must be registered.
+    for entry in ("encode_batch", "contrastive_loss"):
         register_fsdp_forward_method(model, entry)
     if group is not None:
         _reduce_in_the_background(model, group)
+
+
+def _reduce_in_the_background(model: nn.Module, group: ProcessGroup) -> None:
+    """Have every unit of :func:`fully_shard`, of which each rank holds all, average its gradients over ``group``.
+
+    A mesh of copies does so too, but on a CPU its backward pass waits for every unit's gradients, one after another.
+    """
+    underway: list[Work] = []
+    claimed: set[nn.Parameter] = set()
+    for unit in reversed([module for module in model.modules() if isinstance(module, FSDPModule)]):  # inner ones first
+        own = [parameter for parameter in unit.parameters() if parameter not in claimed]
+        claimed.update(own)
+        unit.set_all_reduce_hook(_Reduction(own, group, underway))
+
+
+class _Reduction:
+    """Replaces the gradients of a unit by their average, by the end of the backward pass at the latest.
+
+    Where some parameter of the unit has a gradient already, it does so at once: the new one is added to it next.
+
+    Args:
+        parameters: the unit's own.
+        group: the ranks.
+        underway: reductions of all units that have begun and not ended.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], group: ProcessGroup, underway: list[Work]) -> None:
+        self._parameters = list(parameters)
+        self._group = group
+        self._underway = underway
+
+    def __call__(self, gradients: Tensor) -> None:
+        """Begin with the gradients of one unit."""
+        if not self._underway:
+            # At the end of the backward pass, as DistributedDataParallel and FSDP do; seen with torch 2.11.
+            Variable._execution_engine.queue_callback(self._finish)
+        work = distributed.all_reduce(gradients, ReduceOp.AVG, self._group, async_op=True)
+        self._underway.append(work)
+        if any(parameter.grad is not None for parameter in self._parameters):
+            self._finish()
+
+    def _finish(self) -> None:
+        while self._underway:
+            self._underway.pop(0).wait()
 
 
 def fitting_strategy(wanted: str, parameters: int, memory: float) -> str:
@@ -281,3 +242,50 @@ def sync_gradients(model: nn.Module, wanted: bool) -> None:
 def full_tensor(tensor: Tensor) -> Tensor:
     """A tensor with every rank's part in it. All ranks must call this together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+FIRST_PORT, PORTS = 20_000, 20_000
+"""Where ranks meet: a port that the job's and the step's number choose, so that all ranks choose the same."""
+
+
+def torchrun_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT of a task that srun started.
+
+    Nothing where torchrun has set its own, and nothing where no srun has started this process: a batch script has
+    most of Slurm's variables too, but no step of several tasks.
+    """
+    tasks = int(environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or 1)
+    in_step = "SLURM_STEP_ID" in environment or "SLURM_STEPID" in environment
+    if "RANK" in environment or not in_step or "SLURM_PROCID" not in environment or tasks == 1:
+        return {}
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_NODELIST"]
+    step = environment.get("SLURM_STEP_ID") or environment["SLURM_STEPID"]
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "WORLD_SIZE": str(tasks),
+        "LOCAL_WORLD_SIZE": str(_tasks_here(environment)),
+        "MASTER_ADDR": environment.get("MASTER_ADDR", _first_host(nodes)),
+        "MASTER_PORT": environment.get("MASTER_PORT", _port(environment.get("SLURM_JOB_ID", "0"), step)),
+    }
+
+
+def _first_host(nodes: str) -> str:
+    """The first host of a list such as ``node[01-04,07],gpu3``."""
+    first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", nodes.strip())
+    return re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", first.group() if first else nodes)
+
+
+def _tasks_here(environment: Mapping[str, str]) -> int:
+    """How many of the tasks run on this node: its place in a list such as ``8(x3),4``."""
+    counts: list[int] = []
+    for part in (environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get("SLURM_TASKS_PER_NODE", "1")).split(
+        ","
+    ):
+        count, _, times = part.partition("(x")
+        counts += [int(count)] * int(times.rstrip(")") or 1)
+    return counts[min(int(environment.get("SLURM_NODEID", 0)), len(counts) - 1)]
+
+
+def _port(job: str, step: str) -> str:
+    return str(FIRST_PORT + (int(job) * 31 + int(step)) % PORTS)

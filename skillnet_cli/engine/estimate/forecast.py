@@ -156,7 +156,7 @@ def _embedder(skill: str, keys: Mapping[str, Any], hidden: int, registry: Regist
     except UserError as error:
         config = embedder_config(skill, keys, registry)
         try:
-            with on_meta():
+            with on_meta():  # a vocabulary that is not there yet: the embedder says whether its size is enough
                 resolve(registry.modality(skill).embedder)(config, hidden)
         except ValueError:
             raise error from None
