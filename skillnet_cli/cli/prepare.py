@@ -19,8 +19,8 @@ from skillnet_cli.plugins import Owned, Registry, load_registry, resolve
 
 if TYPE_CHECKING:
     from skillnet_cli.data.prepared import PreparedSet
+    from skillnet_cli.prepare.merge import PreparedResult
     from skillnet_cli.prepare.preparer import Preparation, Tolerance
-    from skillnet_cli.prepare.run import Account
 
 
 NAME = "NAME"
@@ -257,10 +257,10 @@ def _make_set(job: Preparation, engine_options: Sequence[str] = ()) -> dict[str,
     """Prepare one set, or a share of it, unless it is complete; print what it holds."""
     from skillnet_cli.data.format import MANIFEST
     from skillnet_cli.prepare.preparer import Preparer
-    from skillnet_cli.prepare.workdir import Work
+    from skillnet_cli.prepare.workdir import WorkFolder
 
     if (job.out / MANIFEST).exists():
-        Work(job.out).remove()  # left by a kill at the very end
+        WorkFolder(job.out).remove()  # left by a kill at the very end
         return _report(job, made=False)
     preparer = resolve(job.dataset.prepare)
     if isinstance(preparer, type) and issubclass(preparer, Preparer):
@@ -274,11 +274,11 @@ def _make_set(job: Preparation, engine_options: Sequence[str] = ()) -> dict[str,
 
     from skillnet_cli.prepare.run import run
 
-    account = run(preparer, job)
-    if account is None:
+    result = run(preparer, job)
+    if result is None:
         remark(f"{job.out}: share {job.share} is done; once all are: skillnet prepare merge {job.out}")
         return {"name": job.dataset.name, "path": str(job.out), "share": str(job.share), "made": False}
-    return _report(job, made=True, account=account)
+    return _report(job, made=True, result=result)
 
 
 def _check_options(job: Preparation) -> None:
@@ -301,7 +301,7 @@ def _refuse_engine_options(job: Preparation, given: Sequence[str]) -> None:
         raise UserError(f"--{option.replace('_', '-')}: {job.dataset.name} is made in one piece: leave out this option")
 
 
-def _report(job: Preparation, made: bool, account: Account | None = None) -> dict[str, Any]:
+def _report(job: Preparation, made: bool, result: PreparedResult | None = None) -> dict[str, Any]:
     """Print what a set holds and, by class, what was left out; returns the same as JSON."""
     from skillnet_cli.data.prepared import PreparedSet
 
@@ -309,7 +309,7 @@ def _report(job: Preparation, made: bool, account: Account | None = None) -> dic
     if prepared.manifest.name != job.dataset.name:
         raise UserError(f"{job.out} holds the set '{prepared.manifest.name}': choose another folder with --out")
     remark(f"{job.out}{'' if made else ' is complete already'}: {summary(prepared)}")
-    for why, reasons in (account.reasons if account else {}).items():
+    for why, reasons in (result.reasons if result else {}).items():
         shown = "; ".join(f"{count:,} × {reason}" for reason, count in reasons[:REASONS])
         remark(f"  {why}: {shown}{'; …' if len(reasons) > REASONS else ''}")
     return {**describe(prepared), "made": made}
@@ -387,12 +387,13 @@ def merge(
       skillnet prepare merge NAME
     """
     from skillnet_cli.data.progress import choose_progress
-    from skillnet_cli.prepare import run
+    from skillnet_cli.prepare.merge import merge
     from skillnet_cli.prepare.preparer import Preparation
-    from skillnet_cli.prepare.workdir import Work
+    from skillnet_cli.prepare.workdir import WorkFolder
 
     out = Path(name) if Path(name).is_dir() else DATA / name
-    dataset = load_registry().dataset(run.begun_name(out))
+    work = WorkFolder(out)
+    dataset = load_registry().dataset(work.dataset_name())
     stated = {
         "max_damaged": max_damaged,
         "max_filtered": max_filtered,
@@ -400,9 +401,8 @@ def merge(
         "max_unavailable": max_unavailable,
     }
     job = Preparation(dataset, (), out, progress=choose_progress(), tolerance=_tolerance(stated))
-    job = run.resumed(out, dataset, job)
-    account = run.merge(resolve(dataset.prepare)(job), Work(out))
-    row = _report(job, made=True, account=account)
+    result = merge(resolve(dataset.prepare)(work.recorded_job(job)), work)
+    row = _report(job, made=True, result=result)
     if as_json:
         print_json({"sets": [row]})
 

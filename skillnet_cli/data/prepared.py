@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import bisect
 import functools
-import hashlib
-import io
 import os
 import zlib
 from collections.abc import Iterable, Sequence
@@ -13,21 +11,16 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
-from jaxtyping import Integer
-
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.format import (
-    ASSETS,
-    LEDGER,
     MANIFEST,
     Manifest,
     ShardFacts,
     SplitFacts,
     decode_sample,
+    read_table,
     tables_of,
 )
-from skillnet_cli.files import sha256_of
 from skillnet_cli.plugins import suggest
 
 DEFAULT_SPLIT = "test"
@@ -46,7 +39,7 @@ class PreparedSet:
 
     @classmethod
     def open(cls, path: Path | str) -> PreparedSet:
-        """Open the set in a folder. Raises UserError where it is none, unfinished or damaged."""
+        """Open the set in a folder. Raises UserError where there is none, or it is unfinished or damaged."""
         return cls(Path(path), Manifest.read(Path(path)))
 
     def split(self, name: str) -> Split:
@@ -56,20 +49,6 @@ class PreparedSet:
             there = ", ".join(self.manifest.splits)
             raise UserError(f"set '{self.manifest.name}' has no split '{name}': it has {there}")
         return Split(self.manifest.name, name, self.path, facts)
-
-    def verify(self) -> None:
-        """Read every byte. Raises FailedJob naming the first file that is not as it was written."""
-        wanted = {LEDGER: self.manifest.ledger_sha256}
-        wanted |= {f"{ASSETS}/{name}": sha256 for name, sha256 in self.manifest.assets.items()}
-        for shard in (shard for split in self.manifest.splits.values() for shard in split.shards):
-            index, checks = tables_of(Path(shard.file))
-            wanted |= {shard.file: shard.sha256, index.name: shard.index_sha256, checks.name: shard.crc32_sha256}
-        for name, sha256 in wanted.items():
-            path = self.path / name
-            if not path.is_file():
-                raise FailedJob(f"{path}: missing: prepare the set again")
-            if sha256_of(path) != sha256:
-                raise _altered(path, "its checksum is another")
 
 
 class Split(Sequence[dict[str, Any]]):
@@ -118,8 +97,8 @@ class _Shard:
         path = folder / facts.file
         index, checks = tables_of(path)
         self._path = path
-        self._offsets = _load_table(index, facts.index_sha256)
-        self._checks = _load_table(checks, facts.crc32_sha256)
+        self._offsets = read_table(index, facts.index_sha256)
+        self._checks = read_table(checks, facts.crc32_sha256)
         self._handle = -1
         self._handle = _open_of_size(path, facts.bytes)
 
@@ -127,7 +106,7 @@ class _Shard:
         start, end = int(self._offsets[place]), int(self._offsets[place + 1])
         region = os.pread(self._handle, end - start, start)
         if zlib.crc32(region) != self._checks[place]:
-            raise _altered(self._path, f"sample {place} is not as it was written")
+            raise _altered(self._path, f"sample {place} has another checksum")
         return decode_sample(region)
 
     def __del__(self) -> None:
@@ -141,16 +120,6 @@ def _open_shard(folder: Path, facts: ShardFacts) -> _Shard:
     return _Shard(folder, facts)
 
 
-def _load_table(path: Path, sha256: str) -> Integer[np.ndarray, " entries"]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise FailedJob(f"{path}: {error.strerror}: prepare the set again") from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise _altered(path, "its checksum is another")
-    return np.load(io.BytesIO(content), allow_pickle=False)
-
-
 def _open_of_size(path: Path, size: int) -> int:
     try:
         handle = os.open(path, os.O_RDONLY)
@@ -159,7 +128,7 @@ def _open_of_size(path: Path, size: int) -> int:
     found = os.fstat(handle).st_size
     if found != size:
         os.close(handle)
-        raise _altered(path, f"it has {found} bytes, {size} were written")
+        raise _altered(path, f"it has {found} bytes instead of {size}")
     return handle
 
 

@@ -1,7 +1,7 @@
 """Data sets that are tables of addresses: CSV files whose rows say what a file shows and where on the web it lies.
 
-The files are fetched, or taken from a folder or an archive where they were fetched to before. A range of rows becomes
-one shard, so that such a set may be of any size.
+The files are fetched, or taken from a folder or an archive where earlier runs put them. A range is some consecutive
+rows and becomes one shard, so that such a set may be of any size.
 """
 
 from __future__ import annotations

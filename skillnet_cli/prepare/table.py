@@ -1,8 +1,13 @@
-"""``skillnet prepare table``: anyone's captioned files, functions, labelled texts or transcribed recordings."""
+"""``skillnet prepare table``: anyone's captioned files, functions, labelled texts or transcribed recordings.
+
+A table is read twice over: its rows become items (rows that repeat a file add texts to its item), then each item's
+file is read and the item kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,13 +16,112 @@ import numpy as np
 
 from skillnet_cli.api import DamagedItem, Reader, Task, UserError
 from skillnet_cli.data.format import Manifest
-from skillnet_cli.data.labels import TargetSpace
 from skillnet_cli.data.progress import Progress, Silent
 from skillnet_cli.plugins import Registry, resolve, suggest
-from skillnet_cli.prepare.writer import SetWriter
+from skillnet_cli.prepare.writer import BEYOND_LIMIT, SetWriter
 from skillnet_cli.sources.tables import Row, read_rows
 
 ID = "id"
+"""The optional field whose column names the items."""
+
+FRACTIONS = {"train": 0.8, "dev": 0.1, "test": 0.1}
+"""Shares of the splits where nobody says otherwise: the usual eight tenths to train on."""
+
+
+@dataclass(frozen=True)
+class TableJob:
+    """One ``prepare table``.
+
+    Rows that repeat a file (or, where there is none, the searched-for text) become one item with several texts; what
+    cannot be used becomes a row of the ledger. Files are checked by the modality's reader and kept as they are.
+
+    Attributes:
+        table: a .csv, .tsv, .jsonl or .parquet; its paths of files are relative to its folder.
+        out: the new set's folder; its name is the set's.
+        task: what the set shall feed.
+        columns: field -> column, for fields that the table calls something else; ``id`` may name a column of ids.
+        split_column: a column that names each row's split.
+        fractions: split -> share of the items, drawn at random, where no column names splits.
+        licence: of what is in the set.
+        seed: of the random splits.
+        limit: at most so many items of each split.
+        progress: shows how far the job is.
+    """
+
+    table: Path
+    out: Path
+    task: Task
+    columns: Mapping[str, str] = field(default_factory=dict)
+    split_column: str | None = None
+    fractions: Mapping[str, float] = field(default_factory=FRACTIONS.copy)
+    licence: str = "unknown"
+    seed: int = 0
+    limit: int | None = None
+    progress: Progress = field(default_factory=Silent)
+
+
+def prepare_table(job: TableJob, registry: Registry) -> Manifest:
+    """Make a prepared set of a table.
+
+    Args:
+        job: the table, and what becomes of it.
+        registry: where the task's skills are looked up.
+
+    Raises:
+        UserError: the table, a column, a split or a skill is missing, or the table holds nothing.
+        FailedJob: no item of it can be used.
+    """
+    layout = _layout_of(job.task, job.columns, registry)
+    _check_fractions(job.fractions)
+    readers = {skill: _reader(skill, registry) for skill in layout.media}
+    rows = list(_checked(read_rows(job.table), layout, job))
+    with _open_writer(job, layout, len(rows)) as writer:
+        items = _Gathering(layout, job.split_column, writer).gather(job.progress.track(rows, len(rows), "rows read"))
+        if not job.split_column:
+            _split(items, job.fractions, job.seed)
+        targets = _Targets(job.task)
+        _Keeping(job, layout, readers, writer, targets).keep_all(items)
+        return writer.finish(targets.values())
+
+
+def _check_fractions(fractions: Mapping[str, float]) -> None:
+    # 1e-6: shares such as 0.7, 0.2, 0.1 do not sum to 1 exactly.
+    if not fractions or min(fractions.values()) <= 0 or abs(sum(fractions.values()) - 1) > 1e-6:
+        stated = ", ".join(f"{name}={share}" for name, share in fractions.items()) or "none"
+        raise UserError(f"the fractions of the splits must be positive and sum to 1, not {stated}")
+
+
+def _reader(skill: str, registry: Registry) -> Reader:
+    modality = registry.modality(skill)
+    reader: Reader = resolve(modality.reader)(resolve(modality.config)(), None)
+    return reader
+
+
+def _checked(rows: Iterable[Row], layout: _Layout, job: TableJob) -> Iterator[Row]:
+    """The rows, once the first one that can be read has shown that the columns are there."""
+    seen = False
+    for row in rows:
+        if not seen and row.damage is None:
+            _check_columns(job, layout, row.cells)
+            seen = True
+        yield row
+
+
+def _check_columns(job: TableJob, layout: _Layout, there: Mapping[str, Any]) -> None:
+    """Raise UserError where the table lacks a column that is needed."""
+    for name, column in layout.columns.items():
+        if column not in there:
+            hint = suggest(column, there, f"it has {', '.join(there) or 'none'}")
+            raise UserError(f"table '{job.table}' has no column '{column}' for the field '{name}'{hint}")
+    if job.split_column and job.split_column not in there:
+        raise UserError(f"table '{job.table}' has no column '{job.split_column}': it has {', '.join(there)}")
+
+
+def _open_writer(job: TableJob, layout: _Layout, rows: int) -> SetWriter:
+    splits = {"split_column": job.split_column} if job.split_column else {"fractions": dict(job.fractions)}
+    choices = {"task": job.task.name, "columns": dict(layout.columns), "rows": rows, "limit": job.limit, **splits}
+    name, source = job.out.resolve().name, (job.table.name,)
+    return SetWriter(job.out, name=name, licence=job.licence, seed=job.seed, source=source, choices=choices)
 
 
 @dataclass(frozen=True)
@@ -65,14 +169,6 @@ def _layout_of(task: Task, columns: Mapping[str, str], registry: Registry) -> _L
     return _Layout({**named, **columns}, task.skills, item, media, lists, task.target)
 
 
-def _check_columns(layout: _Layout, there: Collection[str], table: str) -> None:
-    """Raises UserError where a table has not the columns that a layout needs."""
-    for name, column in layout.columns.items():
-        if column not in there:
-            advice = suggest(column, there, f"it has {', '.join(there) or 'none'}")
-            raise UserError(f"{table} has no column '{column}' for the field '{name}'{advice}")
-
-
 @dataclass
 class _Item:
     """A sample in the making: the row it began with, the values of its fields, the split that its row names."""
@@ -84,7 +180,7 @@ class _Item:
 
 
 @dataclass(frozen=True)
-class Gathering:
+class _Gathering:
     """How rows become items; rows that make none become rows of the writer's ledger."""
 
     layout: _Layout
@@ -156,56 +252,13 @@ def _texts(value: Any) -> list[str]:
     return [text for text in texts if text]
 
 
-FRACTIONS = {"train": 0.8, "dev": 0.1, "test": 0.1}
-
-
-@dataclass(frozen=True)
-class TableJob:
-    """One ``prepare table``.
-
-    Rows that repeat a file (or, where there is none, the searched-for text) become one item with several texts; what
-    cannot be used becomes a row of the ledger. Files are checked by the modality's reader and kept as they are.
-
-    Attributes:
-        table: a .csv, .tsv, .jsonl or .parquet; its paths of files are relative to its folder.
-        out: the new set's folder; its name is the set's.
-        task: what the set shall feed.
-        columns: field -> column, for fields that the table calls something else; ``id`` may name a column of ids.
-        split_column: a column that names each row's split.
-        fractions: split -> share of the items, split at random by ``seed``, where no column does.
-        limit: at most so many items of each split.
-    """
-
-    table: Path
-    out: Path
-    task: Task
-    columns: Mapping[str, str] = field(default_factory=dict)
-    split_column: str | None = None
-    fractions: Mapping[str, float] = field(default_factory=FRACTIONS.copy)
-    licence: str = "unknown"
-    seed: int = 0
-    limit: int | None = None
-    progress: Progress = field(default_factory=Silent)
-
-
-def prepare_table(job: TableJob, registry: Registry) -> Manifest:
-    """Make a prepared set of a table.
-
-    Raises:
-        UserError: the table, a column, a split or a skill is not there, or the table holds nothing.
-        FailedJob: no item of it can be used.
-    """
-    layout = _layout_of(job.task, job.columns, registry)
-    _check_fractions(job.fractions)
-    readers = {skill: _reader(skill, registry) for skill in layout.media}
-    rows = list(_checked(read_rows(job.table), layout, job))
-    with _writer(job, layout, len(rows)) as writer:
-        items = Gathering(layout, job.split_column, writer).gather(job.progress.track(rows, len(rows), "rows read"))
-        if not job.split_column:
-            _split(items, job.fractions, job.seed)
-        space = TargetSpace(job.task)
-        _Keeping(job, layout, readers, writer, space).keep_all(items)
-        return writer.finish(space.targets())
+def _split(items: list[_Item], fractions: Mapping[str, float], seed: int) -> None:
+    """Give every item a split, in an order that ``seed`` shuffles; shares are rounded to whole items."""
+    order = np.random.default_rng(seed).permutation(len(items))
+    edges = (np.cumsum(list(fractions.values())) * len(items)).round().astype(int)
+    for name, part in zip(fractions, np.split(order, edges[:-1]), strict=True):
+        for place in part:
+            items[place].split = name
 
 
 @dataclass
@@ -216,13 +269,13 @@ class _Keeping:
     layout: _Layout
     readers: Mapping[str, Reader]
     writer: SetWriter
-    space: TargetSpace
-    kept: dict[str, int] = field(default_factory=dict)
+    targets: _Targets
+    kept: Counter[str] = field(default_factory=Counter)
 
     def keep_all(self, items: list[_Item]) -> None:
         for item in self.job.progress.track(items, len(items), "items checked"):
-            if self.job.limit is not None and self.kept.get(item.split, 0) >= self.job.limit:
-                self.writer.reject(item.split, item.id, "filtered", f"beyond the limit of {self.job.limit}")
+            if self.job.limit is not None and self.kept[item.split] >= self.job.limit:
+                self.writer.reject(item.split, item.id, "filtered", BEYOND_LIMIT.format(self.job.limit))
             else:
                 self._keep_or_reject(item)
 
@@ -241,11 +294,11 @@ class _Keeping:
         media = {name: self._medium(name, item.fields[name]) for name in self.layout.media}
         target = self.layout.target
         if target:
-            fields[target] = self.space.parse(fields[target])
+            fields[target] = self.targets.parse(fields[target])
         if self.writer.keep(item.split, item.id, fields, media):
-            self.kept[item.split] = self.kept.get(item.split, 0) + 1
+            self.kept[item.split] += 1
             if target:
-                self.space.add(fields[target])
+                self.targets.add(fields[target])
 
     def _medium(self, skill: str, name: str) -> tuple[bytes, str]:
         """The file's own bytes, once the modality's reader has read them."""
@@ -258,45 +311,40 @@ class _Keeping:
         return content, suffix if suffix[1:].isalnum() and suffix.isascii() else ".bin"
 
 
-def _split(items: list[_Item], fractions: Mapping[str, float], seed: int) -> None:
-    """Give every item a split, in an order that ``seed`` shuffles; shares are rounded to whole items."""
-    order = np.random.default_rng(seed).permutation(len(items))
-    edges = (np.cumsum(list(fractions.values())) * len(items)).round().astype(int)
-    for name, part in zip(fractions, np.split(order, edges[:-1]), strict=True):
-        for place in part:
-            items[place].split = name
+class _Targets:
+    """Reads target values from a table's cells and lists what they can be.
 
+    A transcript is spelt in characters, units are numbers from 0 up, anything else is a class of its own.
+    """
 
-def _writer(job: TableJob, layout: _Layout, rows: int) -> SetWriter:
-    splits = {"split_column": job.split_column} if job.split_column else {"fractions": dict(job.fractions)}
-    choices = {"task": job.task.name, "columns": dict(layout.columns), "rows": rows, "limit": job.limit, **splits}
-    name, source = job.out.resolve().name, (job.table.name,)
-    return SetWriter(job.out, name=name, licence=job.licence, seed=job.seed, source=source, choices=choices)
+    def __init__(self, task: Task) -> None:
+        self._field = task.target
+        self._objective = task.objective
+        self._seen: set[Any] = set()
 
+    def parse(self, value: Any) -> Any:
+        """A cell's value as the sample's field has it. Raises DamagedItem where it cannot be one."""
+        if self._objective != "masked-units":
+            if isinstance(value, (list, dict)) or value != value:  # not a number is not equal to itself
+                raise DamagedItem(f"the {self._field} must be a text or a number, not {value!r}"[:200])
+            return str(value).strip()
+        parts = value if isinstance(value, list) else str(value).split()
+        try:
+            units = [int(part) for part in parts]
+        except (TypeError, ValueError) as error:
+            raise DamagedItem(f"units must be whole numbers, not {value!r}") from error
+        if min(units) < 0:
+            raise DamagedItem(f"units must be numbers from 0 up, not {min(units)}")
+        return units
 
-def _checked(rows: Iterable[Row], layout: _Layout, job: TableJob) -> Iterator[Row]:
-    """The rows, once the first one that can be read has shown that the columns are there."""
-    seen = False
-    for row in rows:
-        if not seen and row.damage is None:
-            _check_columns(layout, row.cells, f"table '{job.table}'")
-            _check_split_column(job, row.cells)
-            seen = True
-        yield row
+    def add(self, value: Any) -> None:
+        """Add a parsed value: a class as a whole, a transcript by its characters, units one by one."""
+        self._seen.update(value if self._objective in ("ctc", "masked-units") else [value])
 
-
-def _check_fractions(fractions: Mapping[str, float]) -> None:
-    if not fractions or min(fractions.values()) <= 0 or abs(sum(fractions.values()) - 1) > 1e-6:
-        stated = ", ".join(f"{name}={share}" for name, share in fractions.items()) or "none"
-        raise UserError(f"the fractions of the splits must be positive and sum to 1, not {stated}")
-
-
-def _check_split_column(job: TableJob, there: Mapping[str, Any]) -> None:
-    if job.split_column and job.split_column not in there:
-        raise UserError(f"table '{job.table}' has no column '{job.split_column}': it has {', '.join(there)}")
-
-
-def _reader(skill: str, registry: Registry) -> Reader:
-    modality = registry.modality(skill)
-    reader: Reader = resolve(modality.reader)(resolve(modality.config)(), None)
-    return reader
+    def values(self) -> dict[str, list[str]]:
+        """The target's field and, in order, what it can be; nothing for a task without a target."""
+        if self._field is None:
+            return {}
+        if self._objective == "masked-units":
+            return {self._field: [str(unit) for unit in range(max(self._seen, default=-1) + 1)]}
+        return {self._field: sorted(self._seen)}

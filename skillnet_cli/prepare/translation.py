@@ -16,11 +16,11 @@ from skillnet_cli.files import alone, make_folder
 from skillnet_cli.plugins import Registry, load_registry, resolve
 from skillnet_cli.prepare.preparer import Preparation, default_cache
 
-PATIENCE = 120.0
+_LOCK_SECONDS = 120.0
 """Seconds to wait for another process that writes."""
 
-AT_ONCE = 500
-"""Keys of one question, below SQLite's bound on parameters."""
+_KEYS_AT_ONCE = 500
+"""Keys of one query; SQLite before 3.32 takes at most 999 parameters."""
 
 
 class TranslationCache:
@@ -34,19 +34,28 @@ class TranslationCache:
         self._path = path
         make_folder(path.parent, "name another with SKILLNET_CACHE")
         with self._guarded(), alone(path.with_name(f"{path.name}.lock")):
-            self._base = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+            self._base = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False)
             self._base.execute("PRAGMA journal_mode=WAL")
             self._base.execute("PRAGMA synchronous=NORMAL")
             self._base.execute(
                 "CREATE TABLE IF NOT EXISTS translations (key BLOB PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID"
             )
 
+    @staticmethod
+    def key(*parts: str) -> bytes:
+        """What a translation is found by: the sha256 of engine, model, languages and text, none of which runs over."""
+        digest = hashlib.sha256()
+        for part in parts:
+            content = part.encode("utf-8", errors="surrogatepass")
+            digest.update(len(content).to_bytes(8, "little") + content)
+        return digest.digest()
+
     def find(self, keys: Iterable[bytes]) -> dict[bytes, str]:
         """Those of the translations that are there."""
         found: dict[bytes, str] = {}
         wanted = iter(keys)
         with self._guarded():
-            while some := list(itertools.islice(wanted, AT_ONCE)):
+            while some := list(itertools.islice(wanted, _KEYS_AT_ONCE)):
                 marks = ",".join("?" * len(some))
                 found.update(self._base.execute(f"SELECT key, text FROM translations WHERE key IN ({marks})", some))
         return found
@@ -74,23 +83,14 @@ class TranslationCache:
             ) from error
 
 
-def key_of(identity: Sequence[str], text: str) -> bytes:
-    """What a translation is found by: the sha256 of engine, model, languages and text, none of which can run over."""
-    digest = hashlib.sha256()
-    for part in (*identity, text):
-        content = part.encode("utf-8", errors="surrogatepass")
-        digest.update(len(content).to_bytes(8, "little") + content)
-    return digest.digest()
-
-
-LEAST_CHINESE = 0.3
+_LEAST_CHINESE = 0.3
 """Share of a translation's letters that must be Chinese characters; names and identifiers stay as they are."""
 
-SHORTEST, LONGEST = 0.1, 3.0
+_SHORTEST, _LONGEST = 0.1, 3.0
 """Characters of the translation for each of the original; English into Chinese is about 0.3."""
 
-RUN = 4
-"""Characters of a run that must not fill half of the translation by coming again and again."""
+_RUN = 4
+"""Characters of a run that must not fill half of the translation by repetition."""
 
 _CHINESE = re.compile("[\u3400-\u9fff\U00020000-\U0003ffff]")
 _LETTER = re.compile(r"[^\W\d_]")
@@ -101,17 +101,17 @@ def why_poor(original: str, translated: str | None) -> str | None:
     """The rule that a translation breaks, None where it is good enough.
 
     It must be there, have no character that its model did not know, be Chinese for the greater part, be neither far
-    shorter nor far longer than the original, and not go round in circles.
+    shorter nor far longer than the original, and not repeat itself.
     """
     if not translated or not translated.strip():
         return "it could not be translated"
     if _UNKNOWN.search(translated):
         return "the translation has unknown characters"
-    if _chinese_share(translated) < LEAST_CHINESE:
-        return f"less than {LEAST_CHINESE:.0%} of the translation is Chinese"
-    if not SHORTEST <= len(translated) / len(original) <= LONGEST + 10 / len(original):
+    if _chinese_share(translated) < _LEAST_CHINESE:
+        return f"less than {_LEAST_CHINESE:.0%} of the translation is Chinese"
+    if not _SHORTEST <= len(translated) / len(original) <= _LONGEST + 10 / len(original):
         return "the translation is far shorter or longer than the original"
-    if _goes_round(translated):
+    if _repeats(translated):
         return "the translation repeats itself"
     return None
 
@@ -121,21 +121,21 @@ def _chinese_share(text: str) -> float:
     return len(_CHINESE.findall(text)) / max(1, len(_LETTER.findall(text)))
 
 
-def _goes_round(text: str) -> bool:
+def _repeats(text: str) -> bool:
     letters = "".join(_LETTER.findall(text))
-    runs = Counter(letters[place : place + RUN] for place in range(len(letters) - RUN + 1))
+    runs = Counter(letters[place : place + _RUN] for place in range(len(letters) - _RUN + 1))
     most = max(runs.values(), default=0)
-    return most > 2 and most * RUN > len(letters) / 2
+    return most > 2 and most * _RUN > len(letters) / 2
 
 
-NOBODY = "none"
+_NONE = "none"
 BATCH_TEXTS = 64
 BATCH_CHARACTERS = 8_192
 """Bounds of a batch: texts, and characters with every text as long as the longest."""
 
 
 class Translation:
-    """One engine, one pair of languages, and the cache.
+    """Translates by one engine, between one pair of languages, with the cache.
 
     Args:
         name: of the translator.
@@ -163,14 +163,14 @@ class Translation:
         Raises:
             UserError, FailedJob: the engine does not work.
         """
-        keys = {text: key_of(self.identity, text) for text in texts if text.strip()}
+        keys = {text: self._cache.key(*self.identity, text) for text in texts if text.strip()}
         found = self._cache.find(keys.values())
-        for batch in batches(text for text, key in keys.items() if key not in found):
-            done = zip(batch, self._ask(batch), strict=True)
+        for batch in _batches(text for text, key in keys.items() if key not in found):
+            done = zip(batch, self._translate_batch(batch), strict=True)
             found |= self._cache.add({keys[text]: translated for text, translated in done if translated})
         return [found.get(keys[text]) if text in keys else None for text in texts]
 
-    def _ask(self, batch: Sequence[str]) -> Sequence[str | None]:
+    def _translate_batch(self, batch: Sequence[str]) -> Sequence[str | None]:
         legible = [text.encode("utf-8", errors="replace").decode() for text in batch]
         done = self._engine.translate(legible, self._source, self._target)
         if len(done) != len(batch):
@@ -178,7 +178,7 @@ class Translation:
         return [text.strip() if text else None for text in done]
 
 
-def batches(texts: Iterable[str]) -> Iterator[list[str]]:
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
     """Texts sorted by length, at most :data:`BATCH_TEXTS` and :data:`BATCH_CHARACTERS` of them at a time."""
     batch: list[str] = []
     for text in sorted(texts, key=lambda text: (len(text), text)):
@@ -202,12 +202,15 @@ def open_translation(
     Args:
         named: what the user gave.
         folder: where the cache and what engines make for themselves lie; without it the folder of fetched files.
+        registry: where translators are looked up; without it that of the installed plugins.
+        source: ISO 639-1 code of the texts' language.
+        target: of the language wanted.
 
     Raises:
         UserError: no installed plugin brings it, or it cannot work.
     """
-    name, _, model = (named or NOBODY).partition("=")
-    if name == NOBODY:
+    name, _, model = (named or _NONE).partition("=")
+    if name == _NONE:
         return None
     if not name:
         raise UserError(f"--translator: '{named}' is not NAME or NAME=MODEL")

@@ -23,12 +23,12 @@ def prepare_vocab(
     kind: str | None = None,
     roots: Iterable[Path] | None = None,
 ) -> None:
-    """Learn a vocabulary for a skill; ``out`` is there only when it is whole.
+    """Learn a vocabulary for a skill; ``out`` has its name only when it is complete.
 
     Args:
         registry: where the skill's modality names its builders.
         skill: whose reader shall use the vocabulary; also the field of the sets that is read.
-        origins: names of prepared sets, whose training part is read, or text files with one text a line.
+        origins: names of prepared sets, whose split ``train`` is read, or text files with one text a line.
         size: the most entries.
         out: the new file or folder, as the builder makes it.
         kind: which of the modality's builders; without it the first that its plugin names.
@@ -64,7 +64,7 @@ def _vocabulary_builder(registry: Registry, skill: str, kind: str | None = None)
 
 
 def _texts_of(origins: Sequence[str], field: str, roots: Iterable[Path] | None = None) -> Iterator[str]:
-    """All texts of a field in the training part of prepared sets, and the lines of files, in the order of origins."""
+    """All texts of a field in the split ``train`` of prepared sets, and the lines of files, in the order of origins."""
     looked_in = None if roots is None else list(roots)
     for origin in origins:
         if Path(origin).is_file():
@@ -83,7 +83,8 @@ def _texts_of_split(split: Split, field: str) -> Iterator[str]:
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        with open(path, encoding="utf-8-sig", newline="\n") as file:  # characters that look like line ends end none
+        # newline: other characters that Unicode counts as line ends, U+2028 for one, are part of a text.
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
             yield from (line.removesuffix("\n").removesuffix("\r") for line in file if line.strip(" \t\r\n"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 (byte 0x{error.object[error.start]:02x}): save it as UTF-8") from error

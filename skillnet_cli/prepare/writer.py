@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from skillnet_cli.api import DamagedItem, FailedJob, UserError
+from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.format import (
     ASSETS,
     LEDGER,
@@ -26,124 +26,38 @@ from skillnet_cli.data.format import (
     Rejection,
     ShardFacts,
     SplitFacts,
-    check_name,
-    check_suffix,
     encode_sample,
     end_of_archive,
-    shard_stem,
     tables_of,
 )
-from skillnet_cli.files import PARTIAL, AtomicFile, write_whole
+from skillnet_cli.files import PARTIAL, AtomicFile, disk_errors, replace_path, write_whole
 
+SAME_ID = "another item has this id"
+"""The reason for which a later item with the same id is a duplicate."""
+BEYOND_LIMIT = "beyond the limit of {}"
+"""The reason for what ``--limit`` leaves out."""
 
-class ShardWriter:
-    """One tar with its two tables; they are there, whole, after :meth:`finish`."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._tar = AtomicFile(path)
-        self._offsets = [0]
-        self._checks: list[int] = []
-
-    @property
-    def items(self) -> int:
-        """Samples written so far."""
-        return len(self._checks)
-
-    def add(self, region: bytes) -> None:
-        """Append a sample as :func:`encode_item` made it."""
-        self._tar.write(region)
-        self._offsets.append(self._tar.size)
-        self._checks.append(zlib.crc32(region))
-
-    def finish(self) -> ShardFacts:
-        """End the shard and say what was written."""
-        self._tar.write(end_of_archive(self._tar.size))
-        index, checks = tables_of(self._path)
-        return ShardFacts(
-            file=self._path.name,
-            items=self.items,
-            bytes=self._tar.size,
-            sha256=self._tar.finish(),
-            index_sha256=write_whole(index, npy(np.array(self._offsets, dtype="<i8"))),
-            crc32_sha256=write_whole(checks, npy(np.array(self._checks, dtype="<u4"))),
-        )
-
-    def close(self) -> None:
-        """Leave it unfinished."""
-        self._tar.close()
-
-
-def encode_item(key: str, record: Mapping[str, Any], media: Mapping[str, tuple[bytes, str]]) -> bytes:
-    """The bytes of a sample, see :func:`encode_sample`. Raises DamagedItem where it cannot be stored."""
-    try:
-        return encode_sample(key, record, media)
-    except ValueError as error:  # UnicodeEncodeError is one
-        raise DamagedItem(f"it cannot be stored: {error}") from error
-
-
-def npy(table: np.ndarray) -> bytes:
-    """The bytes of a ``.npy`` file."""
-    buffer = io.BytesIO()
-    np.save(buffer, table, allow_pickle=False)
-    return buffer.getvalue()
-
-
-class SplitWriter:
-    """The shards of one split; ``shard_items`` of its samples in each."""
-
-    def __init__(self, out: Path, name: str, shard_items: int) -> None:
-        self._out = out
-        self._name = name
-        self._shard_items = shard_items
-        self._shards: list[ShardFacts] = []
-        self._items = 0
-        self._fields: set[str] | None = None
-        self._open: ShardWriter | None = None
-
-    def add(self, record: dict[str, Any], media: Mapping[str, tuple[bytes, str]], fields: Collection[str]) -> None:
-        """Append a sample, which has these fields. Raises DamagedItem where it cannot be stored."""
-        self.append(encode_item(f"{self._items:08d}", record, media), fields)
-
-    def append(self, region: bytes, fields: Collection[str]) -> None:
-        """Append a sample that is encoded already."""
-        if self._open is None:
-            self._open = ShardWriter(self._out / f"{shard_stem(self._name, len(self._shards))}.tar")
-        self._open.add(region)
-        self._items += 1
-        self._fields = set(fields) if self._fields is None else self._fields & set(fields)
-        if self._open.items == self._shard_items:
-            self._end_shard()
-
-    def finish(self) -> SplitFacts:
-        """End the last shard and say what was written."""
-        self._end_shard()
-        return SplitFacts(items=self._items, fields=tuple(sorted(self._fields or ())), shards=tuple(self._shards))
-
-    def close(self) -> None:
-        """Leave the open shard unfinished."""
-        if self._open:
-            self._open.close()
-
-    def _end_shard(self) -> None:
-        if self._open:
-            self._shards.append(self._open.finish())
-            self._open = None
-
-
+_NAME = re.compile(r"[^./\\\0]+\Z")
+_SUFFIX = re.compile(r"(\.[A-Za-z0-9]+)+\Z")
 _OURS = re.compile(
     rf"({re.escape(MANIFEST)}|{re.escape(LEDGER)}|.+-\d{{6}}({'|'.join(map(re.escape, SHARD_SUFFIXES))}))"
     rf"({re.escape(PARTIAL)})?\Z"
 )
+"""The names of files that a prepared set consists of, finished or not."""
 
 
 class SetWriter:
     """Makes a prepared set: keep or reject every item that comes in, then finish. The same input makes the same bytes.
 
     Args:
-        out: the set's folder; an older set there is replaced from the first moment on.
-        name, version, licence, source, seed, choices: what the manifest says of them.
+        out: the set's folder; an older set there counts as none from the first moment on.
+        name: of the set.
+        version: of what prepares it.
+        licence: of what is in it.
+        seed: of every random choice.
         shard_items: items a shard.
+        source: what it is made of.
+        choices: what was chosen besides, for the manifest.
 
     Raises:
         UserError: ``out`` holds files that are not a prepared set's.
@@ -171,7 +85,7 @@ class SetWriter:
         self._splits: dict[str, SplitWriter] = {}
         self._fields: dict[str, str] = {}
         self._seen: set[tuple[str, str]] = set()
-        self._ledger = Ledger(out)
+        self._ledger = Ledger(out / LEDGER)
         self._finished = False
 
     def keep(
@@ -182,7 +96,7 @@ class SetWriter:
         Args:
             split: its split.
             id: unique within the split.
-            fields: what JSON can say: texts as a list of strings, labels, transcripts, numbers.
+            fields: values that JSON can hold: texts as a list of strings, labels, transcripts, numbers.
             media: field -> (encoded bytes, suffix with its dot).
 
         Returns:
@@ -193,18 +107,28 @@ class SetWriter:
             ValueError: a name or suffix that the format cannot hold, or a field of two kinds: a preparer's mistake.
         """
         if (split, id) in self._seen:
-            self.reject(split, id, "duplicate", "another item has this id")
+            self.reject(split, id, "duplicate", SAME_ID)
             return False
         kinds = field_kinds(fields, media or {})
-        check_kinds(self._fields, kinds)
-        self._split(split).add({"id": id, **fields}, media or {}, kinds)
-        self._fields |= kinds
+        together = merge_kinds(self._fields, kinds)
+        if split not in self._splits:
+            self._splits[split] = SplitWriter(self._out, split, self._shard_items)
+        writer = self._splits[split]
+        writer.add(encode_sample(f"{writer.items:08d}", {"id": id, **fields}, media or {}), kinds)
+        self._fields = together
         self._seen.add((split, id))
         self._ledger.add(Entry(split, id, "kept"))
         return True
 
     def reject(self, split: str, id: str, why: Rejection, reason: str) -> None:
-        """Write down that an item is left out, and why."""
+        """Record that an item is left out.
+
+        Args:
+            split: its split, "" where it is not known.
+            id: what the ledger calls it.
+            why: the class of its row.
+            reason: the rule that it breaks, or what is wrong with it.
+        """
         self._ledger.add(Entry(split, id, why, reason))
 
     def finish(self, targets: dict[str, list[str]] | None = None) -> Manifest:
@@ -219,11 +143,11 @@ class SetWriter:
         """
         splits = {name: self._splits[name].finish() for name in sorted(self._splits)}
         ledger_sha256 = self._ledger.finish()
-        check_kept(self._draft.name, self._ledger.counts, self._out)
+        self._ledger.check_kept(self._draft.name)
         found = {"splits": splits, "fields": dict(sorted(self._fields.items())), "targets": targets or {}}
         counts = {"ledger": self._ledger.counts, "ledger_sha256": ledger_sha256}
         manifest = self._draft.model_copy(update={**found, **counts})
-        write_whole(self._out / MANIFEST, manifest.encode())
+        manifest.write(self._out)
         self._finished = True
         return manifest
 
@@ -239,42 +163,131 @@ class SetWriter:
         if kind is None and not self._finished:
             raise RuntimeError("a SetWriter was left without finish()")
 
-    def _split(self, name: str) -> SplitWriter:
-        if name not in self._splits:
-            check_name("split", name)
-            self._splits[name] = SplitWriter(self._out, name, self._shard_items)
-        return self._splits[name]
+
+class SplitWriter:
+    """The shards of one split, each of ``shard_items`` samples; ``items`` counts the samples so far.
+
+    Raises ValueError where the split's name cannot be part of a file's name.
+    """
+
+    def __init__(self, out: Path, name: str, shard_items: int) -> None:
+        _check_name("split", name)
+        self.items = 0
+        self._out = out
+        self._name = name
+        self._shard_items = shard_items
+        self._shards: list[ShardFacts] = []
+        self._fields: set[str] | None = None
+        self._open: ShardWriter | None = None
+
+    def add(self, region: bytes, fields: Collection[str]) -> None:
+        """Append a sample that :func:`encode_sample` made bytes of, and that has these fields."""
+        if self._open is None:
+            self._open = ShardWriter(self._out / self._next_name())
+        self._open.add(region)
+        self._count(1, fields)
+        if self._open.items == self._shard_items:
+            self._end_shard()
+
+    def move(self, shard: Path, facts: ShardFacts, fields: Collection[str]) -> None:
+        """Make a finished shard, whose samples all have these fields, the split's next one by renaming its files.
+
+        A shard that was moved by a run that was killed afterwards is taken as it is.
+
+        Raises:
+            FailedJob: a file is missing, or cannot be renamed.
+        """
+        target = self._out / self._next_name()
+        with disk_errors(target):
+            for old, new in zip((shard, *tables_of(shard)), (target, *tables_of(target)), strict=True):
+                if old.exists():
+                    replace_path(new, old)
+                elif not new.exists():
+                    raise FailedJob(f"{old}: missing: delete its folder and run prepare again")
+        self._shards.append(facts.model_copy(update={"file": target.name}))
+        self._count(facts.items, fields)
+
+    def finish(self) -> SplitFacts:
+        """End the last shard. Returns what was written."""
+        self._end_shard()
+        return SplitFacts(items=self.items, fields=tuple(sorted(self._fields or ())), shards=tuple(self._shards))
+
+    def close(self) -> None:
+        """Leave the open shard unfinished."""
+        if self._open:
+            self._open.close()
+
+    def _next_name(self) -> str:
+        return f"{self._name}-{len(self._shards):06d}.tar"
+
+    def _count(self, items: int, fields: Collection[str]) -> None:
+        self.items += items
+        self._fields = set(fields) if self._fields is None else self._fields & set(fields)
+
+    def _end_shard(self) -> None:
+        if self._open:
+            self._shards.append(self._open.finish())
+            self._open = None
 
 
-def check_kept(name: str, counts: Mapping[str, int], out: Path) -> None:
-    """Raises UserError where nothing came in, FailedJob where all of it was rejected."""
-    if counts["kept"]:
-        return
-    if not any(counts.values()):
-        raise UserError(f"{name}: the source holds no items: check what it points to")
-    rejected = ", ".join(f"{count} {why}" for why, count in counts.items() if count)
-    raise FailedJob(f"{name}: no item could be kept ({rejected}): see {out / LEDGER}")
+class ShardWriter:
+    """One tar with its two tables; they are there, whole, after :meth:`finish`. ``items`` counts the samples so far.
+
+    Raises ValueError where the file's name has more than one dot.
+    """
+
+    def __init__(self, path: Path) -> None:
+        _check_name("shard", path.stem)
+        self.items = 0
+        self._path = path
+        self._tar = AtomicFile(path)
+        self._offsets = [0]
+        self._checks: list[int] = []
+
+    def add(self, region: bytes) -> None:
+        """Append a sample that :func:`encode_sample` made bytes of."""
+        self._tar.write(region)
+        self._offsets.append(self._tar.size)
+        self._checks.append(zlib.crc32(region))
+        self.items += 1
+
+    def finish(self) -> ShardFacts:
+        """End the shard. Returns what was written."""
+        self._tar.write(end_of_archive(self._tar.size))
+        index, checks = tables_of(self._path)
+        return ShardFacts(
+            file=self._path.name,
+            items=self.items,
+            bytes=self._tar.size,
+            sha256=self._tar.finish(),
+            index_sha256=write_npy(index, np.array(self._offsets, dtype="<i8")),
+            crc32_sha256=write_npy(checks, np.array(self._checks, dtype="<u4")),
+        )
+
+    def close(self) -> None:
+        """Leave it unfinished."""
+        self._tar.close()
+
+
+def write_npy(path: Path, table: np.ndarray) -> str:
+    """Write an array as a ``.npy`` file, whole or not at all. Returns its sha256."""
+    buffer = io.BytesIO()
+    np.save(buffer, table, allow_pickle=False)
+    return write_whole(path, buffer.getvalue())
 
 
 def field_kinds(fields: Mapping[str, Any], media: Mapping[str, tuple[bytes, str]]) -> dict[str, str]:
     """What each field holds, as the manifest says it. Raises ValueError for names that the format cannot hold."""
     kinds = {name: _kind(value) for name, value in fields.items()}
     for name, (_, suffix) in media.items():
-        check_suffix(suffix)
+        if not _SUFFIX.match(suffix):
+            raise ValueError(f"suffix {suffix!r}: a dot and letters or digits are needed, such as '.bin'")
         kinds[name] = f"bytes {suffix}"
     if len(kinds) != len(fields) + len(media) or "id" in kinds:
         raise ValueError("a field is both text and media, or is called 'id'")
     for name in kinds:
-        check_name("field", name)
+        _check_name("field", name)
     return kinds
-
-
-def check_kinds(known: Mapping[str, str], kinds: Mapping[str, str]) -> None:
-    """Raises ValueError where a field is of another kind than in the items before."""
-    for field, kind in kinds.items():
-        before = known.get(field, kind)
-        if before.split()[0] != kind.split()[0]:
-            raise ValueError(f"field {field!r} is {kind} here and was {before} in an earlier item")
 
 
 def _kind(value: Any) -> str:
@@ -286,6 +299,25 @@ def _kind(value: Any) -> str:
         if all(isinstance(each, (int, float)) for each in value):
             return "numbers"
     return "json"
+
+
+def _check_name(kind: str, name: str) -> None:
+    """Raise ValueError where a split or field cannot be part of a member's name; ``json`` is the record's."""
+    if not _NAME.match(name) or name == "json":
+        raise ValueError(f"{kind} {name!r}: a name without dots and slashes, and not 'json', is needed")
+
+
+def merge_kinds(known: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, str]:
+    """The kinds of the fields of earlier items and of another one; suffixes may differ, and the last one stays.
+
+    Raises:
+        ValueError: a field is of another kind than in the items before.
+    """
+    for field, kind in kinds.items():
+        before = known.get(field, kind)
+        if before.split()[0] != kind.split()[0]:
+            raise ValueError(f"field {field!r} is {kind} here and was {before} in an earlier item")
+    return {**known, **kinds}
 
 
 def clear_set(out: Path) -> None:
@@ -301,7 +333,8 @@ def clear_set(out: Path) -> None:
         raise UserError(f"{out}: {error.strerror}: name another folder with --out") from error
     for path in there:
         if not (_OURS.match(path.name) or path.name in (ASSETS, WORK)):
-            raise UserError(f"{out} holds '{path.name}', which is no prepared set's: name an empty folder with --out")
+            what = "which is not part of a prepared set: name an empty folder with --out"
+            raise UserError(f"{out} holds '{path.name}', {what}")
     for path in there:
         if path.name == ASSETS:
             shutil.rmtree(path)

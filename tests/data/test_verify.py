@@ -16,7 +16,7 @@ from skillnet_cli.data.format import MANIFEST
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.data.verify import verify
 from tests.prepare.preparers import job
-from tests.prepare.test_parts import ANY, prepare, script, script_of
+from tests.prepare.test_run import ANY, prepare, script, script_of
 from tests.sets import MakeSet
 
 

@@ -198,7 +198,7 @@ def test_mistakes_are_said_before_anything_is_written(
     [
         ("t.csv", "words,label\n你好,好\n".encode("gb18030"), r"t\.csv': not UTF-8 \(byte 0xc4\)"),
         ("t.jsonl", '{"words": "你好"}\n'.encode("gb18030"), "not UTF-8"),
-        ("t.parquet", b"PAR1 no", "not a table of this kind"),
+        ("t.parquet", b"PAR1 no", "not a valid .parquet file"),
         ("t.csv", b"words,words\n1,2\n", "the same name"),
         ("t.xlsx", b"", r"must end in \.csv, \.tsv, \.jsonl, \.parquet"),
     ],

@@ -20,8 +20,6 @@ from skillnet_cli.prepare.translation import (
     BATCH_TEXTS,
     Translation,
     TranslationCache,
-    batches,
-    key_of,
     open_translation,
     why_poor,
 )
@@ -61,10 +59,14 @@ def test_none_translates_nothing_and_names_are_checked(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.text(min_size=1, max_size=3 * BATCH_CHARACTERS), max_size=20), st.integers(1, 300))
-def test_batches_hold_every_text_once_within_bounds(texts: list[str], copies: int) -> None:
-    many = [*texts, *("short" for _ in range(copies))]
-    made = list(batches(many))
-    assert sorted(text for batch in made for text in batch) == sorted(many)
+def test_batches_hold_every_text_once_within_bounds(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], short: int
+) -> None:
+    many = [*texts, *(f"short {number}" for number in range(short))]
+    translation = open_upside(tmp_path_factory.mktemp("cache"))
+    translation.translate(many)
+    made = engine_of(translation).asked
+    assert sorted(text for batch in made for text in batch) == sorted({text for text in many if text.strip()})
     for batch in made:
         assert len(batch) <= BATCH_TEXTS
         assert len(batch) == 1 or len(batch) * max(map(len, batch)) <= BATCH_CHARACTERS
@@ -72,12 +74,15 @@ def test_batches_hold_every_text_once_within_bounds(texts: list[str], copies: in
 
 @given(st.lists(st.text(max_size=4), min_size=5, max_size=5), st.lists(st.text(max_size=4), min_size=5, max_size=5))
 def test_keys_differ_where_anything_does(first: list[str], second: list[str]) -> None:
-    assert (key_of(first[:4], first[4]) == key_of(second[:4], second[4])) == (first == second)
+    assert (TranslationCache.key(*first) == TranslationCache.key(*second)) == (first == second)
 
 
 def test_what_was_kept_first_stays(tmp_path: Path) -> None:
     one, two = (TranslationCache(tmp_path / "t.sqlite") for _ in range(2))
-    key, more = key_of(("e", "m", "en", "zh"), "x"), [key_of((), str(number)) for number in range(2000)]
+    key, more = (
+        TranslationCache.key("e", "m", "en", "zh", "x"),
+        [TranslationCache.key(str(number)) for number in range(2000)],
+    )
     assert one.add({key: "一"}) == {key: "一"}
     assert two.add({key: "二"}) == {key: "一"}
     one.add(dict.fromkeys(more, "many"))

@@ -80,7 +80,7 @@ def test_a_set_without_a_manifest_is_unfinished(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from skillnet_cli.data.writer import SetWriter
+from skillnet_cli.prepare.writer import SetWriter
 writer = SetWriter(Path(sys.argv[1]), name="x", licence="MIT", shard_items=2)
 for number in range(5):
     writer.keep("train", str(number), {"words": ["new"]})
@@ -169,3 +169,19 @@ def test_a_split_states_the_fields_that_all_its_items_have(tmp_path: Path) -> No
         manifest = writer.finish()
     assert manifest.splits["train"].fields == ("words",)
     assert set(manifest.fields) == {"label", "words"}
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a/b", "json", "a\\b", "a\0", "a\n/"])
+def test_names_that_would_not_come_back_are_refused(tmp_path: Path, name: str) -> None:
+    writer = SetWriter(tmp_path / "set", name="x", licence="")
+    with pytest.raises(ValueError, match="a name without dots"):
+        writer.keep("train", "a", {name: "1"})
+    with pytest.raises(ValueError, match="a name without dots"):
+        writer.keep(name, "a", {"words": ["1"]})
+
+
+@pytest.mark.parametrize("suffix", ["", "png", ".", ".p/g", ".png\n"])
+def test_suffixes_that_would_not_come_back_are_refused(tmp_path: Path, suffix: str) -> None:
+    writer = SetWriter(tmp_path / "set", name="x", licence="")
+    with pytest.raises(ValueError, match="suffix"):
+        writer.keep("train", "a", {}, {"image": (b"1", suffix)})

@@ -15,6 +15,7 @@ from PIL import Image
 from skillnet_cli.api import UserError
 from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
+from skillnet_cli.data.verify import verify
 from skillnet_cli.prepare.preparer import Preparation, Tolerance
 from skillnet_cli.prepare.run import run
 from skillnet_cli.sources.archives import FileTree
@@ -103,7 +104,7 @@ def test_every_entry_and_every_picture_is_accounted_for(published: Path, tmp_pat
     ]  # fmt: skip
     assert made.manifest.choices["split"] == "official" and len(made.split("validation")) == 7
     assert made.manifest.ledger["kept"] == 12
-    made.verify()
+    assert not list(verify(made.path))
 
 
 def test_the_papers_test_set_is_the_first_of_the_annotations(published: Path, tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_half_of_the_set_is_named(published: Path, tmp_path: Path) -> None:
 def test_the_pack(tmp_path: Path) -> None:
     source = Path(PACKS or "") / "aic-icc"
     made = prepare(source, tmp_path / "set", protocol="paper", workers=2, tolerance=Tolerance())
-    made.verify()
+    assert not list(verify(made.path))
     sizes = {split: facts.items for split, facts in made.manifest.splits.items()}
     assert sizes == {"dev": 416, "test": 208, "train": 6767}
     assert made.manifest.ledger["kept"] == sum(made.manifest.ledger.values()) == 6767 + 624

@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 
 from skillnet_cli.data.prepared import PreparedSet
+from skillnet_cli.data.verify import verify
 from skillnet_cli.plugins import resolve
 from skillnet_cli.prepare.preparer import Preparation, Tolerance
 from skillnet_cli.prepare.run import run
@@ -75,7 +76,7 @@ def prepare(name: str, source: Path | tuple[Path, ...], out: Path, **more: objec
     given = {"tolerance": Tolerance(damaged=None), "options": options, **more}
     run(resolve(dataset.prepare), Preparation(dataset, sources, out, **given))  # type: ignore[arg-type]
     made = PreparedSet.open(out)
-    made.verify()
+    assert not list(verify(made.path))
     assert sum(made.manifest.ledger.values()) == len((out / "ledger.jsonl").read_text().splitlines())
     return made
 

@@ -16,9 +16,10 @@ import soundfile
 
 from skillnet_cli.api import UserError
 from skillnet_cli.data.format import read_ledger
+from skillnet_cli.prepare.merge import merge
 from skillnet_cli.prepare.preparer import Preparation, Share
-from skillnet_cli.prepare.run import merge, run
-from skillnet_cli.prepare.workdir import Work
+from skillnet_cli.prepare.run import run
+from skillnet_cli.prepare.workdir import WorkFolder
 from skillnet_sound import skillnet_datasets
 from skillnet_sound.datasets.corpus import SpeechCorpus
 from skillnet_sound.datasets.layouts import LAYOUTS
@@ -248,7 +249,7 @@ def test_shares_and_any_number_of_processes_give_the_same_bytes(tmp_path: Path) 
     job = Preparation(DATASET, (str(tmp_path / "source"),), tmp_path / "set", options=options)
     for number in (2, 1):
         run(SpeechCorpus, Preparation(**{**vars(job), "share": Share(number, 2)}))
-    merge(SpeechCorpus(job), Work(tmp_path / "set"))
+    merge(SpeechCorpus(job), WorkFolder(tmp_path / "set"))
     one, other = ({p.name: p.read_bytes() for p in (tmp_path / f).iterdir() if p.is_file()} for f in ("whole", "set"))
     assert one == other
 

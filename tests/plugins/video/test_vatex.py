@@ -20,6 +20,7 @@ import pytest
 from skillnet_cli.api import DatasetOption, UserError
 from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
+from skillnet_cli.data.verify import verify
 from skillnet_cli.prepare.preparer import Preparation, Tolerance
 from skillnet_cli.prepare.run import run
 from skillnet_cli.prepare.translation import Translation, TranslationCache
@@ -95,7 +96,7 @@ def test_clips_in_an_archive_and_all_that_is_wrong(tmp_path: Path, short_clip: b
     ]
     source = publish(tmp_path / "vatex", train, [entry("bb_000000_000010")])
     made = prepare(source, tmp_path / "set", {"videos": tmp_path / "clips.tar"})
-    made.verify()
+    assert not list(verify(made.path))
     assert [sample["id"] for sample in made.split("train")] == ["aa_000000_000010", "bb_000000_000010",
                                                                 "cc_000003_000013"]  # fmt: skip
     assert made.split("train")[0]["text"] == ["一个片段", "又一句"]
@@ -313,7 +314,7 @@ def test_options_that_change_nothing_about_the_result_are_not_recorded() -> None
 @pytest.mark.skipif(not PACKS, reason="SKILLNET_TEST_PACKS names no folder with vatex")
 def test_the_pack(tmp_path: Path) -> None:
     made = prepare(Path(PACKS or "") / "vatex", tmp_path / "set", protocol="paper", limit=30)
-    made.verify()
+    assert not list(verify(made.path))
     sizes = {split: facts.items for split, facts in made.manifest.splits.items()}
     assert sizes == {"train": 30, "test": 30, "dev": 30}
     assert Counter(len(levels(sample["video"])) for sample in made.split("dev")) == {6: 30}

@@ -10,6 +10,7 @@ import pytest
 
 from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
+from skillnet_cli.data.verify import verify
 from skillnet_cli.prepare.preparer import Preparation, Tolerance
 from skillnet_cli.prepare.run import run
 from skillnet_video import skillnet_datasets
@@ -55,7 +56,7 @@ def prepare(source: Path, out: Path, options: dict[str, Any] | None = None) -> P
 
 def test_clips_are_fetched_and_every_row_accounted_for(server: Server, tmp_path: Path) -> None:
     made = prepare(publish(tmp_path / "webvid", server.url), tmp_path / "set")
-    made.verify()
+    assert not list(verify(made.path))
     assert [(sample["id"], sample["text"]) for sample in made.split("train")] == [
         ("1", ["a dog runs"]), ("6", ['two, "words"']), ("8", ["poor"]),
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
-from skillnet_cli.prepare.near_duplicates import reject_near_duplicates, signature
+from skillnet_cli.prepare.duplicates import reject_near_duplicates, signature
 from skillnet_cli.prepare.preparer import Item, Items, Kept, Preparer, Range, Rejected
 from skillnet_cli.prepare.translation import Translation, translation_of, why_poor
 from skillnet_cli.sources.archives import FileTree

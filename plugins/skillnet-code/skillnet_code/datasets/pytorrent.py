@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from skillnet_cli.prepare.near_duplicates import reject_equal
+from skillnet_cli.prepare.duplicates import reject_equal
 from skillnet_cli.prepare.preparer import Items, PoolSplit, divide
 from skillnet_code.datasets.pair import ALL, Pair
 from skillnet_code.datasets.pairs import Pairs

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.format import Manifest, read_ledger
 from skillnet_cli.data.prepared import PreparedSet
+from skillnet_cli.data.verify import verify
 from skillnet_cli.plugins import resolve
-from skillnet_cli.prepare.items import equal_keys
+from skillnet_cli.prepare.merge import merge
 from skillnet_cli.prepare.preparer import Preparation, Share, Tolerance, divide
-from skillnet_cli.prepare.run import merge, resumed, run
-from skillnet_cli.prepare.workdir import Work
+from skillnet_cli.prepare.run import run
+from skillnet_cli.prepare.workdir import WorkFolder
 from tests.kills import killed_and_resumed
 from tests.prepare.preparers import PAPER, dataset, job
 from tests.sources.test_archives import tar_of
@@ -84,7 +85,7 @@ def whole(source: Path, tmp_path: Path, kind: str) -> dict[str, bytes]:
     """The set that one process makes at one go."""
     prepare(kind, job(source, tmp_path / "whole", kind, tolerance=ANY))
     assert not (tmp_path / "whole" / ".work").exists()
-    PreparedSet.open(tmp_path / "whole").verify()
+    assert not list(verify(tmp_path / "whole"))
     return files(tmp_path / "whole")
 
 
@@ -101,8 +102,8 @@ def test_shares_and_a_merge_make_the_same_bytes(
     for number in sorted(range(1, count + 1), reverse=True):
         prepare(kind, job(source, out, kind, share=Share(number, count), tolerance=ANY))
         assert not (out / "manifest.json").exists()
-    again = resumed(out, dataset(kind), Preparation(dataset(kind), (), out, tolerance=ANY))
-    merge(resolve(f"tests.prepare.preparers:{kind}")(again), Work(out))
+    again = WorkFolder(out).recorded_job(Preparation(dataset(kind), (), out, tolerance=ANY))
+    merge(resolve(f"tests.prepare.preparers:{kind}")(again), WorkFolder(out))
     assert files(out) == whole
 
 
@@ -111,9 +112,9 @@ def test_a_merge_names_what_is_missing(source: Path, tmp_path: Path) -> None:
     prepare("Scripted", job(source, out, share=Share(2, 3), tolerance=ANY))
     preparer = resolve("tests.prepare.preparers:Scripted")(job(source, out, tolerance=ANY))
     with pytest.raises(UserError, match=r"9 of 13 ranges are still to be read \(the first is range 0\)"):
-        merge(preparer, Work(out))
+        merge(preparer, WorkFolder(out))
     with pytest.raises(UserError, match="holds no parts to put together"):
-        merge(preparer, Work(tmp_path / "nowhere"))
+        merge(preparer, WorkFolder(tmp_path / "nowhere"))
 
 
 KILLED = "from tests.prepare.preparers import prepare; import sys; prepare(*sys.argv[1:])"
@@ -155,7 +156,7 @@ def test_a_removal_cut_off_harms_nothing(
             prepare(kind, job(source, tmp_path / "set", kind, tolerance=ANY))
     before = files(tmp_path / "set")
     with pytest.raises(UserError):
-        Work(tmp_path / "set").read_plan()
+        WorkFolder(tmp_path / "set").read_plan()
     prepare(kind, job(source, tmp_path / "set", kind, tolerance=ANY))
     prepare(kind, job(source, tmp_path / "whole", kind, tolerance=ANY))
     assert files(tmp_path / "set") == files(tmp_path / "whole")
@@ -171,28 +172,8 @@ def test_finished_ranges_are_not_read_again(source: Path, tmp_path: Path) -> Non
 
 def plain_model(ranges: list[list[Any]], protocol_items: int, seed: int, limit: int | None) -> tuple[list[Any], dict]:
     """What the ledger and the splits should be, with everything in memory and no parts; without a limit's ranges."""
-    rows: list[list[Any]] = []
-    for place, items in enumerate(ranges):
-        for item in items:
-            if isinstance(item, str):
-                rows.append(["", f"range {place}", "damaged", item, None])
-            elif len(item) == 4:
-                rows.append([*item, None])
-            else:
-                rows.append([*item[:2], "kept", "", item[2]])
-    seen: set[Any] = set()
-    for row in rows:
-        if row[2] == "kept" and (row[0], row[1]) in seen:
-            row[2:4] = ["duplicate", "another item has this id"]
-        elif row[2] == "kept":
-            seen.add((row[0], row[1]))
-    first: dict[str, str] = {}
-    for row in rows:
-        if row[2] == "kept" and row[4] is not None and first.setdefault(row[4], row[1]) is not row[1]:
-            row[2:4] = ["duplicate", f"the same content as '{first[row[4]]}'"]
-    for row in rows:
-        if row[2] == "kept" and row[1].startswith("bad"):
-            row[2:4] = ["filtered", f"'{row[1]}' is bad"]
+    rows = plain_rows(ranges)
+    reject_plainly(rows)
     pool = [row for row in rows if row[2] == "kept" and row[0] == "pool"]
     if len(pool) >= protocol_items:
         order = np.random.default_rng([seed, *b"pool"]).permutation(len(pool))
@@ -207,6 +188,37 @@ def plain_model(ranges: list[list[Any]], protocol_items: int, seed: int, limit: 
         if row[2] == "kept":
             splits.setdefault(row[0], []).append(row[1])
     return [row[:4] for row in rows], splits
+
+
+def plain_rows(ranges: list[list[Any]]) -> list[list[Any]]:
+    """Split, id, class, reason and content of every item."""
+    rows: list[list[Any]] = []
+    for place, items in enumerate(ranges):
+        for item in items:
+            if isinstance(item, str):
+                rows.append(["", f"range {place}", "damaged", item, None])
+            elif len(item) == 4:
+                rows.append([*item, None])
+            else:
+                rows.append([*item[:2], "kept", "", item[2]])
+    return rows
+
+
+def reject_plainly(rows: list[list[Any]]) -> None:
+    """Mark what is a duplicate by its id or its content, and what the preparer filters."""
+    seen: set[Any] = set()
+    for row in rows:
+        if row[2] == "kept" and (row[0], row[1]) in seen:
+            row[2:4] = ["duplicate", "another item has this id"]
+        elif row[2] == "kept":
+            seen.add((row[0], row[1]))
+    first: dict[str, list[Any]] = {}
+    for row in rows:
+        if row[2] == "kept" and row[4] is not None and first.setdefault(row[4], row) is not row:
+            row[2:4] = ["duplicate", f"the same content as '{first[row[4]][1]}'"]
+    for row in rows:
+        if row[2] == "kept" and row[1].startswith("bad"):
+            row[2:4] = ["filtered", f"'{row[1]}' is bad"]
 
 
 names = st.sampled_from(["train", "pool", "other"])
@@ -231,7 +243,7 @@ def test_any_items_become_what_a_plain_model_makes_of_them(
         return
     prepare("Scripted", work)
     prepared = PreparedSet.open(folder / "set")
-    prepared.verify()
+    assert not list(verify(prepared.path))
     assert [[row.split, row.id, row.why, row.reason] for row in read_ledger(folder / "set")] == rows
     assert {name: [sample["id"] for sample in prepared.split(name)] for name in prepared.manifest.splits} == splits
     assert all(sample["blob"] == sample["id"].encode() * 7 for name in splits for sample in prepared.split(name))
@@ -246,13 +258,13 @@ def test_the_papers_division_is_made_where_there_are_enough_items(tmp_path: Path
     manifest = Manifest.read(tmp_path / "set")
     assert manifest.choices["split"] == "paper" and manifest.choices["colour"] == "red"
     assert {name: facts.items for name, facts in manifest.splits.items()} == {"test": 30, "dev": 30}
-    rows, splits = plain_model(json.loads(source.read_text()), 50, 0, None)
+    _, splits = plain_model(json.loads(source.read_text()), 50, 0, None)
     assert [sample["id"] for sample in PreparedSet.open(tmp_path / "set").split("test")] == splits["test"]
     prepare("Scripted", job(source, tmp_path / "official", protocol="official"))
     assert set(Manifest.read(tmp_path / "official").splits) == {"test"}
 
 
-def test_a_split_may_be_dealt_with_a_pool_once_the_division_is_known(tmp_path: Path) -> None:
+def test_a_split_may_join_a_pool_once_the_division_is_known(tmp_path: Path) -> None:
     rows = [["pool" if number % 5 else "train", f"item {number}", None] for number in range(25)]
     for protocol, sizes in (("paper", {"dev": 10, "test": 15}), ("official", {"test": 20, "train": 5})):
         work = job(script_of(tmp_path, [rows]), tmp_path / protocol, "Mixed", protocol=protocol)
@@ -311,9 +323,9 @@ def test_what_was_begun_with_other_inputs_is_not_gone_on_with(source: Path, tmp_
 
 
 def test_two_processes_at_once_do_not_meet(source: Path, tmp_path: Path) -> None:
-    work = Work(tmp_path / "set")
+    work = WorkFolder(tmp_path / "set")
     work.make()
-    with work.share(job(source, tmp_path / "set")), pytest.raises(UserError, match="another process prepares it"):
+    with work.lock_share(job(source, tmp_path / "set")), pytest.raises(UserError, match="another process prepares it"):
         prepare("Scripted", job(source, tmp_path / "set"))
 
 
@@ -402,20 +414,3 @@ def test_a_folder_with_other_files_is_left_alone(source: Path, tmp_path: Path) -
     with pytest.raises(UserError, match=r"holds 'thesis.tex'.*--out"):
         prepare("Scripted", job(source, tmp_path / "mine"))
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
-
-
-@given(st.lists(st.integers(0, 12), max_size=60), st.integers(1, 9), st.integers(1, 7), st.data())
-def test_equal_keys_are_found_with_any_memory(
-    tmp_path_factory: pytest.TempPathFactory, values: list[int], at_once: int, block: int, data: st.DataObject
-) -> None:
-    alive = np.array(data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values))), bool)
-    keys = np.array([[value, value * 7 % 5 if value else 0] for value in values], np.uint64).reshape(-1, 2)
-    blocks = [keys[start : start + block] for start in range(0, len(keys), block)]
-    found: dict[int, int] = {}
-    for places, firsts in equal_keys(blocks, alive, tmp_path_factory.mktemp("keys"), at_once):
-        found |= dict(zip(places.tolist(), firsts.tolist(), strict=True))
-    wanted, first = {}, {}
-    for place, value in enumerate(values):
-        if alive[place] and value and first.setdefault(value, place) != place:
-            wanted[place] = first[value]
-    assert found == wanted

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from skillnet_cli.prepare import near_duplicates
-from skillnet_cli.prepare.near_duplicates import RUN, minima, reject_near_duplicates, signature
+from skillnet_cli.prepare import duplicates
+from skillnet_cli.prepare.duplicates import RUN, equal_keys, reject_near_duplicates, signature
 from skillnet_cli.prepare.preparer import Item
 
 
@@ -56,7 +59,7 @@ def documents(seed: int) -> list[list[str]]:
 
 
 def test_what_is_left_out_is_what_brute_force_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near_duplicates, "AT_ONCE", 50)
+    monkeypatch.setattr(duplicates, "_ITEMS_AT_ONCE", 50)
     made = [runs(each) for each in documents(1)]
     items = Listed([signature(each) for each in documents(1)])
     reject_near_duplicates(items, tmp_path, 0.9, "nearly", lambda item: item.facts)
@@ -70,6 +73,10 @@ def test_what_is_left_out_is_what_brute_force_finds(tmp_path: Path, monkeypatch:
         assert first < place // 3 and likeness(made[place // 3], made[first]) > 0.75
 
 
+def minima(tokens: list[str]) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(signature(tokens)), "<u2")
+
+
 def test_signatures_estimate_the_share_of_common_runs() -> None:
     made = [(minima(each), runs(each)) for each in documents(2)[:60]]
     pairs = itertools.combinations(made, 2)
@@ -81,3 +88,20 @@ def test_short_sequences_and_items_without_a_signature(tmp_path: Path) -> None:
     items = Listed([signature([]), signature(["a"]), None, signature(["a"]), signature(["b"]), None, signature([])])
     reject_near_duplicates(items, tmp_path, 0.9, "nearly", lambda item: item.facts)
     assert items.rejected == {9: "nearly 'item 1'", 18: "nearly 'item 0'"}
+
+
+@given(st.lists(st.integers(0, 12), max_size=60), st.integers(1, 9), st.integers(1, 7), st.data())
+def test_equal_keys_are_found_with_any_memory(
+    tmp_path_factory: pytest.TempPathFactory, values: list[int], at_once: int, block: int, data: st.DataObject
+) -> None:
+    alive = np.array(data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values))), bool)
+    keys = np.array([[value, value * 7 % 5 if value else 0] for value in values], np.uint64).reshape(-1, 2)
+    blocks = [keys[start : start + block] for start in range(0, len(keys), block)]
+    found: dict[int, int] = {}
+    for places, firsts in equal_keys(blocks, alive, tmp_path_factory.mktemp("keys"), at_once):
+        found |= dict(zip(places.tolist(), firsts.tolist(), strict=True))
+    wanted, first = {}, {}
+    for place, value in enumerate(values):
+        if alive[place] and value and first.setdefault(value, place) != place:
+            wanted[place] = first[value]
+    assert found == wanted
