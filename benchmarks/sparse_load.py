@@ -54,7 +54,7 @@ def write_checkpoint(folder: Path) -> None:
 
 def load_in_process(folder: Path, skills: list[str] | None) -> dict[str, float]:
     """Open a model in this process, which should be fresh; seconds and bytes."""
-    import torch  # noqa: F401
+    import torch
 
     bare = memory("VmRSS")
     from skillnet_cli.model import SkillNet

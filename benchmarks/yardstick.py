@@ -479,10 +479,10 @@ def main() -> int:
         "--only", action="append", help="only sets, runs and verbs with this in their names; repeatable"
     )
     given = parser.parse_args()
-    python = os.path.abspath(given.python)  # not resolved: a virtual environment's is a link
+    python = str(Path(given.python).absolute())  # not resolved: a virtual environment's is a link
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        outs = [sys.stdout, *([stack.enter_context(open(given.out, "w", encoding="utf-8"))] if given.out else [])]
+        outs = [sys.stdout, *([stack.enter_context(given.out.open("w", encoding="utf-8"))] if given.out else [])]
         total = hashlib.sha256()
         for line in measure(Bench(folder, python, KEYS[given.keys]), given.only or [""]):
             total.update(f"{line}\n".encode())

@@ -106,7 +106,7 @@ class Diary:
         RUN.mkdir(parents=True, exist_ok=True)
         partial = RUN / "demo.json.partial"
         partial.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, RUN / "demo.json")
+        partial.replace(RUN / "demo.json")
 
     def note(self, step: str, watched: Watched) -> None:
         """Keep what a step needed; a repetition that found its work done does not make it look quicker."""

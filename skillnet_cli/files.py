@@ -40,7 +40,7 @@ class AtomicFile:
         self._partial = path.with_name(path.name + PARTIAL)
         self._digest = hashlib.sha256()
         with disk_errors(path):
-            self._file: BinaryIO = self._partial.open("wb")  # noqa: SIM115 - finish() or close() closes it
+            self._file: BinaryIO = self._partial.open("wb")
 
     def write(self, content: bytes) -> None:
         """Append."""

@@ -67,7 +67,7 @@ class Five:
         for name, value in options.items():
             words += [f"--{name.replace('_', '-')}", value]
         command = [sys.executable, "-m", "skillnet_cli", *map(str, words)]
-        with open(self.folder / f"{run}.log", "ab") as log:
+        with (self.folder / f"{run}.log").open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
 
     def said(self, run: str) -> str:

@@ -24,7 +24,7 @@ def test_a_folder_is_replaced_and_at_no_moment_absent(tmp_path: Path) -> None:
 
     def watch() -> None:
         while not done.is_set():
-            absent.extend([] if os.path.exists(target) else [1])
+            absent.extend([] if target.exists() else [1])
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -33,7 +33,7 @@ def test_a_folder_is_replaced_and_at_no_moment_absent(tmp_path: Path) -> None:
         assert (target / "inside" / "word").read_text(encoding="utf-8") == str(number)
     done.set()
     watcher.join()
-    assert not absent and os.listdir(tmp_path) == ["target"]
+    assert not absent and [each.name for each in tmp_path.iterdir()] == ["target"]
 
 
 @pytest.mark.parametrize("before", ["nothing", "a file", "a folder", "a link to a folder"])
@@ -52,11 +52,13 @@ def test_whatever_was_there_is_replaced(
     elif before == "a link to a folder":
         target.symlink_to(other)
     files.replace_path(target, folder(room / "fresh", "new"))
-    assert (target / "inside" / "word").read_text(encoding="utf-8") == "new" and os.listdir(room) == ["target"]
+    assert (target / "inside" / "word").read_text(encoding="utf-8") == "new" and [
+        each.name for each in room.iterdir()
+    ] == ["target"]
     assert (other / "inside" / "word").read_text(encoding="utf-8") == "other" and not target.is_symlink()
     (room / "fresh").write_text("a file")
     files.replace_path(target, room / "fresh")
-    assert target.read_text(encoding="utf-8") == "a file" and os.listdir(room) == ["target"]
+    assert target.read_text(encoding="utf-8") == "a file" and [each.name for each in room.iterdir()] == ["target"]
 
 
 def test_a_name_is_given_once_the_content_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ def check(
 @app.command("copy")
 def copy(
     recipe: RecipeFile,
-    to: Annotated[Path, typer.Option(metavar="PATH", help="A folder, or the name of the new file.")] = Path("."),
+    to: Annotated[Path, typer.Option(metavar="PATH", help="A folder, or the name of the new file.")] = Path(),
 ) -> None:
     """Copy a recipe with its comments; an existing file is never overwritten.
 

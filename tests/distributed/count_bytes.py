@@ -41,7 +41,7 @@ if __name__ == "__main__":
         sent.clear()
         outcome = update(self, *arguments)
         if os.environ["RANK"] == "0":
-            with open(os.environ["SENT"], "a", encoding="utf-8") as file:
+            with Path(os.environ["SENT"]).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"task": outcome.task, **sent}) + "\n")
         return outcome
 

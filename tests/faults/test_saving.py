@@ -233,4 +233,4 @@ def test_drafts_are_the_only_thing_left(world: World) -> None:
     """What a killed save has left is gone when the run goes on."""
     (saves(world) / ".step-7.00000000.partial").mkdir(parents=True)
     world.train(**{**SETTINGS, "finetune__steps": 2})
-    assert not list(saves(world).glob(".*")) and DESCRIPTION in os.listdir(saves(world) / "step-2")
+    assert not list(saves(world).glob(".*")) and (saves(world) / "step-2" / DESCRIPTION).exists()

@@ -50,7 +50,7 @@ def test_each_damaged_file_is_one_row_and_its_neighbours_stay(skill: str, tmp_pa
     (tmp_path / "folder.png").mkdir()
     names |= {"nowhere.jpg": "unavailable", "folder.png": "unavailable", "x" * 300: "unavailable"}
     order = sorted(names, key=lambda name: name[::-1])
-    with open(tmp_path / "table.csv", "w", newline="", encoding="utf-8") as file:
+    with (tmp_path / "table.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow([skill, field])
         rows.writerows([name, f"文字{place}"] for place, name in enumerate(order))

@@ -43,7 +43,7 @@ def norm() -> str:
 
 @pytest.fixture
 def readers() -> dict[str, Reader]:
-    return build_readers(dict.fromkeys(SKILLS, {}), toy_registry())
+    return build_readers({skill: {} for skill in SKILLS}, toy_registry())
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def edit_json(path: Path, **changes: Any) -> None:
 def opened_files(folder: Path) -> set[str]:
     """The weights that this process has mapped, as the system tells."""
     lines = Path("/proc/self/maps").read_text().splitlines()
-    return {os.path.basename(line.split()[-1]) for line in lines if line.split()[-1].startswith(str(folder))}
+    return {Path(line.split()[-1]).name for line in lines if line.split()[-1].startswith(str(folder))}
 
 
 def test_every_tensor_is_saved_once_in_the_file_of_its_part(model: SkillNet, folder: Path) -> None:

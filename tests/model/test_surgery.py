@@ -31,7 +31,7 @@ def save(tmp_path: Path) -> Save:
 
     def saved(name: str, *skills: str, seed: int = 1, shared_of: Path | None = None, **sizes: int) -> Path:
         torch.manual_seed(seed)
-        readers = build_readers(dict.fromkeys(skills, {}), REGISTRY)
+        readers = build_readers({skill: {} for skill in skills}, REGISTRY)
         tasks = [TaskConfig(**asdict(task) | {"labels": tuple("abcdefgh")}) for task in TASKS
                  if set(task.skills) <= set(skills)]  # fmt: skip
         model = SkillNet(

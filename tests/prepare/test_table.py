@@ -26,7 +26,7 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
         pyarrow = pytest.importorskip("pyarrow")
         pytest.importorskip("pyarrow.parquet").write_table(pyarrow.Table.from_pylist(list(rows)), path)
     else:
-        with open(path, "w", encoding="utf-8", newline="") as file:
+        with path.open("w", encoding="utf-8", newline="") as file:
             table = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
             table.writeheader()
             table.writerows(rows)
@@ -77,7 +77,7 @@ def test_every_row_that_cannot_be_used_is_accounted_for(tmp_path: Path, registry
     rows += [{"file": file, "caption": "x"} for file in ("files/broken.toy", "files/nowhere.toy", "files", "a\0b")]
     rows += [{"file": "files/0.toy", "caption": " "}, {"file": "", "caption": "x"}, rows[0]]
     table = write(tmp_path / "pictures.jsonl", rows)
-    with open(table, "a") as file:
+    with table.open("a") as file:
         file.write('{"file": "files/1.toy", "capt\n[]\n')
     manifest = prepare_table(job(registry, table, "find", columns=COLUMNS), registry)
     found = {entry.id: (entry.why, entry.reason) for entry in left_out(tmp_path / "set")}

@@ -102,9 +102,9 @@ def test_links_and_devices_are_counted_in_archives_within_too(tmp_path: Path) ->
 def test_a_link_out_of_a_folder_is_counted(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x")
     folder = folder_of(tmp_path / "folder", {"fine": b"1", "d/also": b"2"})
-    os.symlink(tmp_path / "secret", folder / "out")
-    os.symlink(folder / "fine", folder / "within")
-    os.symlink(folder, folder / "d" / "round")
+    (folder / "out").symlink_to(tmp_path / "secret")
+    (folder / "within").symlink_to(folder / "fine")
+    (folder / "d" / "round").symlink_to(folder)
     found = tree(folder)
     assert [leaf.name for leaf in found.members] == ["d/also", "fine", "within"]
     assert [name for name, _ in found.refused] == ["out"]

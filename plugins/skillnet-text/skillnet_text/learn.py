@@ -83,6 +83,9 @@ def learn_pieces(
 
     Args:
         blank: makes an untrained tokenizer (one that was trained would split texts at its special tokens).
+        texts: what to learn from.
+        size: entries of the vocabulary, special tokens and ``base`` included.
+        base: entries that the vocabulary has whatever the texts are, in front.
 
     Raises:
         UserError: there is no text, or ``size`` is too small for the single characters.

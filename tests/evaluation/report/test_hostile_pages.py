@@ -162,7 +162,7 @@ def test_a_row_that_is_none_is_named(world: World, run: Path, line: str) -> None
 
 
 def test_a_row_that_cannot_be_read_is_passed_over(world: World, run: Path) -> None:
-    with open(run / "finetune" / "metrics.jsonl", "ab") as file:
+    with (run / "finetune" / "metrics.jsonl").open("ab") as file:
         file.write(b"\xff\xfe\n" + b"[" * 100_000 + b'\n{"kind": "train", "step": 3, "task": "a", "loss": NaN}\n{"ki')
     world.skillnet("report", str(run))
     assert "Learning curves" in Page(run / "report.html").check()

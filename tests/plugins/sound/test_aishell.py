@@ -162,10 +162,8 @@ def test_a_vocabulary_of_ones_own(published: Path, tmp_path: Path) -> None:
     )
     made = prepare("aishell", published, tmp_path / "set", options={"vocab": tmp_path / "lang_char.txt"})
     assert made.manifest.targets == {"transcript": list("广州市房地产中介呼救")}
-    assert [row[2:] for row in rows(tmp_path / "set") if row[0] == "train" and row[2] == "filtered"][0] == (
-        "filtered",
-        "'报警' is not in the vocabulary",
-    )
+    filtered = next(row[2:] for row in rows(tmp_path / "set") if row[0] == "train" and row[2] == "filtered")
+    assert filtered == ("filtered", "'报警' is not in the vocabulary")
     assert made.manifest.splits["dev"].items == 3, "what is measured on stays"
     with pytest.raises(UserError, match="it lists no characters"):
         (tmp_path / "none.txt").write_text("<blank>\n")

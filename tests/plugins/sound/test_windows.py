@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_split_is_the_whole_file(tmp_path: Path, tone: Callable[..., Any]) -> No
     reader = SoundReader(SoundConfig(channels=8))
     parts = list(reader.split(path))
     assert parts[0].start == 0 and parts[-1].end == pytest.approx(47.3, abs=0.01)
-    assert all(one.end == other.start for one, other in zip(parts, parts[1:], strict=False))
+    assert all(one.end == other.start for one, other in pairwise(parts))
     assert all(0 < part.end - part.start <= 20 for part in parts)
     assert all(round((part.end - part.start) * 16_000) == len(part.features) for part in parts)
     whole = torch.cat([part.features for part in parts])
