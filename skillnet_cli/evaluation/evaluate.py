@@ -47,11 +47,16 @@ def evaluate(
 
     Raises:
         FailedJob: none of the items could be read, or the model's answers are not finite.
-        UserError: nothing measures the task's objective, or a metric of the task is not installed or does not fit it.
+        UserError: nothing measures the task's objective, or a metric of the task is not installed or does not fit it,
+            or not every item of the split has what the task's skills read.
     """
     protocol = model.objectives[task.name].evaluation
     if protocol is None:
         raise UserError(f"task '{task.name}' cannot be measured: its objective '{task.objective}' has no evaluation")
+    missing = [name for name in task.skills if name not in split.facts.fields]
+    if missing:
+        has = ", ".join(split.facts.fields) or "nothing"
+        raise UserError(f"{split.set_name}:{split.name} has no {' and no '.join(missing)}; it has {has}")
     run: Callable[[Evaluation], Result] = resolve(protocol)
     indices = spread(len(split), limit, seed)
     with inferring(model, precision):
@@ -83,9 +88,7 @@ class Evaluation:
         return self.model.objectives[self.task.name]
 
     def score(self, predictions: list[Any], references: list[Any]) -> dict[str, float]:
-        """The task's metrics over predictions. Raises FailedJob where there are none, as no item could be read."""
-        if not references:
-            raise self.unreadable()
+        """The task's metrics over predictions; there must be some."""
         return {name: scorer(name, self.registry)(predictions, references) for name in self.task.metrics}
 
     def describe_metrics(self) -> dict[str, dict[str, str]]:
@@ -99,10 +102,11 @@ class Evaluation:
                 found[name]["normaliser"] = str(normaliser)
         return found
 
-    def unreadable(self) -> FailedJob:
-        """The error of an evaluation in which no item could be read."""
+    def unreadable(self, reasons: Iterable[str]) -> FailedJob:
+        """The error of an evaluation in which no item could be read; of the reasons it gives the first."""
+        why = next((f": {reason}" for reason in reasons), "")
         return FailedJob(
-            f"task '{self.task.name}': none of {len(self.indices)} items of {self.split.name} could be read"
+            f"task '{self.task.name}': none of {len(self.indices)} items of {self.split.name} could be read{why}"
         )
 
     def choose_examples(self, ids: Iterable[str]) -> list[int]:

@@ -30,8 +30,8 @@ def answer(evaluation: Evaluation) -> Result:
         decoded = evaluation.objective.decode(evaluation.model.predict(evaluation.task.name, batch.towers))
         for (index, example), predicted in zip(examples, decoded, strict=True):
             answers[index] = example.id, predicted, example.wanted
-    indices = sorted(answers)
-    ids, predictions, references = zip(*(answers[index] for index in indices), strict=True) if indices else ((),) * 3
+    indices = sorted(answers)  # batches come by length, metrics and examples in the order of the split
+    ids, predictions, references = zip(*(answers[index] for index in indices), strict=True)
     cases = (
         {"index": indices[place], "predicted": predictions[place], "reference": references[place]}
         for place in evaluation.choose_examples(ids)
@@ -40,7 +40,7 @@ def answer(evaluation: Evaluation) -> Result:
         evaluation.score(list(predictions), list(references)),
         items=len(indices),
         queries=len(indices),
-        damaged=items.damaged,
+        damaged=len(items.damaged),
         protocol={"metrics": evaluation.describe_metrics(), **evaluation.objective.protocol},
         cases=tuple(cases),
     )
@@ -66,28 +66,34 @@ def fill_in(evaluation: Evaluation) -> Result:
         {**evaluation.score(predictions, references), LOSS: total / max(1, len(references))},
         items=measured,
         queries=len(references),
-        damaged=items.damaged,
+        damaged=len(items.damaged),
         protocol={"metrics": evaluation.describe_metrics(), "hidden": "by the item's id"},
     )
 
 
 class _Items:
-    """The items of an evaluation in batches of like lengths; ``damaged`` counts those that could not be read."""
+    """The items of an evaluation in batches of like lengths; ``damaged`` has why the others could not be read."""
 
     def __init__(self, evaluation: Evaluation, targets: Targets) -> None:
-        self.damaged = 0
+        self.damaged: list[str] = []
         self._evaluation = evaluation
         self._pipeline = TaskPipeline(evaluation.task, evaluation.readers, targets)
 
     def batches(self) -> Iterator[tuple[list[tuple[int, Example]], TaskBatch]]:
-        """(place in the split, example) of a batch's items, and the batch on the model's device."""
+        """(place in the split, example) of a batch's items, and the batch on the model's device.
+
+        Raises:
+            FailedJob: at the end, where none of the items could be read.
+        """
         for some in by_length(self._read(), lambda item: item[1].length):
             batch = self._pipeline.batch([example for _, example in some])
             yield some, batch.to(self._evaluation.model.device)
+        if len(self.damaged) == len(self._evaluation.indices):
+            raise self._evaluation.unreadable(self.damaged)
 
     def _read(self) -> Iterator[tuple[int, Example]]:
         for index in self._evaluation.indices:
             try:
                 yield index, self._pipeline.example(self._evaluation.split[index], None)
-            except DamagedItem:
-                self.damaged += 1
+            except DamagedItem as error:
+                self.damaged.append(str(error))

@@ -96,7 +96,8 @@ def _encode(evaluation: Evaluation, query_skill: str, item_skill: str) -> _Pairs
     items = encode(item_skill, (_texts(split[index][item_skill])[0] for index in evaluation.indices))
     pool = [evaluation.indices[place] for place in items.kept]
     if not pool:
-        raise evaluation.unreadable()
+        raise evaluation.unreadable(reason for _, reason in items.damaged)
+    # Filled as sources are read, which is one at a time: all texts of a set need not fit into memory.
     read: list[_Query] = []
 
     def sources() -> Iterator[Source]:
@@ -149,6 +150,7 @@ class _Search:
         """The rank, 0 is best, of each query's own item ``own[query]``; items that tie with it come before it."""
         found = []
         for rows, scores in self._scores(self.queries):
+            # Ties count against the model: one that answers everything alike must not be right by the order of items.
             found.append((scores >= scores.gather(1, own[rows, None])).sum(1) - 1)
         return torch.cat(found) if found else own.new_empty(0)
 

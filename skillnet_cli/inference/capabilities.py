@@ -13,7 +13,7 @@ from skillnet_cli.objectives import Objective, TaskConfig
 
 
 class Capabilities:
-    """What can be done with a model's skills, told from the objectives of its tasks.
+    """What can be done with a model's skills, as the objectives of its tasks say.
 
     A task compares where its objective does: it trains the vectors of its skills, which can then be searched. A task
     transcribes where its objective does. A task whose plugin is not installed does neither.
@@ -99,13 +99,14 @@ class Capabilities:
         needed = [skill for skill, route in routes.items() if route == "content"]
         tasks = [] if self.vector_task is None else [self.config.task(self.vector_task)]
         if "transcript" in routes.values():
-            needed.append(self.query_skill)
+            needed.append(self.query_skill)  # it reads the transcripts
             tasks.append(self.transcribing_task())
         every = [*needed, *(skill for task in tasks for skill in task.skills)]
         return list(dict.fromkeys(every)), [task.name for task in tasks]
 
     def untrained_pairs(self, skill: str, others: Iterable[str]) -> list[str]:
         """Those of ``others`` whose vectors no task has compared with those of ``skill``."""
+        # Sets, as a comparison has no direction; a skill that was compared with any other also compares with itself.
         trained = {frozenset(task.skills) for task in self._comparing}
         trained |= {frozenset([each]) for each in self.embeddable}
         return sorted({other for other in others if frozenset([skill, other]) not in trained})

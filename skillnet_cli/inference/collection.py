@@ -78,6 +78,7 @@ class Collection:
             raise UserError(f"{folder} already exists and is not a collection: choose another folder")
         database = _lancedb().connect(folder)
         table = database.create_table(TABLE, schema=_schema(hidden))
+        # Last, so that a folder in which creation was interrupted is not taken for a collection.
         write_json(folder / FACTS, {"model": model, "hidden": hidden})
         return cls(folder, table, model)
 
@@ -101,6 +102,7 @@ class Collection:
 
     def stamps(self) -> dict[str, str]:
         """The stamp of every item, by its path."""
+        # A search for nothing in particular is a scan. Its limit is 10 rows by default, and must not be 0.
         rows = self._table.search().select(["path", "stamp"]).limit(max(1, len(self))).to_list()
         return {row["path"]: row["stamp"] for row in rows}
 
@@ -125,8 +127,10 @@ class Collection:
             skills: only items of these, if any are given.
         """
         query = self._table.search(vector.numpy(), vector_column_name="vector").distance_type("dot")
+        # The filter is SQL: a quote within a string is written twice.
         quoted = ["'" + skill.replace("'", "''") + "'" for skill in skills]
         if quoted:
+            # Before the search: afterwards it would leave fewer than the best of these skills.
             query = query.where(f"skill IN ({', '.join(quoted)})", prefilter=True)
         return [_hit(row) for row in query.limit(top).to_list()]
 
@@ -136,7 +140,7 @@ class Collection:
 
 def _hit(row: dict[str, Any]) -> Hit:
     entry = Entry(**{name: row[name] for name in Entry.__dataclass_fields__})
-    return Hit(entry, 1 - row["_distance"])
+    return Hit(entry, 1 - row["_distance"])  # LanceDB's distance "dot" is one minus the product
 
 
 def _facts(folder: Path) -> dict[str, Any]:
@@ -200,7 +204,7 @@ class CollectionWriter:
 
     def add(self, candidates: Iterable[Candidate]) -> None:
         """Embed what is not in the collection as it is now. Damaged and refused candidates are counted, not fatal."""
-        known = self._collection.stamps()
+        known = self._collection.stamps()  # once: what is added below is not asked for again
         waiting = iter(candidates)
         while some := list(islice(waiting, AT_ONCE)):
             fresh = list(self._stamped(some, known))

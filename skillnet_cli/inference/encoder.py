@@ -70,6 +70,7 @@ def inferring(model: SkillNet, precision: str = "auto") -> Iterator[None]:
     training = model.training
     model.eval()
     try:
+        # Not no_grad: inference_mode also leaves out what autograd would write down about views and versions.
         with torch.inference_mode(), autocast(precision, model.device):
             yield
     finally:
@@ -106,8 +107,9 @@ def encode_sources(
         for batch in by_length(_read(reader, sources, damaged), lambda item: reader.length(item[1])):
             collated = to_device(reader.collate([features for _, features in batch]), model.device)
             encoded = model.encode(skill, collated, task)
+            # On the CPU, batch by batch: the vectors of a whole set need not fit beside the model.
             vectors.update(zip((position for position, _ in batch), encoded.float().cpu(), strict=True))
-    kept = tuple(sorted(vectors))
+    kept = tuple(sorted(vectors))  # batches come by length, results in the order of the sources
     rows = [vectors[position] for position in kept]
     empty = torch.empty(0, model.config.hidden)
     return Vectors(torch.stack(rows) if rows else empty, kept, tuple(damaged))

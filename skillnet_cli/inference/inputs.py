@@ -62,6 +62,7 @@ def gather(
     Raises:
         UserError: before the first candidate, where an input does not exist, or the model can embed none of them.
     """
+    # A prepared set is a folder too, but its shards are not what is to be embedded.
     paths = [Path(each) for each in inputs if Path(each).exists() and not (Path(each) / MANIFEST).exists()]
     splits = [_open_split(each, roots) for each in inputs if Path(each) not in paths]
     files = list(_of_files(_files_in(paths), registry))
@@ -96,7 +97,7 @@ def _open_split(named: str, roots: Sequence[Path]) -> Split:
     try:
         prepared, split = find_split(named, roots)
     except UserError as error:
-        raise UserError(f"'{named}' is no file and no folder, and there is {error}") from error
+        raise UserError(f"'{named}' is neither a file nor a folder, and there is {error}") from error
     return prepared.split(split or DEFAULT_SPLIT)
 
 
@@ -180,8 +181,8 @@ class Query:
             return cls(capabilities.query_skill, text)
         modality = registry.modality_of_suffix(path.suffix)
         if modality is None or capabilities.route_of(modality.skill) is None:
-            kind = f"of skill {modality.skill}" if modality else "of none of them"
-            raise UserError(f"{path}: the model embeds {', '.join(capabilities.embeddable)}, and this file is {kind}")
+            kind = modality.skill if modality else f"files ending in '{path.suffix}'"
+            raise UserError(f"{path}: the model does not embed {kind}; it embeds {', '.join(capabilities.embeddable)}")
         return cls(modality.skill, path)
 
     def embed(

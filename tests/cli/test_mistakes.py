@@ -56,7 +56,7 @@ MISTAKES = [
     ("transcribe a.hum a.hum --format srt", "--format srt takes one recording at a time, and 2 are named"),
     ("transcribe a.hum --format mp3", "'mp3' is not one of"),
     ("embed nothing", "nothing to embed in nothing: no file ends in"),
-    ("embed nowhere", "'nowhere' is no file and no folder, and there is no prepared set 'nowhere'"),
+    ("embed nowhere", "'nowhere' is neither a file nor a folder, and there is no prepared set 'nowhere'"),
     ("embed a.lone", "no contrastive task of the model trained lone"),
     ("embed pairs --to nothing/../a.hum", "already exists and is not a collection"),
     ("search word", "is not a collection"),

@@ -164,6 +164,15 @@ def test_nothing_readable_is_a_failed_job(world: World) -> None:
             evaluate(model, readers, model.task(task), world.prepare("bad").split("test"))
 
 
+def test_a_set_without_what_the_task_needs_is_a_mistake(world: World) -> None:
+    model, readers = world.model()
+    hums = world.prepare("hums").split("test")
+    with pytest.raises(UserError, match="hums:test has no word and no shape; it has "):
+        evaluate(model, readers, model.task("find"), hums)
+    with pytest.raises(FailedJob, match="none of 6 items of test could be read: it has no field 'label'"):
+        evaluate(model, readers, dataclasses.replace(model.task("hear"), target="label"), hums)
+
+
 def test_a_metric_that_does_not_fit_is_a_mistake(world: World) -> None:
     model, readers = world.model()
     split = world.prepare("pairs").split("test")

@@ -99,7 +99,7 @@ def test_a_set_of_recordings_enters_by_transcripts(world: World) -> None:
 @pytest.mark.parametrize(
     ("what", "reason"),
     [
-        (["nowhere.shape"], "'nowhere.shape' is no file and no folder, and there is no prepared set"),
+        (["nowhere.shape"], "'nowhere.shape' is neither a file nor a folder, and there is no prepared set"),
         (["empty"], "nothing to embed in empty: no file ends in .word .shape"),
         (
             ["files/alone.lone"],
@@ -128,8 +128,8 @@ def test_queries_are_texts_or_files(world: World, files: Path) -> None:
     assert ask("long " * 2_000)[0] == ask("null \0 byte")[0] == "word"
     with pytest.raises(DamagedItem):
         ask("")
-    for name in ("alone.lone", "notes.pdf"):
-        with pytest.raises(UserError, match="the model embeds word, shape, and this file is of"):
+    for name, kind in (("alone.lone", "lone"), ("notes.pdf", "files ending in '.pdf'")):
+        with pytest.raises(UserError, match=f"the model does not embed {kind}; it embeds word, shape"):
             ask(str(files / name))
 
 
@@ -162,7 +162,7 @@ def test_separate_tasks_with_vectors_of_their_own_are_one_line(world: World) -> 
     model, readers = world.model(routing="separate")
     model.config.tasks = {**model.config.tasks, "again": model.config.tasks["find"] | {"name": "again"}}
     with pytest.raises(
-        UserError, match="^the tasks of this model are separate, so find, again have no vectors in common"
+        UserError, match=r"^the tasks of this model are separate, so find, again have no vectors in common"
     ):
         embed("abc", model, readers)
     assert len(encode_sources(model, readers, "shape", [b"abc"], "find").vectors) == 1

@@ -19,6 +19,7 @@ class Markup(str):
 
     def join(self, parts: Iterable[Any], /) -> Markup:
         """Several pieces of HTML or text, one after another with this between them."""
+        # What str's own join returns is no Markup: it would be escaped again where it is put into an element.
         return Markup(str.join(self, map(_escaped, parts)))
 
 
@@ -121,6 +122,7 @@ def bar_chart(bars: Sequence[tuple[str, int]], label: str) -> Markup:
 def _ticks(low: float, high: float) -> list[float]:
     """About TICKS round numbers (1, 2 or 5 times a power of ten apart) from ``low`` to ``high``."""
     step = _round_step((high - low) / TICKS)
+    # A little off: an end that is a tick must not be lost to the rounding of the division.
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [number * step for number in range(first, last + 1)]
@@ -140,6 +142,7 @@ def _round_step(rough: float) -> float:
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
+    # A single point, or a line of equal values, lies in the middle of a range of its own.
     margin = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
     return (low, high) if high > low else (low - margin, high + margin)
 
@@ -237,4 +240,5 @@ def page(title: str, sections: Mapping[str, Markup]) -> bytes:
     shown = [element("section", element("h2", name), content) for name, content in sections.items() if content]
     body = element("body", element("h1", title), *shown)
     text = Markup().join((Markup("<!doctype html>"), element("html", head, body, lang="en"), "\n"))
+    # A text may hold half of a surrogate pair, which UTF-8 has no bytes for.
     return text.encode("utf-8", errors="replace")

@@ -166,7 +166,7 @@ def _recipe(path: Path) -> Markup:
 class _Row(BaseModel):
     """What every row of a metrics.jsonl has, and below it what those that are drawn must have."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True)  # else True and "3" would pass for numbers
     kind: str
 
 
@@ -286,6 +286,7 @@ class Previews:
             if preview:
                 return Markup(resolve(preview)(source))
             return element("p", source) if isinstance(source, str) else element("p", "has no preview", class_="note")
+        # The set may have changed since it was measured: an index or a field of the example may be missing.
         except (DamagedItem, UserError, LookupError) as error:
             return element("p", f"cannot be shown: {error}", class_="note")
 
