@@ -64,7 +64,7 @@ def inspect(
       skillnet inspect --recipe recipes/paper.toml --task t2i --json
       skillnet inspect --recipe recipes/paper.toml --set model.routing=moe
     """
-    from skillnet_cli.model.analysis import summarise
+    from skillnet_cli.model.analysis import summarise, without_storage
     from skillnet_cli.model.config import read_config
 
     if recipe is not None:
@@ -77,7 +77,7 @@ def inspect(
     if task is not None and task not in config.tasks:
         load_registry().task(task)  # raises with what to install, or with a name that is close
         raise UserError(f"{recipe or folder} has no task '{task}'; it has {', '.join(config.tasks)}")
-    facts = where | summarise(config, unknown, task)
+    facts = where | summarise(without_storage(config, unknown, load_registry()), unknown, task)
     if as_json:
         return print_json(facts)
     _print_facts(facts)

@@ -24,6 +24,7 @@ from skillnet_cli.model.parts import parameters_by_part, part_of
 from skillnet_cli.model.sequences import Segment, Tower, join
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.model.variants import MixtureOfExperts
+from skillnet_cli.plugins import Registry
 
 
 class _Counted(NamedTuple):
@@ -125,24 +126,21 @@ SIZES = ("layers", "hidden", "heads", "ffn", "norm", "activation", "routing")
 FLOPS = "two a multiplication with its addition, forward, one longest item a tower, heads left out"
 
 
-def summarise(config: SkillNetConfig, unknown: Mapping[str, str], task: str | None = None) -> dict[str, Any]:
-    """Sizes, skills, parameters and FLOPs of a model as JSON holds them.
+def summarise(
+    model: SkillNet, unknown: Mapping[str, str], task: str | None = None, flops: Flops | None = None
+) -> dict[str, Any]:
+    """Sizes, skills, parameters and FLOPs of a model, which may be without storage, as JSON holds them.
 
     ``parameters`` and ``flops`` have a total and every part's share; the FLOPs in total are those of one longest item
     of every skill, or where tasks are separate, in every tower. ``tasks`` has the same as each task activates it. FLOPs
     are None where an embedder does not say what its longest item is.
 
     Args:
+        model: as :func:`without_storage` builds it, for one.
         unknown: tasks whose heads cannot be counted, with the reason; they come back as ``unknown_heads``.
         task: only this one; ``activated_parameters`` and ``activated_flops`` are its totals then.
+        flops: of this model; may have counted some of it before.
     """
-    return summarise_model(without_storage(config, unknown), unknown, task)
-
-
-def summarise_model(
-    model: SkillNet, unknown: Mapping[str, str], task: str | None = None, flops: Flops | None = None
-) -> dict[str, Any]:
-    """As :func:`summarise`, of a model that may be without storage; ``flops`` may have counted some of it before."""
     config, parameters, flops = model.config, parameters_by_part(model), flops or Flops(model)
     tasks = {name: _task(model, name, parameters, flops) for name in ([task] if task else config.tasks)}
     facts: dict[str, Any] = {
@@ -159,10 +157,16 @@ def summarise_model(
     return facts
 
 
-def without_storage(config: SkillNetConfig, unknown: Mapping[str, str]) -> SkillNet:
-    """A model as shapes alone, without the heads of the ``unknown`` tasks."""
+def without_storage(config: SkillNetConfig, unknown: Mapping[str, str], registry: Registry) -> SkillNet:
+    """A model as shapes alone.
+
+    Args:
+        config: the model's.
+        unknown: tasks that are built without their heads.
+        registry: the plugins to build from.
+    """
     with on_meta():
-        model = SkillNet(config)
+        model = SkillNet(config, registry)
     for task in unknown:
         for head in model.objectives[task].heads(config.hidden):
             del model.heads_of(task)[head]

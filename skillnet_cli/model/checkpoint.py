@@ -109,6 +109,7 @@ class Weights:
         """Some tensors, mapped from their files and not copied. Writing to them changes no file.
 
         Args:
+            names: the tensors.
             verify: compare each tensor's bytes with the checksum that the index has of it.
 
         Raises:
@@ -163,9 +164,9 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 def _check_file_name(index: Path, tensor: str, file: Any) -> None:
     if not isinstance(file, str) or Path(file).name != file or "\\" in file or file == "..":
-        raise UserError(f"{index}: tensor '{tensor}' is said to be in {file!r}, which lies outside the folder")
+        raise UserError(f"{index}: tensor '{tensor}' should be in {file!r}, which lies outside the folder")
     if not file.endswith(".safetensors"):
-        raise UserError(f"{index}: tensor '{tensor}' is said to be in '{file}', and only safetensors files are read")
+        raise UserError(f"{index}: tensor '{tensor}' should be in '{file}', but only safetensors files are read")
 
 
 def _opened(path: Path, tensor: str) -> Any:
@@ -182,7 +183,7 @@ def _opened(path: Path, tensor: str) -> Any:
 def _cut_off(path: Path) -> str:
     """Where a truncated file ends, empty if it is damaged in another way."""
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
         room = path.stat().st_size - 8 - length

@@ -180,17 +180,3 @@ def require(kind: str, name: str, known: Collection[str], model: str) -> None:
     if name not in known:
         hint = suggest(name, known, f"it has {', '.join(known) or 'none'}")
         raise UserError(f"{model} has no {kind} '{name}'{hint}")
-
-
-def check_installed(config: SkillNetConfig, registry: Registry) -> None:
-    """Raises UserError, naming the distribution to install, where the plugin of one of the skills is missing."""
-    for skill, facts in config.skills.items():
-        if skill in registry.modalities:
-            continue
-        broken = {plugin.distribution: plugin.error for plugin in registry.plugins if plugin.error}
-        plugin = facts["plugin"]
-        advice = (
-            f"which could not be loaded ({broken[plugin]})" if plugin in broken
-            else f"which is not installed: pip install {plugin} (the model was made with version {facts['version']})"
-        )  # fmt: skip
-        raise UserError(f"skill '{skill}' needs the plugin {plugin}, {advice}")

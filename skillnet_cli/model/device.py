@@ -29,11 +29,11 @@ def default_precision(device: torch.device | str) -> str:
     if torch.device(device).type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if native and speed_of_bf16() > WORTH else "fp32"
+    return "bf16" if native and _speed_of_bf16() > WORTH else "fp32"
 
 
 @functools.cache
-def speed_of_bf16(rows: int = 512, width: int = 768, repetitions: int = 5) -> float:
+def _speed_of_bf16(rows: int = 512, width: int = 768, repetitions: int = 5) -> float:
     """How many times as fast as in float32 this CPU multiplies in bf16: of an encoder's product, once in a process."""
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):

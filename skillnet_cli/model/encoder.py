@@ -44,7 +44,8 @@ class Routes:
 def by_skill(modules: nn.ModuleDict, tokens: Float[Tensor, "T hidden"], routes: Routes) -> Float[Tensor, "T _"]:
     """Every token through the module of its own skill; the modules of other skills are not touched."""
     if routes.order is None:
-        return modules[routes.skills[0]](tokens)
+        only: Tensor = modules[routes.skills[0]](tokens)
+        return only
     groups = tokens[routes.order].split(routes.counts)
     done = [modules[skill](group) for skill, group in zip(routes.skills, groups, strict=True)]
     return torch.cat(done)[routes.inverse]
@@ -89,7 +90,8 @@ class RoutedAttention(nn.Module):
     ) -> Float[Tensor, "T hidden"]:
         qkv = by_skill(self.skills, tokens, routes) if self.qkv is None else self.qkv(tokens)
         query, key, value = qkv.unflatten(-1, (3, self.heads, -1)).unbind(1)  # (T, heads, head width) each
-        return self.out(attend(query, key, value, plan).flatten(1), routes)
+        output: Tensor = self.out(attend(query, key, value, plan).flatten(1), routes)
+        return output
 
 
 class FeedForward(nn.Module):
@@ -102,7 +104,8 @@ class FeedForward(nn.Module):
         self.activation = activation
 
     def forward(self, tokens: Float[Tensor, "T hidden"], routes: Routes | None = None) -> Float[Tensor, "T hidden"]:
-        return self.down(self.activation(self.up(tokens)))
+        output: Tensor = self.down(self.activation(self.up(tokens)))
+        return output
 
 
 Usage: TypeAlias = Float[Tensor, "2 experts"]

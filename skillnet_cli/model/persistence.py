@@ -23,7 +23,7 @@ from skillnet_cli.files import replace_path
 from skillnet_cli.model.build import build_readers
 from skillnet_cli.model.card import write_card
 from skillnet_cli.model.checkpoint import ASSETS, Weights, replace_model, write_weights
-from skillnet_cli.model.config import SkillNetConfig, check_config, check_installed, cut_down, read_config
+from skillnet_cli.model.config import SkillNetConfig, check_config, cut_down, read_config
 from skillnet_cli.model.device import on_meta
 from skillnet_cli.model.hub import Source, find, push
 from skillnet_cli.plugins import Registry, load_registry
@@ -39,6 +39,9 @@ def _open_weights(
     """The module that ``build`` makes of ``config``, with its parameters mapped from the files of ``source``.
 
     Args:
+        source: where the files are, or come to.
+        config: of the model, whole or cut down.
+        registry: the installed plugins.
         build: is called with the meta device as torch's default, so that nothing is allocated or initialised.
         verify: compare what is read with its checksums.
         all_: refuse tensors that the module has no place for.
@@ -48,7 +51,7 @@ def _open_weights(
             another model. The line names file and tensor.
     """
     check_config(config, source.folder / "config.json", registry)
-    check_installed(config, registry)
+    _check_installed(config, registry)
     try:
         with on_meta():
             module = build()
@@ -60,6 +63,20 @@ def _open_weights(
     _check(weights, shapes, all_)
     tensors = weights.read(shapes, verify)
     return _filled(module, tensors, build)
+
+
+def _check_installed(config: SkillNetConfig, registry: Registry) -> None:
+    """Raises UserError, naming the distribution to install, where the plugin of one of the skills is missing."""
+    for skill, facts in config.skills.items():
+        if skill in registry.modalities:
+            continue
+        broken = {plugin.distribution: plugin.error for plugin in registry.plugins if plugin.error}
+        plugin = facts["plugin"]
+        advice = (
+            f"which could not be loaded ({broken[plugin]})" if plugin in broken
+            else f"which is not installed: pip install {plugin} (the model was made with version {facts['version']})"
+        )  # fmt: skip
+        raise UserError(f"skill '{skill}' needs the plugin {plugin}, {advice}")
 
 
 def _under_current_names(weights: Weights, wanted: Iterable[str]) -> Weights:

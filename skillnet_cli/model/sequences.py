@@ -51,7 +51,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Sequences:
+class _Sequences:
     """A tower ready for the encoder. ``rows`` has each segment's tokens' rows, -1 for a [CLS] left out."""
 
     tokens: Float[Tensor, "T hidden"]
@@ -61,7 +61,7 @@ class Sequences:
     rows: tuple[Int[Tensor, " _"], ...]
 
 
-def join(segments: Sequence[Segment]) -> Sequences:
+def join(segments: Sequence[Segment]) -> _Sequences:
     """Put each item's segments one after another (paper §4.2, code); the last one's [CLS] stands for the sequence.
 
     The other segments lose theirs. The order of tokens within a sequence carries no meaning: attention knows
@@ -70,7 +70,7 @@ def join(segments: Sequence[Segment]) -> Sequences:
     last = segments[-1]
     if len(segments) == 1:
         every = torch.arange(len(last.tokens), device=last.lengths.device)
-        return Sequences(last.tokens, last.lengths, Routes((last.skill,)), _starts(last.lengths), (every,))
+        return _Sequences(last.tokens, last.lengths, Routes((last.skill,)), _starts(last.lengths), (every,))
     kept = [segment.lengths - 1 for segment in segments[:-1]] + [last.lengths]
     lengths = torch.stack(kept).sum(0)
     rows = []
@@ -101,10 +101,10 @@ def _interleave(
     lengths: Int[Tensor, " items"],
     rows: tuple[Int[Tensor, " _"], ...],
     cls_rows: Int[Tensor, " items"],
-) -> Sequences:
+) -> _Sequences:
     tokens = torch.cat([segment.tokens[r >= 0] for segment, r in zip(segments, rows, strict=True)])
     order = torch.cat([r[r >= 0] for r in rows])  # tokens are grouped by segment; order says where each belongs
     inverse = order.argsort()
     counts = tuple(int((r >= 0).sum()) for r in rows)
     routes = Routes(tuple(segment.skill for segment in segments), counts, order, inverse)
-    return Sequences(tokens[inverse], lengths, routes, cls_rows, rows)
+    return _Sequences(tokens[inverse], lengths, routes, cls_rows, rows)

@@ -36,7 +36,11 @@ def export(
     """Save some skills and tasks of a model as a model of its own; what it answers stays the same to the bit.
 
     Args:
-        skills, tasks: as in :meth:`SkillNet.from_pretrained`; its results on the tasks that are kept go with it.
+        model: its folder, or a hub repository ``owner/name``.
+        to: the folder of the result.
+        registry: the installed plugins.
+        skills: as in :meth:`SkillNet.from_pretrained`.
+        tasks: likewise; its results on the tasks that are kept go with it.
 
     Raises:
         UserError: ``to`` already exists; or as :meth:`SkillNet.from_pretrained`.
@@ -60,10 +64,14 @@ def graft_new(
     """Give a model a new skill of an installed plugin, and save the result; everything else stays to the bit.
 
     Args:
-        like: the skill whose projections the new one starts from; without it they are fresh. The embedder is always
-            fresh.
+        model: its folder, or a hub repository ``owner/name``.
+        skill: the new one.
+        to: the folder of the result.
+        registry: the installed plugins.
+        like: the skill whose projections the new one starts from; without it they are newly initialised, as the
+            embedder always is.
         keys: those of ``[model.embedders.SKILL]`` in a recipe.
-        seed: of all that is fresh.
+        seed: of all that is newly initialised.
 
     Raises:
         UserError: ``to`` already exists, the model already has the skill or lacks ``like``, or no plugin brings it.
@@ -92,6 +100,11 @@ def graft_from(
     """Give a model a skill, and tasks with it, of another model with the same shared part, and save the result.
 
     Args:
+        model: its folder, or a hub repository ``owner/name``.
+        skill: the one to take.
+        other: the model that has it.
+        to: the folder of the result.
+        registry: the installed plugins.
         tasks: which of the other's tasks to take; by default all that activate the skill and whose other skills the
             model has. What such a task uses of both models must be the same in both.
 

@@ -71,7 +71,8 @@ class MixtureOfExperts(nn.Module):
     def gates(self, tokens: Float[Tensor, "T hidden"]) -> Float[Tensor, "T experts"]:
         """The softmax over the experts, at least in float32 whatever the autocast: small differences decide."""
         with torch.autocast(tokens.device.type, enabled=False):
-            return self.gate(tokens.to(self.gate.weight.dtype)).softmax(dim=-1)
+            gates: Tensor = self.gate(tokens.to(self.gate.weight.dtype)).softmax(dim=-1)
+        return gates
 
 
 def balanced(loss: Loss, usages: Sequence[Float[Tensor, "layers 2 experts"]], weight: float) -> Loss:

@@ -29,6 +29,10 @@ class TaskConfig(Task):
     labels: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
 
+    def label_index(self) -> dict[str, int]:
+        """Each label's place in ``labels``."""
+        return {label: index for index, label in enumerate(self.labels)}
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -185,7 +189,8 @@ class ComparingObjective(Objective):
 
 def _comes_twice(own: Int[Tensor, " items"], everywhere: Int[Tensor, " all_items"]) -> Bool[Tensor, " items"]:
     values, counts = everywhere.unique(return_counts=True)
-    return counts[torch.searchsorted(values, own.contiguous())] > 1
+    twice: Tensor = counts[torch.searchsorted(values, own.contiguous())] > 1
+    return twice
 
 
 def rank() -> int:
@@ -202,8 +207,3 @@ def gather(rows: Shaped[Tensor, "items ..."]) -> Shaped[Tensor, "all_items ..."]
     parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
     distributed.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
-
-
-def label_index(labels: Sequence[str]) -> dict[str, int]:
-    """Each label's place in the head's outputs."""
-    return {label: index for index, label in enumerate(labels)}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skillnet_cli.api import Batch, DamagedItem, Features, Reader
-from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets, TaskConfig, label_index
+from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets, TaskConfig
 
 
 class _ClassTargets(Targets):
@@ -20,14 +20,16 @@ class _ClassTargets(Targets):
 
     def __init__(self, task: TaskConfig, readers: Mapping[str, Reader]) -> None:
         super().__init__(task, readers)
-        self.index = label_index(task.labels)
+        self.index = task.label_index()
 
     def example(
         self, features: list[list[Features]], target: Any, rng: np.random.Generator
     ) -> tuple[list[list[Features]], int]:
-        """Raises DamagedItem where the label is none of the task's."""
+        """Raises DamagedItem where the label is not in the task's list."""
         if target not in self.index:
-            raise DamagedItem(f"label {target!r} is none of the {len(self.index)} of task '{self.task.name}'")
+            raise DamagedItem(
+                f"label {target!r} is not in the list of {len(self.index)} labels of task '{self.task.name}'"
+            )
         return features, self.index[target]
 
     def collate(self, towers: list[list[Batch]], wanted: list[Any]) -> dict[str, Tensor]:

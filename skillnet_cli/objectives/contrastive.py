@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from skillnet_cli.objectives.base import ComparingObjective, Encoded, Heads, Loss, gather, rank
 
 SIMILARITIES = ("cosine", "dot")
-START = 1 / 0.07
-LARGEST = 100.0
+START, LARGEST = 1 / 0.07, 100.0
+"""CLIP's first temperature, as a factor on similarities, and its limit (Radford et al. 2021)."""
 SCORES = 1 << 20
 """Similarities in memory at once: the loss of a larger batch is computed some rows at a time."""
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from skillnet_cli.api import Batch, DamagedItem, Features, Reader
 from skillnet_cli.data.labels import frames_needed
-from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets, TaskConfig, label_index
+from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets, TaskConfig
 
 BLANK = 0
 """The blank is the head's first output; label i is output i + 1."""
@@ -24,7 +24,7 @@ class _TranscriptTargets(Targets):
 
     def __init__(self, task: TaskConfig, readers: Mapping[str, Reader]) -> None:
         super().__init__(task, readers)
-        self.index = {label: index + 1 for label, index in label_index(task.labels).items()}
+        self.index = {label: index + 1 for label, index in task.label_index().items()}
 
     def example(
         self, features: list[list[Features]], target: Any, rng: np.random.Generator

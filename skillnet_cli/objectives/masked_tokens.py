@@ -15,7 +15,9 @@ from skillnet_cli.api import Batch, Features, Vocabulary
 from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets
 
 MASKED = 0.15
+"""The share of tokens that is hidden: BERT's, and the paper's (§4.2)."""
 IGNORED = -100
+"""The target of tokens that are not hidden: what torch's cross-entropy passes over by default."""
 
 
 class _MaskedTokenTargets(Targets):
@@ -61,7 +63,7 @@ def _ordinary_ids(vocabulary: Vocabulary) -> np.ndarray[Any, np.dtype[np.int64]]
     return np.setdiff1d(np.arange(vocabulary.size), list(vocabulary.special_ids))
 
 
-class TokenHead(nn.Module):
+class _TokenHead(nn.Module):
     """BERT's prediction head: a dense layer, gelu, layer norm; then the embedder's own table."""
 
     def __init__(self, hidden: int) -> None:
@@ -87,7 +89,7 @@ class MaskedTokens(Objective):
     evaluation = "skillnet_cli.evaluation.predictions:fill_in"
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
-        return {_head_name(skill): lambda: TokenHead(hidden) for skill in self.task.skills}
+        return {_head_name(skill): lambda: _TokenHead(hidden) for skill in self.task.skills}
 
     def loss(self, towers: Sequence[Encoded], targets: Mapping[str, Tensor], heads: Heads, embedders: Heads) -> Loss:
         parts = self._segments(towers[0], targets, heads, embedders)

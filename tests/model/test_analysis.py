@@ -9,8 +9,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from skillnet_cli.model.analysis import Flops, summarise
+from skillnet_cli.model.analysis import Flops, summarise, without_storage
 from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.plugins import load_registry
 from skillnet_sound.frames import KERNELS, frame_count
 from tests.integers import toy_registry
 from tests.model.variants import VARIANTS, variant
@@ -70,7 +71,7 @@ def test_flops_are_those_of_a_real_pass(model: SkillNet) -> None:
 
 
 def test_a_summary_adds_up(model: SkillNet) -> None:
-    facts = summarise(model.config, {})
+    facts = summarise(without_storage(model.config, {}, load_registry()), {})
     assert facts["parameters"]["total"] == sum(each.numel() for each in model.parameters())
     every = Flops(model).of_all()
     assert facts["flops"]["parts"] == every and facts["flops"]["total"] == sum((every or {}).values())
@@ -91,10 +92,10 @@ def test_flops_of_every_variant_are_those_of_a_real_pass(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_is_summed_up_by_part(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skillnet_cli.model.skillnet.load_registry", toy_registry)
+def test_every_variant_is_summed_up_by_part(name: str) -> None:
     model = variant(**VARIANTS[name])
-    facts = summarise(model.config, {"spell": "its labels are not known"})
+    unknown = {"spell": "its labels are not known"}
+    facts = summarise(without_storage(model.config, unknown, toy_registry()), unknown)
     counted = sum(each.numel() for key, each in model.named_parameters() if "heads.spell" not in key)
     assert facts["parameters"]["total"] == counted
     assert all(0 < each["activated"] <= counted for each in facts["tasks"].values())

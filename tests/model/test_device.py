@@ -17,7 +17,7 @@ def test_an_instruction_alone_does_not_decide(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    monkeypatch.setattr(precision, "speed_of_bf16", lambda: speed)
+    monkeypatch.setattr(precision, "_speed_of_bf16", lambda: speed)
     assert precision.default_precision("cpu") == default
     with precision.autocast("auto", "cpu"):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
@@ -25,8 +25,8 @@ def test_an_instruction_alone_does_not_decide(
 
 
 def test_the_speed_is_measured_once_in_a_process() -> None:
-    first = precision.speed_of_bf16()
-    assert first > 0 and precision.speed_of_bf16() == first
+    first = precision._speed_of_bf16()
+    assert first > 0 and precision._speed_of_bf16() == first
 
 
 def test_another_precision_is_a_mistake() -> None:

@@ -78,7 +78,7 @@ def no_index(folder: Path) -> None:
         (pickled, r"pytorch_model.bin: pickled weights are never read: convert them to safetensors first"),
         (disguised, "model.safetensors: damaged: "),
         (truncated, "model.safetensors: damaged: it ends inside tensor"),
-        (leading_out, "tensor 'table' is said to be in '../outside.safetensors', which lies outside the folder"),
+        (leading_out, "tensor 'table' should be in '../outside.safetensors', which lies outside the folder"),
         (no_index, "model.safetensors.index.json: damaged: this is no index of weights"),
     ],
 )

@@ -370,7 +370,7 @@ def test_an_index_reaches_nothing_outside_the_folder(folder: Path, file: object)
     shutil.copy(folder / "model-shared.safetensors", folder.parent)
     index = index_of(folder)
     edit_json(folder / INDEX, weight_map={**index["weight_map"], "encoder.final_norm.bias": file})
-    message = r"index\.json: tensor 'encoder\.final_norm\.bias' is said to be in .*, which lies outside the folder"
+    message = r"index\.json: tensor 'encoder\.final_norm\.bias' should be in .*, which lies outside the folder"
     with pytest.raises(UserError, match=message):
         SkillNet.from_pretrained(folder, registry=toy_registry())
 
@@ -423,7 +423,7 @@ def test_a_pickle_is_never_read(folder: Path, tmp_path: Path, place: str) -> Non
         shutil.copy(evil, folder / "pytorch_model.bin")
         index = index_of(folder)
         edit_json(folder / INDEX, weight_map=dict.fromkeys(index["weight_map"], "pytorch_model.bin"))
-        message = "is said to be in 'pytorch_model.bin', and only safetensors files are read"
+        message = "should be in 'pytorch_model.bin', but only safetensors files are read"
     else:
         shutil.copy(evil, folder / "model-shared.safetensors")
         message = r"model-shared\.safetensors: damaged: .*; tensor 'encoder\.\S+' should be in it"

@@ -76,7 +76,7 @@ IDS = [[torch.tensor([1, 3, 4, 5])]]
 @pytest.mark.parametrize(
     ("objective", "target", "message"),
     [
-        ("classification", "x", "label 'x' is none of the 3"),
+        ("classification", "x", "label 'x' is not in the list of 3 labels"),
         ("ctc", "abx", "characters 'x'"),
         ("ctc", "aab", "3 frames are too few for a transcript that needs 4"),
         ("masked-units", [0, 1], "2 units for 3 frames"),

@@ -13,7 +13,6 @@ from skillnet_cli import objectives
 from skillnet_cli.objectives import Encoded, TaskConfig, contrastive
 from skillnet_cli.objectives.contrastive import Temperature
 from skillnet_cli.objectives.ctc import BLANK, greedy
-from skillnet_cli.objectives.masked_tokens import TokenHead
 
 HIDDEN = 16
 
@@ -149,7 +148,10 @@ class Table(nn.Module):
 
 def test_masked_tokens_count_only_what_was_hidden_and_use_the_embedders_table() -> None:
     objective = objectives.load("masked-tokens")(TaskConfig("fill", (("alpha",),), "masked-tokens"))
-    heads, table = nn.ModuleDict({"tokens-alpha": TokenHead(HIDDEN)}), nn.ModuleDict({"alpha": Table()})
+    heads, table = (
+        nn.ModuleDict({name: make() for name, make in objective.heads(HIDDEN).items()}),
+        nn.ModuleDict({"alpha": Table()}),
+    )
     tower = encoded([4, 3])
     wanted = torch.tensor([-100, 5, -100, 7, -100, -100, 9])
     total, count = objective.loss([tower], {"tokens_0": wanted}, heads, table)

@@ -37,7 +37,7 @@ from skillnet_cli.engine.plan import (
     task_config,
 )
 from skillnet_cli.evaluation.evaluate import spread
-from skillnet_cli.model.analysis import Flops, summarise_model, without_storage
+from skillnet_cli.model.analysis import Flops, summarise, without_storage
 from skillnet_cli.model.build import build_readers, config_of, embedder_config
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.device import default_precision, on_meta
@@ -195,9 +195,9 @@ class _Forecaster:
         self.sets = {name: self._open(name) for task in self.stage.tasks.values() for name in task.datasets}
         self.plan = self._plan()
         self.config, self.unknown = self._model()
-        shapes = without_storage(self.config, self.unknown)
+        shapes = without_storage(self.config, self.unknown, self.registry)
         self.flops = Flops(shapes)
-        self.facts = summarise_model(shapes, self.unknown, flops=self.flops)
+        self.facts = summarise(shapes, self.unknown, flops=self.flops)
         self.backend = self._backend()
 
     def forecast(self) -> Forecast:
