@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from skillnet_cli.api import UserError
 from skillnet_cli.data.format import ShardFacts, tables_of
@@ -18,22 +18,32 @@ from skillnet_cli.files import sha256_of
 from skillnet_cli.plugins import Registry
 from skillnet_cli.recipe import Recipe
 
-FREE = frozenset(
+_MAY_CHANGE = frozenset(
     {"workers", "checkpoints", "eval", "strategy", "max_skipped_updates", "deterministic", "timeout", "debug"}
 )
-"""Keys of a stage that may change between two halves of a run: they do not change what is learnt."""
+"""Keys of a stage that may change when a run is resumed: they do not change what is learnt."""
 
 
 def trained_by(recipe: Recipe, stage: str) -> dict[str, Any]:
     """The parts of a recipe that decide what a stage learns."""
     document = recipe.model_dump(mode="json", exclude_none=True)
-    settings = {key: value for key, value in document[stage].items() if key not in FREE}
+    settings = {key: value for key, value in document[stage].items() if key not in _MAY_CHANGE}
     started = {"init": document["init"]} if recipe.init else {}
     return {"seed": document["seed"], "model": document["model"], **started, stage: settings}
 
 
 def check_same(recipe: Recipe, stage: str, saved: Mapping[str, Any], folder: Path) -> None:
-    """Raises UserError with the keys that differ between the recipe and the one that wrote the checkpoint."""
+    """Compare a recipe with the one that wrote a checkpoint.
+
+    Args:
+        recipe: as loaded.
+        stage: ``"pretrain"`` or ``"finetune"``.
+        saved: what :func:`trained_by` once was.
+        folder: of the stage, for the message.
+
+    Raises:
+        UserError: they differ; every key is named with both values.
+    """
     differences = list(_differences(saved, trained_by(recipe, stage)))
     if differences:
         raise UserError(
@@ -48,14 +58,11 @@ def _differences(saved: Any, wanted: Any, path: str = "") -> Iterator[str]:
         for key in dict.fromkeys([*saved, *wanted]):
             yield from _differences(saved.get(key), wanted.get(key), f"{path}.{key}" if path else key)
     elif saved != wanted:
-        yield f"{path}: {_said(saved)} there, {_said(wanted)} now"
+        was, is_now = ("not set" if value is None else repr(value) for value in (saved, wanted))
+        yield f"{path}: was {was}, is now {is_now}"
 
 
-def _said(value: Any) -> str:
-    return "unsaid" if value is None else repr(value)
-
-
-Broken = dict[str, dict[str, str]]
+_Broken: TypeAlias = dict[str, dict[str, str]]
 """For each set, its shards that are not as they were written, and what is wrong."""
 
 
@@ -70,6 +77,15 @@ def checked_plan(
 ) -> tuple[StagePlan, list[str]]:
     """What the stage is going to do, and how its data has changed since the checkpoint, a line each.
 
+    Args:
+        recipe: as loaded.
+        stage: ``"pretrain"`` or ``"finetune"``.
+        registry: the installed plugins.
+        roots: folders of prepared sets.
+        world: the number of processes that train together.
+        checkpoint: to resume from, None to start.
+        allow_data_change: resume although the data has changed, without the shards that are broken.
+
     Raises:
         UserError: something cannot work, or the data has changed and that is not allowed.
     """
@@ -80,15 +96,15 @@ def checked_plan(
 
 
 def _settle_data(plan: StagePlan, saved: Mapping[str, Any] | None, allowed: bool) -> tuple[StagePlan, list[str]]:
-    """Compare the data with what the manifests say and, in a run that goes on, with what its checkpoint saw.
+    """Compare the data with its manifests and, when a run is resumed, with what the checkpoint was trained on.
 
-    Shards count as they lie on disk by their size, and by their content where their time is another than the
-    checkpoint's; samples are checked again as they are read.
+    A shard counts as unchanged by its size and its time; where the time differs from the checkpoint's, by its content,
+    which takes a while to read. Samples are checked again as they are read.
 
     Args:
         plan: the stage.
-        saved: what :func:`data_state` once was; None at the start of a run.
-        allowed: go on although the data has changed, without the shards that are broken.
+        saved: what :func:`_data_state` once was; None at the start of a run.
+        allowed: resume although the data has changed, without the shards that are broken.
 
     Returns:
         The plan, without broken shards; and the changes, a line each.
@@ -103,13 +119,13 @@ def _settle_data(plan: StagePlan, saved: Mapping[str, Any] | None, allowed: bool
     relabelled = [task for task, labels in now["labels"].items() if before["labels"].get(task, labels) != labels]
     if relabelled:
         tasks = "; ".join(f"'{task}' ({', '.join(plan.tasks[task].config.datasets)})" for task in relabelled)
-        raise UserError(f"the labels are others than those this run learns, of task {tasks}: start another run")
+        raise UserError(f"the labels have changed since this run started, of task {tasks}: start another run")
     changes = list(_changes(before["shards"], now["shards"], broken))
     if changes and not allowed:
         raise UserError(
             f"the data is not {'what this run was trained on' if saved else 'as it was prepared'}:\n"
             + "\n".join(f"  {line}" for line in changes)
-            + "\nput it back or prepare it again, or add --allow-data-change to go on with what there is"
+            + "\nput it back or prepare it again, or add --allow-data-change to train on what there is"
         )
     return dataclasses.replace(left, data=now), changes
 
@@ -123,7 +139,7 @@ def _data_state(plan: StagePlan) -> dict[str, Any]:
 
 
 def shard_digests(plan: StagePlan) -> dict[str, str]:
-    """For each set a short name for what its shards hold."""
+    """For each set a short digest of what its shards hold, to compare among ranks."""
     return {
         name: _digest([[file, state[0]] for file, state in shards.items()])[:12]
         for name, shards in plan.data["shards"].items()
@@ -154,15 +170,15 @@ def _wrong(prepared: PreparedSet, shard: ShardFacts, before: list[Any] | None) -
     path = prepared.path / shard.file
     for file in (path, *tables_of(path)):
         if not file.is_file():
-            return "is missing" if file == path else f"has lost {file.name}"
+            return "is missing" if file == path else f"has no {file.name}"
     facts = path.stat()
     if facts.st_size != shard.bytes:
-        return f"was altered: it has {facts.st_size} bytes, {shard.bytes} were written"
+        return f"was altered: it has {facts.st_size} bytes instead of {shard.bytes}"
     touched = before is not None and before[1] != facts.st_mtime_ns
-    return "was altered: its checksum is another" if touched and sha256_of(path) != shard.sha256 else None
+    return "was altered: checksum mismatch" if touched and sha256_of(path) != shard.sha256 else None
 
 
-def _without(plan: StagePlan, broken: Broken) -> StagePlan:
+def _without(plan: StagePlan, broken: _Broken) -> StagePlan:
     """The plan without the broken shards, as if they had never been prepared."""
     if not any(broken.values()):
         return plan
@@ -184,7 +200,7 @@ def _set_without(prepared: PreparedSet, broken: Mapping[str, str]) -> PreparedSe
     return PreparedSet(prepared.path, prepared.manifest.model_copy(update={"splits": splits}))
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any], broken: Broken) -> Iterator[str]:
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any], broken: _Broken) -> Iterator[str]:
     for name in now:
         old, new = before.get(name, {}), now[name]
         for file in dict.fromkeys([*old, *new]):
@@ -193,7 +209,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any], broken: Broken) 
             elif file not in old:
                 yield f"{name}: {file} is new"
             elif old[file][0] != new[file][0]:
-                yield f"{name}: {file} was prepared anew and holds something else"
+                yield f"{name}: {file} was prepared again with other content"
 
 
 def _digest(value: Any) -> str:

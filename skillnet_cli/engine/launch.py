@@ -52,33 +52,35 @@ def launch(
 
     Under torchrun or srun, whose variables are in the environment, this process is one of their ranks.
 
+    Args:
+        recipe: as loaded.
+        stage: ``"pretrain"`` or ``"finetune"``.
+        run: the run's folder, which may not exist yet.
+        roots: folders of prepared sets.
+        processes: how many are started here.
+        allow_data_change: resume although the data has changed, with what there is.
+
     Raises:
-        RankFailed: a bug in one of several processes.
-        UserError, FailedJob: as :func:`skillnet_cli.engine.trainer.run_stage`, whichever process met it first.
-        Stopped: a signal stopped the training, which can go on from there; the exit code is 128 + its number.
+        UserError: as :func:`skillnet_cli.engine.trainer.run_stage`, or the recipe has no such stage.
+        FailedJob: as the same, whichever process met it first.
+        Stopped: a signal stopped the training, which can be resumed from there; the exit code is 128 + its number.
     """
     if stage not in recipe.stages():
         raise UserError(f"the recipe '{recipe.name}' has no [{stage}]; it has {' and '.join(recipe.stages())}")
     if processes.nproc * processes.nnodes == 1:
         record(run_stage)(recipe, stage, run, roots, allow_data_change)
     else:
-        _check(recipe, stage, run, roots, processes, allow_data_change)
+        # What can be found out before any process starts is found by this one: one message, and at once.
+        there = torch.cuda.device_count()
+        if 0 < there < processes.nproc:
+            raise UserError(
+                f"--nproc {processes.nproc}, and this machine has {there} GPU{'s' * (there > 1)}: at most one process "
+                "for each, or set CUDA_VISIBLE_DEVICES= to train on its CPU"
+            )
+        checkpoint = Checkpoints(RunFolder(run).stage(stage).checkpoints).latest()
+        world = processes.nproc * processes.nnodes
+        checked_plan(recipe, stage, load_registry(), roots, world, checkpoint, allow_data_change)
         _launch_elastic(recipe, stage, run, roots, processes, allow_data_change)
-
-
-def _check(
-    recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], processes: Processes, allow_data_change: bool
-) -> None:
-    """What can be found out before any process starts."""
-    there = torch.cuda.device_count()
-    if 0 < there < processes.nproc:
-        raise UserError(
-            f"--nproc {processes.nproc}, and this machine has {there} GPU{'s' * (there > 1)}: at most one process for "
-            "each, or set CUDA_VISIBLE_DEVICES= to train on its CPU"
-        )
-    checkpoint = Checkpoints(RunFolder(run).stage(stage).checkpoints).latest()
-    world = processes.nproc * processes.nnodes
-    checked_plan(recipe, stage, load_registry(), roots, world, checkpoint, allow_data_change)
 
 
 def _launch_elastic(
@@ -113,7 +115,7 @@ def _launch_elastic(
 
 
 def _quieten() -> None:
-    """Keep the launcher's own tracebacks off the screen: the first failure is reported in one place, by us."""
+    """Keep the launcher's own tracebacks off the screen: the first failure is reported once, by :func:`launch`."""
     for name in list(logging.root.manager.loggerDict):
         if name.startswith(("torch.distributed.elastic", "torch.multiprocessing")):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -137,7 +139,7 @@ def _worker(recipe: dict[str, Any], stage: str, run: str, roots: Sequence[str], 
 
 
 def _first_failure(error: ChildFailedError, received: int) -> Exception:
-    """What the process that failed first raised, as a user should see it; a bug with its traceback.
+    """What the process that failed first raised, as a user should see it: a bug with its traceback, all else in a line.
 
     ``received`` is the signal that asked the launcher to stop: a process that it killed had not yet begun to train.
     """

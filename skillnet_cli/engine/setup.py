@@ -232,7 +232,7 @@ def save_checkpoint(writer: CheckpointWriter, updater: Updater, plan: StagePlan)
 
 
 _REFUSED = re.compile(r"^(.+?) does not have a deterministic implementation")
-"""How the error of torch.use_deterministic_algorithms begins (torch 2.9)."""
+"""How the error of torch.use_deterministic_algorithms begins (seen with torch 2.11)."""
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class StopSignals:
 
 
 class RelayedSignals(StopSignals):
-    """While entered, SIGTERM and SIGINT go on to the processes that this one has started with multiprocessing.
+    """While entered, SIGTERM and SIGINT are passed on to the processes that this one has started with multiprocessing.
 
     The first asks them to stop, and this process waits however long they take to save. A second one ends them and this
     process at once. ``received`` is the first one's number, 0 before it came.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -21,45 +20,20 @@ from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint, Checkpoints
 from skillnet_cli.recipe import Recipe, dump_toml
 from skillnet_cli.recipe.schema import EmaSection, LastSection, Stage
-from skillnet_cli.runs import RunFolder, read_metrics
+from skillnet_cli.runs import RunFolder, StageFolder, read_metrics
 
-
-def kill_all(pid: int) -> None:
-    """SIGKILL a process and everything that it started, itself first, so that it cannot start them again."""
-    for each in [pid, *_descendants(pid, dict(_parents()))]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(each, signal.SIGKILL)
-
-
-def _descendants(pid: int, parents: dict[int, int]) -> Iterator[int]:
-    for child in [child for child, parent in parents.items() if parent == pid]:
-        yield child
-        yield from _descendants(child, parents)
-
-
-def _parents() -> Iterator[tuple[int, int]]:
-    """(process, its parent) of all processes of the machine."""
-    folders = list(Path("/proc").glob("[0-9]*"))
-    if not folders:
-        printed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-        for line in printed.splitlines():
-            pid, parent = map(int, line.split())
-            yield pid, parent
-    for folder in folders:
-        try:
-            yield int(folder.name), int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:  # it has ended meanwhile
-            continue
-
-
-COMPARED = ("step", "task", "loss", "lr", "grad_norm", "count")
+_COMPARED = ("step", "task", "loss", "lr", "grad_norm", "count")
 """What a row of an update says that no clock has a part in."""
-LOOK_EVERY = 0.005
+_LOOK_EVERY = 0.005
+"""Seconds between two looks at the training that is to be killed: short beside a step."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was compared, and every difference, the first one first; ``tensors`` and ``values`` by what they are of."""
+    """What was compared, and every difference in the order of the steps.
+
+    ``tensors`` and ``values`` have the numbers of both by the kind of tensor: model, optimizer, average.
+    """
 
     stage: str
     steps: int
@@ -73,9 +47,9 @@ class Comparison:
 
 
 def verify_resume(
-    recipe: Recipe, stage: str, steps: int, nproc: int, data: Sequence[Path], say: Callable[[str], None]
+    recipe: Recipe, stage: str, steps: int, nproc: int, data: Sequence[Path], log: Callable[[str], None]
 ) -> Comparison:
-    """Train ``steps`` updates of a stage undisturbed, and again killed in the middle and gone on with; compare.
+    """Train ``steps`` updates of a stage undisturbed, and again killed in the middle and resumed; compare.
 
     Both trainings are ``skillnet`` commands of their own with ``nproc`` processes each, in a temporary folder; all
     processes of the second are killed by SIGKILL at once.
@@ -86,22 +60,22 @@ def verify_resume(
         steps: updates, at least 3.
         nproc: processes that train together.
         data: folders of prepared sets, before the usual ones.
-        say: is told what goes on.
+        log: called with a line for each of the trainings.
 
     Raises:
         UserError: too few steps.
         FailedJob: a training fails, or ends before it could be killed.
     """
     if steps < 3:
-        raise UserError(f"{steps} steps have no middle to be stopped in: give at least 3")
+        raise UserError(f"{steps} steps are too few to be stopped in the middle: give at least 3")
     with tempfile.TemporaryDirectory(prefix="skillnet-verify-") as folder:
         trial = _Trial(Path(folder), stage, steps, nproc, data)
         trial.write(_shortened(recipe, stage, steps))
-        say(f"1/3 trains {steps} steps of {stage} undisturbed")
+        log(f"1/3 training {steps} steps of {stage} undisturbed")
         trial.finish("straight")
-        say("2/3 trains them again and is killed in the middle")
+        log("2/3 training them again, to be killed in the middle")
         killed_after, resumed_from = trial.kill("killed")
-        say(f"3/3 goes on from step {resumed_from} (killed in step {killed_after + 1})")
+        log(f"3/3 resuming from step {resumed_from} (killed in step {killed_after + 1})")
         trial.finish("killed")
         return _compare(trial, killed_after, resumed_from, _saved_by(recipe.stages()[stage]))
 
@@ -147,30 +121,30 @@ class _Trial:
         try:
             code = process.wait()
         except BaseException:
-            kill_all(process.pid)
+            _kill_all(process.pid)
             raise
         if code:
-            raise FailedJob(f"the training itself fails: {self._last_words(run)}")
+            raise FailedJob(f"the training itself fails: {self._last_line(run)}")
 
     def kill(self, run: str) -> tuple[int, int]:
         """Train to the middle and kill all processes. Returns the last update seen and the newest checkpoint's step."""
         process = self._start(run)
         try:
             while process.poll() is None and not self._half_way(run):
-                time.sleep(LOOK_EVERY)
+                time.sleep(_LOOK_EVERY)
         finally:
             if process.poll() is None:
-                kill_all(process.pid)
+                _kill_all(process.pid)
             code = process.wait()
         if code > 0:
-            raise FailedJob(f"the training itself fails: {self._last_words(run)}")
+            raise FailedJob(f"the training itself fails: {self._last_line(run)}")
         newest, last = self.newest(run), self.rows(run)[-1]["step"]
         if newest is None or newest.step == self.steps:
             raise FailedJob(f"the training ended before it could be killed: give more steps than {self.steps}")
         return last, newest.step
 
     def rows(self, run: str) -> list[dict[str, Any]]:
-        """What the updates of a run say."""
+        """The rows of a run's updates."""
         return [row for row in read_metrics(self._stage_folder(run).metrics) if row["kind"] == "train"]
 
     def newest(self, run: str) -> Checkpoint | None:
@@ -180,19 +154,27 @@ class _Trial:
         rows = self.rows(run)
         return bool(rows) and rows[-1]["step"] >= self.steps // 2 and self.newest(run) is not None
 
-    def _stage_folder(self, run: str) -> Any:
+    def _stage_folder(self, run: str) -> StageFolder:
         return RunFolder(self.folder / run).stage(self.stage)
 
     def _start(self, run: str) -> subprocess.Popen[bytes]:
         words = [self.stage, self.folder / "recipe.toml", "--set", f"name={run}", "--runs", self.folder]
         words += ["--nproc", self.nproc, *(word for root in self.data for word in ("--data", root))]
         command = [sys.executable, "-m", "skillnet_cli", *map(str, words)]
-        with open(self.folder / f"{run}.log", "ab") as log:
+        with (self.folder / f"{run}.log").open("ab") as log:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
-    def _last_words(self, run: str) -> str:
+    def _last_line(self, run: str) -> str:
         lines = (self.folder / f"{run}.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return lines[-1].removeprefix("skillnet: error: ") if lines else "it says nothing"
+        return lines[-1].removeprefix("skillnet: error: ") if lines else "it printed nothing"
+
+
+def _kill_all(pid: int) -> None:
+    """SIGKILL a process and everything that it started, itself first, so that it cannot start them again."""
+    process = psutil.Process(pid)
+    for each in [process, *process.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
 
 
 def _compare(trial: _Trial, killed_after: int, resumed_from: int, kinds: Sequence[str]) -> Comparison:
@@ -218,7 +200,7 @@ def _row_differences(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[s
     if [row["step"] for row in one] != [row["step"] for row in other]:
         yield f"metrics.jsonl: {len(one)} updates undisturbed, {len(other)} resumed"
     for left, right in zip(one, other, strict=False):
-        for key in COMPARED:
+        for key in _COMPARED:
             if left[key] != right[key]:
                 yield f"step {left['step']} ({left['task']}): {key} {left[key]!r} undisturbed, {right[key]!r} resumed"
 
@@ -226,7 +208,7 @@ def _row_differences(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[s
 def _tensor_differences(kind: str, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Iterator[str]:
     for name in dict.fromkeys([*one, *other]):
         if name not in one or name not in other:
-            yield f"{kind}: {name} is only there {'undisturbed' if name in one else 'resumed'}"
+            yield f"{kind}: {name} is there only {'undisturbed' if name in one else 'resumed'}"
         elif not torch.equal(one[name], other[name]):
             apart = (one[name] != other[name]).sum().item()
             most = (one[name].double() - other[name].double()).abs().max().item()

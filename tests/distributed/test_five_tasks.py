@@ -9,11 +9,11 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from skillnet_cli.data.sampler import TaskOrder
-from skillnet_cli.engine.verify_resume import kill_all
 from tests.distributed.test_two_processes import _workers
 from tests.five import BATCH, ITEMS, STEPS, TASKS, Five, make_five
 
@@ -91,6 +91,13 @@ def test_a_rank_killed_at_twenty_random_moments(five: Five) -> None:
         _wait_for_others(process, before)
     finish(five, "hunted", process)
     same_end(five, "hunted", "long", steps)
+
+
+def kill_all(pid: int) -> None:
+    """A process and all that it has started."""
+    process = psutil.Process(pid)
+    for each in [process, *process.children(recursive=True)]:
+        each.kill()
 
 
 def _victims(process: subprocess.Popen[bytes]) -> list[int]:

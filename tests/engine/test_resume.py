@@ -139,9 +139,9 @@ def test_a_changed_recipe_is_refused_with_what_changed(world: World) -> None:
         world.train(finetune__steps=3, finetune__tasks=tasks("fill", batch=4), seed=2)
     assert str(caught.value).splitlines() == [
         f"{world.run() / 'finetune'} was trained with another recipe:",
-        "  seed: 1 there, 2 now",
-        "  finetune.steps: 2 there, 3 now",
-        "  finetune.tasks.fill.batch: 8 there, 4 now",
+        "  seed: was 1, is now 2",
+        "  finetune.steps: was 2, is now 3",
+        "  finetune.tasks.fill.batch: was 8, is now 4",
         f"put these back, choose another run with --set name=…, or delete {world.run() / 'finetune'} to start again",
     ]
 
