@@ -191,10 +191,10 @@ def stage(name: str, folder: Path, rows: int) -> None:
 
         assert not list(verify(folder / "rows"))
     else:
-        from skillnet_cli.data.overlap import find_overlaps, parts_of
+        from skillnet_cli.data.overlap import Part, find_overlaps
         from skillnet_cli.data.prepared import PreparedSet
 
-        find_overlaps(parts_of(PreparedSet.open(folder / "rows"), "rows", apart=True), {"text": False})
+        find_overlaps(Part.all_of(PreparedSet.open(folder / "rows"), "rows", apart=True), {"text": False})
     print(time.process_time() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

@@ -207,7 +207,7 @@ def overlap(
       skillnet data overlap my-photos:train data/NAME:test
       skillnet data overlap data/a data/b --splits --json
     """
-    from skillnet_cli.data.overlap import find_overlaps, kinds_to_compare, parts_of
+    from skillnet_cli.data.overlap import Part, find_overlaps, kinds_to_compare
     from skillnet_cli.data.prepared import data_roots, find_split
     from skillnet_cli.data.progress import choose_progress
 
@@ -217,7 +217,7 @@ def overlap(
     parts = [
         part
         for named, prepared, split in places
-        for part in parts_of(prepared, named.removesuffix(f":{split}"), split, apart)
+        for part in Part.all_of(prepared, named.removesuffix(f":{split}"), split, apart)
     ]
     chosen = [name.strip() for name in (fields or "").split(",") if name.strip()]
     kinds = kinds_to_compare(sets, list(load_registry().modalities), chosen)

@@ -39,6 +39,21 @@ class Part:
     name: str
     splits: tuple[Split, ...]
 
+    @classmethod
+    def all_of(cls, prepared: PreparedSet, name: str, split: str | None = None, apart: bool = False) -> list[Part]:
+        """A set as one part, or each of its splits as one, or one split alone.
+
+        Args:
+            prepared: the set.
+            name: what the set is called.
+            split: the split to take alone.
+            apart: whether each split is a part of its own.
+        """
+        if split is not None:
+            return [cls(f"{name}:{split}", (prepared.split(split),))]
+        splits = tuple(prepared.split(each) for each in prepared.manifest.splits)
+        return [cls(f"{name}:{each.name}", (each,)) for each in splits] if apart else [cls(name, splits)]
+
     def __len__(self) -> int:
         return sum(map(len, self.splits))
 
@@ -74,14 +89,6 @@ class Overlap:
     examples: tuple[tuple[str, str], ...] = ()
 
 
-def parts_of(prepared: PreparedSet, name: str, split: str | None = None, apart: bool = False) -> list[Part]:
-    """A set as one part under a name, or each of its splits ``apart``, or one split alone."""
-    if split is not None:
-        return [Part(f"{name}:{split}", (prepared.split(split),))]
-    splits = tuple(prepared.split(each) for each in prepared.manifest.splits)
-    return [Part(f"{name}:{each.name}", (each,)) for each in splits] if apart else [Part(name, splits)]
-
-
 def kinds_to_compare(sets: Sequence[PreparedSet], skills: Sequence[str], fields: Sequence[str]) -> dict[str, bool]:
     """Field -> whether it holds media, of the fields that are compared.
 
@@ -115,7 +122,7 @@ def find_overlaps(
     Args:
         parts: at least two.
         fields: field -> whether it holds media.
-        progress: is told of the items that are read.
+        progress: shows the items that are read.
         at_once: contents held in memory at a time, roughly.
 
     Raises:
@@ -249,6 +256,3 @@ class _Found:
         pairs = self._examples.get((left, right, form), [])
         examples = tuple((here.id(a), there.id(b)) for a, b in pairs)
         return Overlap(here.name, there.name, *self.forms[form], counts[0], counts[1], len(here), len(there), examples)
-
-
-__all__ = ["Overlap", "Part", "find_overlaps", "kinds_to_compare", "normal", "parts_of"]

@@ -10,42 +10,49 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 SECONDS_A_LINE = 10.0
+"""Seconds between two lines of a log: often enough to see that a job lives, seldom enough to read."""
 
 
 @runtime_checkable
 class Progress(Protocol):
-    """Tells someone how far a job is."""
+    """Shows how far a job is."""
 
     def track(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
-        """Pass ``items`` on, telling how many of ``total`` have gone by; ``what`` names them."""
+        """Pass items on and show how many there have been.
+
+        Args:
+            items: the items of the job.
+            total: how many they are; None where that is not known.
+            what: what they are called.
+        """
 
 
 class Silent:
-    """Tells nobody."""
+    """Shows nothing."""
 
     def track(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
         """Pass the items on."""
         yield from items
 
 
-class Plain:
+class _Plain:
     """One line on standard error every ten seconds and one at the end, for logs."""
 
     def track(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
         """Pass the items on, and print how many have gone by."""
-        begun = told = float(time.monotonic())
+        start = shown = time.monotonic()
         count = 0
         for count, item in enumerate(items, 1):
             yield item
-            now = float(time.monotonic())
-            if now - told >= SECONDS_A_LINE:
-                told = now
-                _say(f"{what}: {count}{f' of {total}' if total else ''}{_pace(count, total, now - begun)}")
-        _say(f"{what}: {count} done")
+            now = time.monotonic()
+            if now - shown >= SECONDS_A_LINE:
+                shown = now
+                _print(f"{what}: {count}{f' of {total}' if total else ''}{_pace(count, total, now - start)}")
+        _print(f"{what}: {count} done")
 
 
 def _pace(count: int, total: int | None, seconds: float) -> str:
-    """How fast a job goes and, where it is known how much there is to do, how long it takes from here."""
+    """The rate of a job and, where its total is known, the time that is left."""
     rate = count / seconds if seconds > 0 else 0.0
     if not rate:
         return ""
@@ -53,7 +60,7 @@ def _pace(count: int, total: int | None, seconds: float) -> str:
     return f" ({rate:.3g} a second{left})"
 
 
-class Bar:
+class _Bar:
     """Bars on standard error, drawn by rich; jobs within jobs have theirs below one another."""
 
     def __init__(self) -> None:
@@ -84,8 +91,8 @@ class Bar:
 
 def choose_progress() -> Progress:
     """A bar where a person watches standard error, plain lines where none does."""
-    return Bar() if sys.stderr.isatty() else Plain()
+    return _Bar() if sys.stderr.isatty() else _Plain()
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -15,10 +15,12 @@ from jaxtyping import Int
 from skillnet_cli.api import UserError
 
 ROUNDS = 8
+"""Of the Feistel network; four are enough for a permutation that cannot be told from a random one (Luby and Rackoff
+1988), eight leave room for a weak round function."""
 _WORD = (1 << 64) - 1
 
 
-def shuffled(place: int, size: int, key: tuple[int, ...]) -> int:
+def _shuffled(place: int, size: int, key: tuple[int, ...]) -> int:
     """The item at a place of the permutation of ``range(size)`` that ``key`` seeds."""
     bits = max(2, (size - 1).bit_length())
     item = place
@@ -124,7 +126,7 @@ class _Pool:
     def item(self, position: int) -> tuple[int, int]:
         """(item, epoch) at a position of the endless order."""
         epoch, offset = divmod(position, self.size)
-        return shuffled(offset, self.size, (*self.key, epoch)), epoch
+        return _shuffled(offset, self.size, (*self.key, epoch)), epoch
 
     def run(self, start: int, count: int) -> list[tuple[int, int]]:
         """``count`` of them from ``start`` on, no item twice where the pool is large enough.
@@ -175,7 +177,7 @@ class Stream:
         self._ends = list(accumulate(sizes))
         pools = sizes if weights is not None else [sum(sizes)]
         self._pools = [_Pool(size, (seed, number)) for number, size in enumerate(pools)]
-        self._order = _BlockOrder(shares([1.0] if weights is None else weights), seed)
+        self._order = _BlockOrder(_shares([1.0] if weights is None else weights), seed)
 
     def items(self, k: int) -> list[Place]:
         """The samples of the k-th update, counted from 0."""
@@ -207,7 +209,7 @@ class Stream:
         return Place(number, item - (self._ends[number - 1] if number else 0), epoch)
 
 
-def shares(weights: Sequence[float]) -> list[int]:
+def _shares(weights: Sequence[float]) -> list[int]:
     """Weights as whole numbers of places in a block: the smallest block that is exact, else one of a thousand.
 
     Raises UserError where a weight is not positive.

@@ -86,7 +86,7 @@ class _Gathering:
 def survey(split: Split, most: int = MOST_ITEMS) -> Survey:
     """Look at up to ``most`` items of a split. Raises FailedJob where it is damaged."""
     gathered = _Gathering()
-    chosen = evenly(len(split), most)
+    chosen = _evenly(len(split), most)
     for place in chosen:
         for name, value in split[place].items():
             if name != "id":
@@ -100,7 +100,7 @@ def survey(split: Split, most: int = MOST_ITEMS) -> Survey:
     return Survey(len(split), len(chosen), {what: Spread.of(each) for what, each in sorted(values.items())}, labels)
 
 
-def evenly(items: int, wanted: int) -> list[int]:
+def _evenly(items: int, wanted: int) -> list[int]:
     """The places of ``wanted`` of ``items``, evenly spread; all where there are no more."""
     return list(range(items)) if items <= wanted else [place * items // wanted for place in range(wanted)]
 
@@ -109,6 +109,3 @@ def picked(split: Split, wanted: int, seed: int) -> list[int]:
     """The places of ``wanted`` items drawn by the seed, in order."""
     drawn: Iterable[int] = np.random.default_rng(seed).choice(len(split), min(wanted, len(split)), replace=False)
     return sorted(map(int, drawn))
-
-
-__all__ = ["Spread", "Survey", "evenly", "picked", "survey"]

@@ -1,21 +1,19 @@
-"""Looks at every byte of a prepared set and names each fault: files, tables, samples, assets, the ledger's account."""
+"""Checks every byte of a prepared set and names each fault: files, tables, samples, assets, the ledger and its sums."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer
 
-from skillnet_cli.api import UserError
+from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.format import (
     ASSETS,
     CLASSES,
@@ -27,6 +25,7 @@ from skillnet_cli.data.format import (
     decode_sample,
     end_of_archive,
     read_ledger,
+    read_table,
     tables_of,
 )
 from skillnet_cli.data.prepared import PreparedSet
@@ -35,7 +34,7 @@ from skillnet_cli.files import CHUNK, sha256_of
 
 @dataclass(frozen=True)
 class _Fault:
-    """Something that is not as it was written: in which file, of which item where it is one, and what."""
+    """What is wrong, in which file, and with which item if it is one."""
 
     file: str
     what: str
@@ -67,7 +66,7 @@ def verify(folder: Path) -> Iterator[_Fault]:
 
 def _of_split(prepared: PreparedSet, name: str, facts: SplitFacts, ids: _Ids) -> Iterator[_Fault]:
     if sum(shard.items for shard in facts.shards) != facts.items:
-        yield _Fault(MANIFEST, f"split '{name}' has {facts.items} items, its shards have another number")
+        yield _Fault(MANIFEST, f"split '{name}' has {facts.items} items, its shards do not sum to that")
     check = _Samples(facts, prepared.manifest)
     for number, shard in enumerate(facts.shards):
         read = _Shard(prepared.path / shard.file, shard, check)
@@ -86,9 +85,9 @@ class _Samples:
         """What is wrong with a sample that is as it was written."""
         missing = [name for name in ("id", *self.split.fields) if name not in sample]
         if missing:
-            return f"the field '{missing[0]}' is missing, which every item of the split has"
+            return f"the field '{missing[0]}', which every item of the split should have, is missing"
         unknown = [name for name in sample if name != "id" and name not in self.manifest.fields]
-        return f"the field '{unknown[0]}' is none that the manifest names" if unknown else None
+        return f"the field '{unknown[0]}' is not in the manifest" if unknown else None
 
 
 @dataclass
@@ -110,27 +109,27 @@ class _Shard:
             return
         size = self.path.stat().st_size
         if size != self.facts.bytes:
-            yield self._fault(f"has {size} bytes, {self.facts.bytes} were written")
+            yield self._fault(f"has {size} bytes instead of {self.facts.bytes}")
         if offsets is None or checks is None:
             self.unknown = True
             if sha256_of(self.path) != self.facts.sha256:
-                yield self._fault("its checksum is another")
+                yield self._fault("checksum mismatch")
             return
         yield from self._content(offsets, checks, size)
 
-    def _tables(self) -> Any:
+    def _tables(self) -> Generator[_Fault, None, tuple[np.ndarray | None, np.ndarray | None]]:
         """The two tables, None where one is damaged."""
         index, checks = tables_of(self.path)
         offsets = yield from _table(index, self.facts.index_sha256, self.facts.items + 1)
         found = yield from _table(checks, self.facts.crc32_sha256, self.facts.items)
         if offsets is not None and (offsets[0] != 0 or (np.diff(offsets) <= 0).any()):
-            yield _Fault(index.name, "its places are not in order")
+            yield _Fault(index.name, "its offsets are not in ascending order")
             offsets = None
         return offsets, found
 
     def _content(self, offsets: np.ndarray, checks: np.ndarray, size: int) -> Iterator[_Fault]:
         digest, damaged = hashlib.sha256(), False
-        with open(self.path, "rb") as file:
+        with self.path.open("rb") as file:
             for place, length in enumerate(np.diff(offsets).tolist()):
                 region = file.read(length)
                 digest.update(region)
@@ -147,9 +146,9 @@ class _Shard:
             while piece := file.read(CHUNK):
                 digest.update(piece)
         if not damaged and size == self.facts.bytes and end != end_of_archive(int(offsets[-1])):
-            yield self._fault("what follows its last item is not the end of a tar")
+            yield self._fault("the last item is not followed by the end of a tar")
         elif not damaged and digest.hexdigest() != self.facts.sha256:
-            yield self._fault("its checksum is another")
+            yield self._fault("checksum mismatch")
 
     def _sample(self, region: bytes, check: int) -> str | None:
         """What is wrong with a sample's bytes; its id is taken down where it can be."""
@@ -158,9 +157,9 @@ class _Shard:
             _add_id(self.ids, str(sample["id"]))
         except (ValueError, KeyError, TypeError):
             self.unknown = True
-            return "is no sample (its headers or its JSON are damaged)"
+            return "not a sample (its headers or its JSON are damaged)"
         if zlib.crc32(region) != check:
-            return "is not as it was written (its checksum is another)"
+            return "altered (checksum mismatch)"
         return self.check.wrong(sample)
 
     def _name(self, region: bytes, place: int) -> str:
@@ -172,26 +171,25 @@ class _Shard:
 
     def _breaks_off(self, place: int) -> _Fault:
         last = self.facts.items - 1
-        what = "is" if place == last else f"and all after it, up to number {last}, are"
-        return _Fault(self.path.name, f"{what} not there: the file breaks off", f"number {place}")
+        what = "missing" if place == last else f"missing, and so are all after it up to number {last}"
+        return _Fault(self.path.name, f"{what}: the file is cut off", f"number {place}")
 
     def _fault(self, what: str) -> _Fault:
         return _Fault(self.path.name, what)
 
 
-def _table(path: Path, sha256: str, entries: int) -> Any:
+def _table(path: Path, sha256: str, entries: int) -> Generator[_Fault, None, np.ndarray | None]:
     """A table beside a shard; where it is damaged, a fault, and None."""
+    if not path.is_file():
+        yield _Fault(path.name, "is missing")
+        return None
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        yield _Fault(path.name, "is missing" if isinstance(error, FileNotFoundError) else str(error.strerror))
+        table = read_table(path, sha256)
+    except FailedJob:
+        yield _Fault(path.name, "checksum mismatch")
         return None
-    if hashlib.sha256(content).hexdigest() != sha256:
-        yield _Fault(path.name, "its checksum is another")
-        return None
-    table: Integer[np.ndarray, " entries"] = np.load(io.BytesIO(content), allow_pickle=False)
     if table.shape != (entries,):
-        yield _Fault(path.name, f"has {table.size} entries, {entries} are needed")
+        yield _Fault(path.name, f"has {table.size} entries instead of {entries}")
         return None
     return table
 
@@ -202,7 +200,7 @@ def _of_assets(folder: Path, assets: Mapping[str, str]) -> Iterator[_Fault]:
         if not path.is_file():
             yield _Fault(f"{ASSETS}/{name}", "is missing")
         elif sha256_of(path) != sha256:
-            yield _Fault(f"{ASSETS}/{name}", "its checksum is another")
+            yield _Fault(f"{ASSETS}/{name}", "checksum mismatch")
 
 
 @dataclass
@@ -221,7 +219,7 @@ class _Ids:
             found = kept.get(split)
             for (facts, digest), stated in zip(shards, found.digests if found else (), strict=False):
                 if digest is not None and digest != stated:
-                    yield _Fault(facts.file, f"its items are others than the ones that {LEDGER} keeps")
+                    yield _Fault(facts.file, f"its items are not those that {LEDGER} keeps")
 
 
 class _Kept:
@@ -249,16 +247,16 @@ def _of_ledger(folder: Path, manifest: Manifest, ids: _Ids) -> Iterator[_Fault]:
         yield _Fault(LEDGER, "is missing")
         return
     if sha256_of(path) != manifest.ledger_sha256:
-        yield _Fault(LEDGER, "its checksum is another")
+        yield _Fault(LEDGER, "checksum mismatch")
     counts: Counter[str] = Counter()
     kept = {name: _Kept(facts.shards) for name, facts in manifest.splits.items()}
     try:
         for number, entry in enumerate(read_ledger(folder), 1):
             counts[entry.why] += 1
             if entry.why not in CLASSES:
-                yield _Fault(LEDGER, f"line {number}: '{entry.why}' is no class", entry.id)
+                yield _Fault(LEDGER, f"line {number}: '{entry.why}' is not a class of the ledger", entry.id)
             elif entry.why == "kept" and entry.split not in kept:
-                yield _Fault(LEDGER, f"line {number}: is kept in '{entry.split}', which is no split", entry.id)
+                yield _Fault(LEDGER, f"line {number}: kept in '{entry.split}', which is not a split", entry.id)
             elif entry.why == "kept":
                 kept[entry.split].add(entry.id)
     except (UserError, UnicodeDecodeError) as error:
@@ -269,13 +267,13 @@ def _of_ledger(folder: Path, manifest: Manifest, ids: _Ids) -> Iterator[_Fault]:
 
 
 def _sums(manifest: Manifest, counts: Mapping[str, int], kept: Mapping[str, _Kept]) -> Iterator[_Fault]:
-    """Where the account does not add up."""
+    """Where the sums of ledger and manifest differ."""
     for why, stated in manifest.ledger.items():
         if counts.get(why, 0) != stated:
-            yield _Fault(LEDGER, f"has {counts.get(why, 0)} items '{why}', the manifest says {stated}")
+            yield _Fault(LEDGER, f"has {counts.get(why, 0)} items '{why}' where the manifest has {stated}")
     for name, facts in manifest.splits.items():
         if kept[name].items != facts.items:
-            yield _Fault(LEDGER, f"keeps {kept[name].items} items in '{name}', the split has {facts.items}")
+            yield _Fault(LEDGER, f"keeps {kept[name].items} items in '{name}' where the split has {facts.items}")
 
 
 def _add_id(digest: Any, id: str) -> None:

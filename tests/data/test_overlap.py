@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.overlap import Part, find_overlaps, kinds_to_compare, normal, parts_of
+from skillnet_cli.data.overlap import Part, find_overlaps, kinds_to_compare, normal
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.prepare.writer import SetWriter
 
@@ -30,7 +30,7 @@ def make(folder: Path, splits: Mapping[str, Items]) -> PreparedSet:
 
 
 def everything(*sets: PreparedSet) -> list[Part]:
-    return [part for each in sets for part in parts_of(each, each.path.name, apart=True)]
+    return [part for each in sets for part in Part.all_of(each, each.path.name, apart=True)]
 
 
 def test_planted_leaks_are_found_in_every_form(tmp_path: Path) -> None:
@@ -81,9 +81,9 @@ def test_it_agrees_with_brute_force(tmp_path: Path, seed: int, at_once: int) -> 
 def test_sets_as_a_whole_name_the_splits_of_examples(tmp_path: Path) -> None:
     one = make(tmp_path / "one", {"dev": [(b"x", ["x"])], "train": [(b"y", ["y"])]})
     two = make(tmp_path / "two", {"dev": [(b"z", ["z"])], "train": [(b"y", ["q"])]})
-    (found,) = find_overlaps([*parts_of(one, "a"), *parts_of(two, "b")], {"image": True})
+    (found,) = find_overlaps([*Part.all_of(one, "a"), *Part.all_of(two, "b")], {"image": True})
     assert (found.left, found.right, found.examples) == ("a", "b", (("train: train 0", "train: train 0"),))
-    assert [part.name for part in parts_of(one, "a", "dev")] == ["a:dev"]
+    assert [part.name for part in Part.all_of(one, "a", "dev")] == ["a:dev"]
 
 
 def test_labels_and_notes_are_not_compared_unless_asked_for(tmp_path: Path) -> None:

@@ -45,17 +45,17 @@ def restate(folder: Path, change: Callable[[dict], None]) -> None:
     (folder / MANIFEST).write_text(json.dumps(facts))
 
 
-def test_a_flipped_bit_is_told_with_its_item(sound: Path) -> None:
+def test_a_flipped_bit_is_reported_with_its_item(sound: Path) -> None:
     offsets = np.load(sound / "train-000001.index.npy")
     flip(sound / "train-000001.tar", int(offsets[4]) - 600)
-    what = "is not as it was written (its checksum is another)"
+    what = "altered (checksum mismatch)"
     assert lines(sound) == [f"train-000001.tar: item 'item 13' (number 3): {what}"]
 
 
 def test_a_damaged_header_leaves_the_number_of_the_item(sound: Path) -> None:
     offsets = np.load(sound / "train-000001.index.npy")
     flip(sound / "train-000001.tar", int(offsets[3]) + 258)
-    assert lines(sound) == ["train-000001.tar: item number 3: is no sample (its headers or its JSON are damaged)"]
+    assert lines(sound) == ["train-000001.tar: item number 3: not a sample (its headers or its JSON are damaged)"]
 
 
 def test_a_tar_that_breaks_off_says_where(sound: Path) -> None:
@@ -63,8 +63,8 @@ def test_a_tar_that_breaks_off_says_where(sound: Path) -> None:
     size, offsets = path.stat().st_size, np.load(sound / "train-000001.index.npy")
     path.write_bytes(path.read_bytes()[: int(offsets[7]) + 5])
     first, second = lines(sound)
-    assert first == f"train-000001.tar: has {offsets[7] + 5} bytes, {size} were written"
-    assert "item number 7: and all after it, up to number 9" in second
+    assert first == f"train-000001.tar: has {offsets[7] + 5} bytes instead of {size}"
+    assert "item number 7: missing, and so are all after it up to number 9: the file is cut off" in second
 
 
 def test_altered_ends_missing_files_and_tables(sound: Path) -> None:
@@ -73,10 +73,10 @@ def test_altered_ends_missing_files_and_tables(sound: Path) -> None:
     (sound / "train-000002.index.npy").unlink()
     flip(sound / "validation-000000.crc32.npy", -1)
     assert lines(sound) == [
-        "train-000000.tar: what follows its last item is not the end of a tar",
+        "train-000000.tar: the last item is not followed by the end of a tar",
         "train-000001.tar: is missing",
         "train-000002.index.npy: is missing",
-        "validation-000000.crc32.npy: its checksum is another",
+        "validation-000000.crc32.npy: checksum mismatch",
     ]
 
 
@@ -103,22 +103,22 @@ def rewrite_ledger(folder: Path, change: Callable[[list[dict]], None]) -> None:
 def test_a_ledger_whose_sums_do_not_fit(sound: Path) -> None:
     rewrite_ledger(sound, lambda rows: rows[3].update({"class": "damaged"}))
     assert lines(sound) == [
-        "ledger.jsonl: has 25 items 'kept', the manifest says 26",
-        "ledger.jsonl: has 1 items 'damaged', the manifest says 0",
-        "ledger.jsonl: keeps 24 items in 'train', the split has 25",
-        "train-000000.tar: its items are others than the ones that ledger.jsonl keeps",
-        "train-000001.tar: its items are others than the ones that ledger.jsonl keeps",
+        "ledger.jsonl: has 25 items 'kept' where the manifest has 26",
+        "ledger.jsonl: has 1 items 'damaged' where the manifest has 0",
+        "ledger.jsonl: keeps 24 items in 'train' where the split has 25",
+        "train-000000.tar: its items are not those that ledger.jsonl keeps",
+        "train-000001.tar: its items are not those that ledger.jsonl keeps",
     ]
 
 
 def test_a_ledger_that_keeps_other_items(sound: Path) -> None:
     rewrite_ledger(sound, lambda rows: rows[12].update(id="another"))
-    assert lines(sound) == ["train-000001.tar: its items are others than the ones that ledger.jsonl keeps"]
+    assert lines(sound) == ["train-000001.tar: its items are not those that ledger.jsonl keeps"]
 
 
 def test_rows_that_are_none(sound: Path) -> None:
     rewrite_ledger(sound, lambda rows: rows[3].update({"class": "lost", "id": "x"}))
-    assert "ledger.jsonl: item x: line 4: 'lost' is no class" in lines(sound)
+    assert "ledger.jsonl: item x: line 4: 'lost' is not a class of the ledger" in lines(sound)
     rewrite_ledger(sound, lambda rows: rows[3].pop("reason"))
     assert lines(sound) == ["ledger.jsonl: line 4: not a row of a ledger"]
     (sound / "ledger.jsonl").unlink()
@@ -148,9 +148,9 @@ def test_fields_and_assets(sound: Path) -> None:
 
     restate(sound, change)
     found = lines(sound)
-    assert found[0].endswith("item 'item 0' (number 0): the field 'label' is none that the manifest names")
-    assert any("the field 'sound' is missing, which every item of the split has" in line for line in found)
-    assert found[-2:] == ["assets/a: its checksum is another", "assets/b: is missing"]
+    assert found[0].endswith("item 'item 0' (number 0): the field 'label' is not in the manifest")
+    assert any("the field 'sound', which every item of the split should have, is missing" in line for line in found)
+    assert found[-2:] == ["assets/a: checksum mismatch", "assets/b: is missing"]
 
 
 @pytest.mark.parametrize("seed", range(12))
