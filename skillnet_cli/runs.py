@@ -61,7 +61,7 @@ class StageFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """The training's states to go on from."""
+        """The training's states to resume from."""
         return self.path / "checkpoints"
 
     @property
@@ -94,11 +94,11 @@ class MetricsLog:
     """Appends rows; every row is on disk before the next step begins."""
 
     def __init__(self, path: Path, step: int) -> None:
-        """Go on behind ``step``: what a stopped run wrote about later steps, which are now done again, is dropped."""
+        """Continue behind ``step``: rows of later steps, which this run will repeat, are dropped."""
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_metrics(path) if row["step"] <= step]
         write_whole(path, "".join(map(_line, kept)).encode())
-        self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def write(self, kind: str, step: int, **facts: Any) -> None:
         """Add a row; numbers that are not finite become null, which JSON has a word for."""

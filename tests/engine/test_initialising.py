@@ -91,10 +91,10 @@ def test_a_tensor_of_another_shape_or_none_is_named(world: World) -> None:
     with pytest.raises(UserError, match=r"init.letters: .*'out' has shape \(16, 4\), .* has \(16, 16\)"):
         started(world, letters=str(narrow))
     less = save_toy(world.folder / "less", {name: t for name, t in toy_tensors().items() if name != "v"})
-    with pytest.raises(UserError, match="init.letters: .*less has no tensor 'v'"):
+    with pytest.raises(UserError, match=r"init\.letters: .*less has no tensor 'v'"):
         started(world, letters=str(less))
     other = save_toy(world.folder / "other", {"weights": torch.ones(3)})
-    with pytest.raises(UserError, match="init.letters: .*other has no tensor 'table': its weights do not match"):
+    with pytest.raises(UserError, match=r"init\.letters: .*other has no tensor 'table': its weights do not match"):
         started(world, letters=str(other))
 
 

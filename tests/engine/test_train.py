@@ -150,7 +150,7 @@ def test_a_damaged_item_is_replaced_and_written_down(world: World, capsys: pytes
 
 def test_a_set_that_cannot_be_read_at_all_is_one_line(world: World) -> None:
     make_set(world.folder / "data", "torn", train=1, letters=["?"])
-    with pytest.raises(FailedJob, match="^task 'fill': 100 samples in a row cannot be read"):
+    with pytest.raises(FailedJob, match=r"^task 'fill': 100 samples in a row cannot be read"):
         world.train(train__workers=1, finetune__tasks=tasks("fill", datasets=["torn"]))
 
 
@@ -191,7 +191,7 @@ def test_finetuning_starts_from_pretraining(world: World) -> None:
 
 def test_pretraining_that_was_not_run_is_missed(world: World) -> None:
     with pytest.raises(
-        UserError, match="no finished pretraining: run skillnet pretrain first, or add --set finetune.start_from"
+        UserError, match=r"no finished pretraining: run skillnet pretrain first, or add --set finetune\.start_from"
     ):
         world.train(finetune__start_from="pretrain")
 

@@ -35,7 +35,7 @@ def test_nothing_measured_is_no_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"results"'])
 def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "results.json").write_text(content)
-    with pytest.raises(UserError, match="results.json is not readable"):
+    with pytest.raises(UserError, match=r"results\.json is not readable"):
         read_results(tmp_path)
 
 
