@@ -99,7 +99,7 @@ def test_a_plugin_for_api_version_1_is_told_what_to_change(
         f"{own}:1: skillnet_cli.data.preparer → skillnet_cli.prepare.preparer",
         f"{own}:2: skillnet_cli.data.preparer → skillnet_cli.prepare.preparer",
         f"{own}:2: preparer.Deal → preparer.PoolSplit",
-        f"{own}:3: skillnet_cli.data.near_copies → skillnet_cli.prepare.near_duplicates",
+        f"{own}:3: skillnet_cli.data.near_copies → skillnet_cli.prepare.duplicates",
         f"{own}:5: Preparer.begin() → Preparer.setup()",
         f"{own}:6: Preparer.begin() → Preparer.setup()",
         f"{own}:7: Preparer.deal() → Preparer.split()",
