@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 
 from skillnet_cli.engine.trainer import run_stage
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.prepare.writer import SetWriter
-from skillnet_cli.recipe import Recipe, dump_toml, load_recipe
+from skillnet_cli.recipe import Recipe, load_recipe
 from skillnet_cli.runs import read_metrics
 
 TOY = Path(__file__).parent / "toy"
@@ -75,7 +76,7 @@ class World:
 
     def write_recipe(self, **changes: Any) -> Path:
         path = self.folder / "toy.toml"
-        path.write_text(dump_toml(document(**changes)), encoding="utf-8")
+        path.write_text(tomli_w.dumps(document(**changes)), encoding="utf-8")
         return path
 
     def recipe(self, **changes: Any) -> Recipe:

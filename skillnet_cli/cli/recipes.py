@@ -68,7 +68,9 @@ def show(
       skillnet recipes show paper --set model.routing=moe
       skillnet recipes show mine.toml --resolved
     """
-    from skillnet_cli.recipe import dump_toml, load_recipe
+    import tomli_w
+
+    from skillnet_cli.recipe import load_recipe
     from skillnet_cli.recipe.load import find_recipe
 
     path = find_recipe(recipe)
@@ -78,7 +80,7 @@ def show(
     document = load_recipe(path, set_ or (), load_registry()).model_dump(mode="json", exclude_none=True)
     if as_json:
         return print_json(document)
-    print(dump_toml(document), end="")
+    print(tomli_w.dumps(document), end="")
 
 
 @app.command("check")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import tomli_w
 import torch
 from transformers.utils import logging
 
@@ -31,7 +32,7 @@ from skillnet_cli.model.card import write_card
 from skillnet_cli.model.checkpoint import fingerprint
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry, load_registry
-from skillnet_cli.recipe import Recipe, dump_toml
+from skillnet_cli.recipe import Recipe
 from skillnet_cli.recipe.schema import LastSection
 from skillnet_cli.runs import Result, RunFolder, record_results
 
@@ -71,7 +72,7 @@ def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], allo
         ranks.check_same({f"the shards of '{name}'": digest for name, digest in shard_digests(plan).items()})
         updater = start_or_resume(plan, folder, ranks, checkpoint, registry)
         if ranks.is_main:
-            folder.keep_recipe(dump_toml(recipe.model_dump(mode="json", exclude_none=True)))
+            folder.keep_recipe(tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True)))
         start = updater.progress.step
         with Telemetry(plan, folder.stage(stage), start, ranks.is_main) as telemetry, worker_errors():
             for change in changes:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import tomli_w
 import torch
 from torch import Tensor
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint, Checkpoints
-from skillnet_cli.recipe import Recipe, dump_toml
+from skillnet_cli.recipe import Recipe
 from skillnet_cli.recipe.schema import EmaSection, LastSection, Stage
 from skillnet_cli.runs import RunFolder, StageFolder, read_metrics
 
@@ -113,7 +114,7 @@ class _Trial:
 
     def write(self, recipe: Recipe) -> None:
         document = recipe.model_dump(mode="json", exclude_none=True)
-        (self.folder / "recipe.toml").write_text(dump_toml(document), encoding="utf-8")
+        (self.folder / "recipe.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
 
     def finish(self, run: str) -> None:
         """Train to the end."""

@@ -4,6 +4,5 @@ from __future__ import annotations
 
 from skillnet_cli.recipe.load import load_recipe
 from skillnet_cli.recipe.schema import Recipe, Stage, StageTask
-from skillnet_cli.recipe.toml import dump_toml
 
-__all__ = ["Recipe", "Stage", "StageTask", "dump_toml", "load_recipe"]
+__all__ = ["Recipe", "Stage", "StageTask", "load_recipe"]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from skillnet_cli.api import UserError
 from skillnet_cli.plugins import Registry, load_registry
-from skillnet_cli.recipe import dump_toml, load_recipe
+from skillnet_cli.recipe import load_recipe
 from tests.workbench import TOY, document
 
 
@@ -23,7 +24,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
 
 def complaint(folder: Path, registry: Registry, **changes: Any) -> str:
     path = folder / "r.toml"
-    path.write_text(dump_toml(document(**changes)), encoding="utf-8")
+    path.write_text(tomli_w.dumps(document(**changes)), encoding="utf-8")
     with pytest.raises(UserError) as caught:
         load_recipe(path, registry=registry)
     return str(caught.value).replace(f"{folder}/", "")
@@ -96,6 +97,6 @@ def test_wrong_tables_do_not_stop_the_other_checks(tmp_path: Path, registry: Reg
 
 def test_skills_that_tasks_need_get_their_plugins_defaults(tmp_path: Path, registry: Registry) -> None:
     path = tmp_path / "r.toml"
-    path.write_text(dump_toml(document(model__embedders={"letters": {"longest": 9}})), encoding="utf-8")
+    path.write_text(tomli_w.dumps(document(model__embedders={"letters": {"longest": 9}})), encoding="utf-8")
     recipe = load_recipe(path, registry=registry)
     assert recipe.model.embedders == {"letters": {"longest": 9}, "waves": {}, "marks": {}}

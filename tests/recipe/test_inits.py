@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from skillnet_cli.plugins import Registry, load_registry
-from skillnet_cli.recipe import Recipe, dump_toml, load_recipe
+from skillnet_cli.recipe import Recipe, load_recipe
 from skillnet_cli.recipe.toml import parse_toml
 from tests.pretrained import save_toy
 from tests.recipe.test_checks import complaint
@@ -31,13 +32,13 @@ def donor(tmp_path: Path) -> str:
 def test_both_ways_of_writing_come_back_from_a_runs_recipe(tmp_path: Path, registry: Registry, donor: str) -> None:
     path = tmp_path / "r.toml"
     init = {"letters": donor, "marks": {"from": "someone/model@refs/pr/1", "shared": False}}
-    path.write_text(dump_toml(document(init=init)), encoding="utf-8")
+    path.write_text(tomli_w.dumps(document(init=init)), encoding="utf-8")
     recipe = load_recipe(path, registry=registry)
     assert (recipe.init["letters"].source, recipe.init["letters"].shared) == (donor, True)
     assert (recipe.init["marks"].source, recipe.init["marks"].shared) == ("someone/model@refs/pr/1", False)
     written = recipe.model_dump(mode="json", exclude_none=True)
     assert written["init"] == init
-    assert Recipe.model_validate(parse_toml(dump_toml(written))).init == recipe.init
+    assert Recipe.model_validate(parse_toml(tomli_w.dumps(written))).init == recipe.init
 
 
 def wrong(name: str, donor: str, folder: Path) -> dict[str, Any]:
@@ -73,7 +74,7 @@ SAID = {
 @pytest.mark.parametrize("name", SAID)
 def test_mistakes_are_told_with_their_line(name: str, tmp_path: Path, registry: Registry, donor: str) -> None:
     changes = wrong(name, donor, tmp_path)
-    lines = dump_toml(document(**changes)).splitlines()
+    lines = tomli_w.dumps(document(**changes)).splitlines()
     message = complaint(tmp_path, registry, **changes)
     told = next(line for line in message.splitlines() if line.startswith("r.toml:"))
     number, _, text = told.removeprefix("r.toml:").partition(": ")
@@ -84,5 +85,5 @@ def test_mistakes_are_told_with_their_line(name: str, tmp_path: Path, registry: 
 
 def test_a_hubs_model_is_not_looked_for_yet(tmp_path: Path, registry: Registry) -> None:
     path = tmp_path / "r.toml"
-    path.write_text(dump_toml(document(init={"letters": "nobody/nothing"})), encoding="utf-8")
+    path.write_text(tomli_w.dumps(document(init={"letters": "nobody/nothing"})), encoding="utf-8")
     assert load_recipe(path, registry=registry).init["letters"].source == "nobody/nothing"

@@ -12,9 +12,10 @@ from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
+from tomli_w import dumps
 
 from skillnet_cli.api import UserError
-from skillnet_cli.recipe import Recipe, dump_toml, load_recipe
+from skillnet_cli.recipe import Recipe, load_recipe
 from skillnet_cli.recipe.errors import check_section
 from skillnet_cli.recipe.schema import EmaSection, LastSection
 from skillnet_cli.recipe.toml import parse_toml
@@ -43,7 +44,7 @@ def test_what_a_stage_leaves_unsaid_comes_from_train(tmp_path: Path) -> None:
         "finetune__optimizer": {"weight_decay": 0.1},
         "finetune__eval": {"every": 3},
     }
-    recipe = load_recipe(write(tmp_path, dump_toml(document(**changes))))
+    recipe = load_recipe(write(tmp_path, dumps(document(**changes))))
     assert recipe.pretrain is not None and recipe.finetune is not None
     assert recipe.pretrain.optimizer.weight_decay == 0.3
     assert recipe.finetune.optimizer.weight_decay == 0.1
@@ -53,18 +54,18 @@ def test_what_a_stage_leaves_unsaid_comes_from_train(tmp_path: Path) -> None:
 
 def test_an_average_of_another_kind_inherits_nothing(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"train__average": {"kind": "ema", "decay": 0.5}}
-    recipe = load_recipe(write(tmp_path, dump_toml(document(**changes, finetune__average={"kind": "last"}))))
+    recipe = load_recipe(write(tmp_path, dumps(document(**changes, finetune__average={"kind": "last"}))))
     assert recipe.pretrain is not None and recipe.finetune is not None
     assert recipe.pretrain.average == EmaSection(kind="ema", decay=0.5)
     assert recipe.finetune.average == LastSection(kind="last", count=5)
-    dumped = dump_toml(recipe.model_dump(mode="json", exclude_none=True))
+    dumped = dumps(recipe.model_dump(mode="json", exclude_none=True))
     assert load_recipe(write(tmp_path, dumped)) == recipe
 
 
 def test_a_dumped_recipe_reads_back_the_same(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"finetune__tasks__sort__datasets": {"a": 1.0, "b": 2.5}, "finetune__eval": {"every": 3}}
-    recipe = load_recipe(write(tmp_path, dump_toml(document(**changes))))
-    dumped = dump_toml(recipe.model_dump(mode="json", exclude_none=True))
+    recipe = load_recipe(write(tmp_path, dumps(document(**changes))))
+    dumped = dumps(recipe.model_dump(mode="json", exclude_none=True))
     assert load_recipe(write(tmp_path, dumped)) == recipe
 
 
@@ -115,36 +116,39 @@ WRONG: dict[str, tuple[str, str]] = {
     "cut off": ('name = "x"\nseed =', "r.toml:2: not valid TOML"),
     "a key twice": ('name = "x"\nname = "y"', "r.toml:2: not valid TOML"),
     "a folder as name": ('name = "../x"', "r.toml:1: name: must consist of letters, digits, '.', '_' and '-', and"),
-    "dropout of 1": (dump_toml(document(model__dropout=1.0)), "model.dropout: must be less than 1, not 1.0"),
-    "weight of 0": (dump_toml(document(finetune__tasks__sort__datasets={"a": 0.0})), "datasets.a: must be greater"),
-    "an unknown routing": (dump_toml(document(model__routing="sparse")), "model.routing: must be 'skill', 'dense', "),
+    "dropout of 1": (dumps(document(model__dropout=1.0)), "model.dropout: must be less than 1, not 1.0"),
+    "weight of 0": (dumps(document(finetune__tasks__sort__datasets={"a": 0.0})), "datasets.a: must be greater"),
+    "an unknown routing": (
+        dumps(document(model__routing="sparse")),
+        "model.routing: must be 'skill', 'dense', ",
+    ),
     "modules routed where nothing is": (
-        dump_toml(document(model={"routing": "dense", "routed": ["qkv", "ffn"]})),
+        dumps(document(model={"routing": "dense", "routed": ["qkv", "ffn"]})),
         "model.routed: is for routing = 'skill', and routing is 'dense'",
     ),
-    "nothing routed": (dump_toml(document(model__routed=[])), "model.routed: must not be empty"),
+    "nothing routed": (dumps(document(model__routed=[])), "model.routed: must not be empty"),
     "a balance of nothing": (
-        dump_toml(document(model__balance=0.5)),
+        dumps(document(model__balance=0.5)),
         "model.balance: is for routing = 'moe', and routing is 'skill'",
     ),
-    "an average of no kind": (dump_toml(document(train__average={"decay": 0.5})), "train.average: kind is missing"),
+    "an average of no kind": (dumps(document(train__average={"decay": 0.5})), "train.average: kind is missing"),
     "an average of another kind": (
-        dump_toml(document(train__average={"kind": "emma"})),
+        dumps(document(train__average={"kind": "emma"})),
         "train.average: kind must be 'ema' or 'last', not 'emma': did you mean 'ema'?",
     ),
     "the key of another kind of average": (
-        dump_toml(document(finetune__average={"kind": "last", "decay": 0.5})),
+        dumps(document(finetune__average={"kind": "last", "decay": 0.5})),
         "finetune.average.decay: unknown key",
     ),
     "a key of that kind of average": (
-        dump_toml(document(finetune__average={"kind": "last", "cuont": 3})),
+        dumps(document(finetune__average={"kind": "last", "cuont": 3})),
         "finetune.average.cuont: unknown key: did you mean 'count'?",
     ),
     "an average of none": (
-        dump_toml(document(finetune__average={"kind": "last", "count": 0})),
+        dumps(document(finetune__average={"kind": "last", "count": 0})),
         "finetune.average.count: must be greater than 0, not 0",
     ),
-    "a table as number": (dump_toml(document(seed={"a": 1})), "seed: must be a whole number, not {'a': 1}"),
+    "a table as number": (dumps(document(seed={"a": 1})), "seed: must be a whole number, not {'a': 1}"),
 }
 
 
@@ -166,7 +170,7 @@ def test_a_text_in_another_encoding(tmp_path: Path) -> None:
 
 
 def test_a_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
-    text = dump_toml(document()).replace("\n", "\r\n")
+    text = dumps(document()).replace("\n", "\r\n")
     (tmp_path / "r.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert load_recipe(tmp_path / "r.toml").name == "toy"
 
@@ -185,7 +189,7 @@ OVERRIDES: dict[str, tuple[str, Any]] = {
 @pytest.mark.parametrize("name", OVERRIDES)
 def test_overrides(name: str, tmp_path: Path) -> None:
     text, expected = OVERRIDES[name]
-    value: Any = load_recipe(write(tmp_path, dump_toml(document())), [text])
+    value: Any = load_recipe(write(tmp_path, dumps(document())), [text])
     for part in text.partition("=")[0].replace('"', "").strip().split("."):
         value = value[part] if isinstance(value, dict) else getattr(value, part)
     assert (value.model_dump() if hasattr(value, "model_dump") else value) == expected
@@ -205,11 +209,11 @@ BAD_OVERRIDES = {
 
 @pytest.mark.parametrize("text", BAD_OVERRIDES)
 def test_mistakes_in_overrides_name_the_override(text: str, tmp_path: Path) -> None:
-    assert complaints(write(tmp_path, dump_toml(document())), text)[-1].startswith(BAD_OVERRIDES[text])
+    assert complaints(write(tmp_path, dumps(document())), text)[-1].startswith(BAD_OVERRIDES[text])
 
 
 def test_the_last_override_of_a_key_wins(tmp_path: Path) -> None:
-    path = write(tmp_path, dump_toml(document()))
+    path = write(tmp_path, dumps(document()))
     assert load_recipe(path, ["seed=3", "seed=4"]).seed == 4
 
 
