@@ -95,10 +95,9 @@ class SourceCheckpoint:
     """What a pretrained model can start, read from its ``config.json`` by a plugin.
 
     ``weight_map`` says which of its tensors start which of our parameters. ``encoder`` holds the keys of ``[model]``
-    that its Transformer has (``layers``, ``hidden``, ``heads``,
-    ``ffn``, ``norm``, ``activation``): the recipe's must be the same; it is empty where it starts only the
-    embedder.
-    ``prefixes`` are what may stand before all the names in its files.
+    that its Transformer has (``layers``, ``hidden``, ``heads``, ``ffn``, ``norm``, ``activation``): the recipe's must
+    be the same; it is empty where only the embedder starts from it. ``prefixes`` are what may stand before all the
+    names in its files.
     """
 
     weight_map: tuple[MappedWeight, ...]

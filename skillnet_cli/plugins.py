@@ -259,7 +259,7 @@ def _call_hooks(module: Any, name: str) -> dict[str, Any]:
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(Hooks)
     manager.register(module, name=name)
-    manager.check_pending()
+    manager.check_pending()  # raises for a function called skillnet_… that is not one of the hooks
     brought = {}
     for kind, wanted in _KINDS.items():
         brought[kind] = tuple(value for values in getattr(manager.hook, f"skillnet_{kind}")() for value in values)

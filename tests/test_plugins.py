@@ -133,7 +133,7 @@ def test_strict_mode_makes_a_broken_plugin_fatal(site: Site, monkeypatch: pytest
 
 def test_what_a_broken_plugin_brings_is_not_to_be_installed_again() -> None:
     broken = Plugin("sound", "skillnet-sound", "9.9", error="ImportError: libsndfile is missing")
-    with pytest.raises(UserError, match="skillnet-sound brings it and could not be loaded .*libsndfile is missing"):
+    with pytest.raises(UserError, match=r"skillnet-sound brings it and could not be loaded .*libsndfile is missing"):
         build_registry([broken]).modality("sound")
 
 
@@ -190,7 +190,7 @@ def test_a_task_is_listed_but_refused_while_a_skill_of_it_is_missing(monkeypatch
 def test_a_slip_of_the_pen_gets_a_suggestion(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.install("pen", modality("smell"))
     registry = load(monkeypatch, "pen")
-    with pytest.raises(UserError, match="unknown skill 'smel': did you mean 'smell'?"):
+    with pytest.raises(UserError, match=r"unknown skill 'smel': did you mean 'smell'\?"):
         registry.modality("smel")
     with pytest.raises(UserError, match="unknown skill 'quux': installed are smell"):
         registry.modality("quux")

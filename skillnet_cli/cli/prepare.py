@@ -67,6 +67,7 @@ class _DatasetCommand(TyperCommand):
 
     def _dataset(self, args: Sequence[str]) -> Dataset | None:
         """The data set that is named, if one is and it has options."""
+        # what follows an option with a value is not the data set
         valued = {name for each in self.params for name in each.opts if not getattr(each, "is_flag", True)}
         words = [word for before, word in zip(["", *args], args, strict=False) if before not in valued]
         table = load_registry().datasets if any(not word.startswith("-") for word in words) else {}
@@ -84,6 +85,7 @@ def _parameters(options: Sequence[DatasetOption]) -> list[Any]:
 
     def own(**_: Any) -> None: ...
 
+    # typer reads the parameters of a function, so one is made that has them
     own.__annotations__ = {_destination(option): _annotation(option) for option in options}
     own.__signature__ = inspect.Signature([_argument(option) for option in options])  # type: ignore[attr-defined]
     app = typer.Typer(add_completion=False)

@@ -17,7 +17,7 @@ from skillnet_cli.model.parts import SHARED, name_without_skill, part_of
 from skillnet_cli.model.sequences import Tower
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry, resolve
-from skillnet_cli.recipe.checks import both_start_shared, misfits, read_source_checkpoint, starts_shared
+from skillnet_cli.recipe.checks import both_start_shared, read_source_checkpoint
 from skillnet_cli.recipe.schema import InitSection
 
 
@@ -84,7 +84,7 @@ def initialise(model: SkillNet, sources: Mapping[str, InitSection], registry: Re
         try:
             folder = fetch_pretrained(section.source)
             checkpoint = _fitting_checkpoint(model, folder, skill, section, registry)
-            if starts_shared(checkpoint, section.shared):
+            if section.starts_shared(checkpoint):
                 if sharing:
                     raise UserError(both_start_shared(sharing))
                 sharing = skill
@@ -101,7 +101,7 @@ def _fitting_checkpoint(
     config = model.config
     own = embedder_config(skill, config.skills[skill]["embedder"], registry)
     checkpoint = read_source_checkpoint(folder, skill, own, registry)
-    problems = list(misfits(checkpoint, {key: getattr(config, key) for key in checkpoint.encoder}, section.shared))
+    problems = list(section.mismatches(checkpoint, {key: getattr(config, key) for key in checkpoint.encoder}))
     if problems:
         raise UserError("; ".join(problems))
     return checkpoint

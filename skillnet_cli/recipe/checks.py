@@ -44,7 +44,10 @@ def read_source_checkpoint(folder: Path, skill: str, embedder: Any, registry: Re
     """What the pretrained model in a folder can start of a skill, as the skill's plugin says.
 
     Args:
+        folder: the model's folder, with its ``config.json``.
+        skill: the skill that starts from it.
         embedder: the skill's own configuration.
+        registry: the plugins.
 
     Raises:
         UserError: there is none, its plugin cannot read it, or the skill's plugin reads no pretrained models at all.
@@ -66,24 +69,6 @@ def read_source_checkpoint(folder: Path, skill: str, embedder: Any, registry: Re
 def both_start_shared(other: str) -> str:
     """The message for a second source checkpoint that would start the shared parts."""
     return f'would start the shared parts, as init.{other} does: write {{ from = "…", shared = false }} for one'
-
-
-def misfits(checkpoint: SourceCheckpoint, model: Mapping[str, Any], shared: bool) -> Iterator[str]:
-    """The keys of ``[model]`` in which a source checkpoint's Transformer differs, each as a message.
-
-    Args:
-        checkpoint: what the skill's plugin says of it.
-        model: the keys of ``[model]`` that the recipe has.
-        shared: whether the shared parts start from it, too; else only what projections depend on must agree.
-    """
-    for key, wanted in checkpoint.encoder.items():
-        if (shared or key in OF_PROJECTIONS) and model[key] != wanted:
-            yield f"needs model.{key} = {json.dumps(wanted)}, and the recipe has {json.dumps(model[key])}"
-
-
-def starts_shared(checkpoint: SourceCheckpoint, shared: bool) -> bool:
-    """Whether a source checkpoint's tensors go into the parts that all skills share."""
-    return shared and bool(checkpoint.encoder)
 
 
 STAGES = ("pretrain", "finetune")
@@ -157,8 +142,8 @@ def _check_inits(document: Mapping[str, Any], registry: Registry) -> Iterator[Mi
             yield Mistake(("init", skill), str(error))
             continue
         if checkpoint is not None:
-            yield from (Mistake(("init", skill), text) for text in misfits(checkpoint, vars(model), section.shared))
-            if starts_shared(checkpoint, section.shared):
+            yield from (Mistake(("init", skill), text) for text in section.mismatches(checkpoint, vars(model)))
+            if section.starts_shared(checkpoint):
                 sharing.append(skill)
     yield from (Mistake(("init", skill), both_start_shared(sharing[0])) for skill in sharing[1:])
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -18,6 +20,8 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+
+from skillnet_cli.api import SourceCheckpoint
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 SectionT = TypeVar("SectionT", bound="_Section")
@@ -83,6 +87,18 @@ class InitSection(_Section):
     @classmethod
     def _source_alone(cls, value: Any) -> Any:
         return {"from": value} if isinstance(value, str) else value
+
+    def starts_shared(self, checkpoint: SourceCheckpoint) -> bool:
+        """Whether the checkpoint's tensors go into the parts that all skills share."""
+        return self.shared and bool(checkpoint.encoder)
+
+    def mismatches(self, checkpoint: SourceCheckpoint, model: Mapping[str, Any]) -> Iterator[str]:
+        """A message for each key of ``[model]``, given by ``model``, in which the checkpoint's Transformer differs."""
+        for key, wanted in checkpoint.encoder.items():
+            # Projections depend on these sizes, so they must agree even where the shared parts do not start from it.
+            needed = self.shared or key in ("layers", "hidden", "heads")
+            if needed and model[key] != wanted:
+                yield f"needs model.{key} = {json.dumps(wanted)}, and the recipe has {json.dumps(model[key])}"
 
     @model_serializer
     def _as_written(self) -> Any:
