@@ -58,8 +58,10 @@ def _print_plugins(registry: Registry) -> None:
         return print("no plugin is installed: pip install 'skillnet-cli[all]'")
     print_table([("plugin", "version", "skills", "tasks", "data sets"), *(_row(plugin) for plugin in registry.plugins)])
     for plugin in registry.plugins:
+        if plugin.error:
+            print(f"\n{plugin.distribution} cannot be loaded: {plugin.error}")
         if plugin.changes:
-            print(f"\n{plugin.distribution}: what API version {API_VERSION} changes in its files (see docs/plugins.md)")
+            print(f"Change these names, then state API_VERSION = {API_VERSION} (see docs/plugins.md):")
             print("\n".join(f"  {change}" for change in plugin.changes))
     for owned in registry.tasks.values():
         if hint := _missing(registry, owned.value):
@@ -67,8 +69,8 @@ def _print_plugins(registry: Registry) -> None:
 
 
 def _row(plugin: Plugin) -> tuple[str, ...]:
-    """A row of the table; a broken plugin's row says why."""
+    """A row of the table."""
     if plugin.error:
-        return plugin.distribution, plugin.version, f"cannot be loaded: {plugin.error}", "", ""
+        return plugin.distribution, plugin.version, "cannot be loaded", "", ""
     facts = _describe(plugin)
     return plugin.distribution, plugin.version, *(", ".join(facts[kind]) for kind in ("skills", "tasks", "datasets"))
