@@ -155,12 +155,12 @@ def _contents(sample: Mapping[str, Any], forms: Sequence[tuple[str, str]]) -> It
             yield number, value
         elif isinstance(value, (str, list)) and form != "bytes":
             for text in [value] if isinstance(value, str) else value:
-                content = normal(text) if form == "normal" else text
+                content = _normalised(text) if form == "normal" else text
                 if content:
                     yield number, content.encode("utf-8", errors="surrogatepass")
 
 
-def normal(text: str) -> str:
+def _normalised(text: str) -> str:
     """A text without what makes no difference to a reader: widths of characters, case, white space."""
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from skillnet_cli.api import UserError
-from skillnet_cli.data.overlap import Part, find_overlaps, kinds_to_compare, normal
+from skillnet_cli.data.overlap import Part, find_overlaps, kinds_to_compare
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.prepare.writer import SetWriter
 
@@ -45,6 +46,11 @@ def test_planted_leaks_are_found_in_every_form(tmp_path: Path) -> None:
         "normal": ("set:test", 2, 2, (("test 2", "train 5"), ("test 3", "train 20"))),
     }
     assert {(each.left_size, each.right_size) for each in found} == {(4, 21)}
+
+
+def normal(text: str) -> str:
+    """Without case, width and white space."""
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def forms(part: Part, form: str) -> list[set[Any]]:
@@ -100,6 +106,8 @@ def test_one_part_cannot_be_compared(tmp_path: Path) -> None:
         find_overlaps(everything(made), FIELDS)
 
 
-def test_the_normal_form_keeps_what_matters() -> None:
-    assert normal(" Ｈｅｌｌｏ，\t世界　！\n") == normal("hello,世界!")
-    assert normal("你好") != normal("您好") and normal("a-b") != normal("ab")
+def test_the_normal_form_keeps_what_matters(tmp_path: Path) -> None:
+    left = make(tmp_path / "left", {"train": [(b"x", [text]) for text in (" Ｈｅｌｌｏ，\t世界　！\n", "你好", "a-b")]})
+    right = make(tmp_path / "right", {"train": [(b"y", [text]) for text in ("hello,世界!", "您好", "ab")]})
+    (_, found) = find_overlaps([*Part.all_of(left, "left"), *Part.all_of(right, "right")], {"text": False})
+    assert (found.form, found.left_items, found.examples) == ("normal", 1, (("train 0", "train 0"),))

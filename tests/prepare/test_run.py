@@ -170,9 +170,7 @@ def test_finished_ranges_are_not_read_again(source: Path, tmp_path: Path) -> Non
     assert reads == {str(place): 1 for place in range(13)}
 
 
-def plain_model(  # noqa: C901 - one function on purpose: nothing of it may be shared with what it checks
-    ranges: list[list[Any]], protocol_items: int, seed: int, limit: int | None
-) -> tuple[list[Any], dict]:
+def plain_model(ranges: list[list[Any]], protocol_items: int, seed: int, limit: int | None) -> tuple[list[Any], dict]:
     """What the ledger and the splits should be, with everything in memory and no parts; without a limit's ranges."""
     rows = plain_rows(ranges)
     reject_plainly(rows)
@@ -380,7 +378,7 @@ def test_an_altered_part_is_noticed(source: Path, tmp_path: Path) -> None:
     content = bytearray(shard.read_bytes())
     content[600] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(FailedJob, match="train.tar: altered or damaged"):
+    with pytest.raises(FailedJob, match=r"train.tar: altered or damaged"):
         prepare("Scripted", job(source, tmp_path / "set", tolerance=ANY))
     shutil.rmtree(shard.parent)
     prepare("Scripted", job(source, tmp_path / "set", tolerance=ANY))
