@@ -52,59 +52,64 @@ class Handler(BaseHTTPRequestHandler):
             with state.lock:
                 state.at_once -= 1
 
-    def _act(self, deed: str, name: str = "") -> None:  # noqa: C901 - a table of deeds, one a branch
-        state = self.server_state
+    def _act(self, deed: str, name: str = "") -> None:
         if deed == "by":  # /by/DEED-NAME, for clients that know one path for all
             deed, _, name = name.partition("-")
-        content = b"" if deed in ("leads", "status") else state.content(name)
-        if deed == "ok":
-            self._answer(200, content)
-        elif deed == "ranges":
-            self._part(content)
-        elif deed == "slow":
-            time.sleep(0.02)
-            self._answer(200, content)
-        elif deed == "status":
+        if deed == "status":
             self._answer(int(re.split(r"\D", name)[0]), b"no")
-        elif deed == "once":  # fails the first time
-            first = state.asked[f"/once/{name}"] == 1
-            self._answer(503 if first else 200, b"busy" if first else content)
-        elif deed == "drop":  # hangs up in the middle
-            self._answer(200, content[: len(content) // 2], length=len(content))
-            self.close_connection = True
-        elif deed == "dropped":  # hangs up before it says anything
-            self.close_connection = True
-        elif deed == "long":  # says that it is shorter than it is
-            self._answer(200, content, length=len(content) // 2)
-            self.close_connection = True
-        elif deed == "stall":
-            self._answer(200, content[: len(content) // 2], length=len(content))
-            state.stop.wait(60)
-            self.close_connection = True
-        elif deed == "drip":
-            self._answer(200, b"", length=10_000)
-            while not state.stop.wait(0.05):
-                self.wfile.write(b"x")
-                self.wfile.flush()
-            self.close_connection = True
-        elif deed == "endless":
-            self.send_response(200)
-            self.end_headers()
-            self.close_connection = True
-            while not state.stop.is_set():
-                self.wfile.write(bytes(1 << 16))
-        elif deed == "claims":
-            self._answer(200, b"", length=1 << 40)
-            self.close_connection = True
-        elif deed == "nonsense":
-            self.wfile.write(b"\0\1 this is not http\r\n\r\n")
-            self.close_connection = True
         elif deed == "leads":
-            self._answer(302, b"", Location=unquote(name).replace("SELF", state.url))
-        elif deed == "round":
-            self._answer(302, b"", Location=self.path)
+            self._answer(302, b"", Location=unquote(name).replace("SELF", self.server_state.url))
+        elif deed == "once":  # fails the first time
+            first = self.server_state.asked[f"/once/{name}"] == 1
+            self._answer(503 if first else 200, b"busy" if first else self.server_state.content(name))
+        else:
+            self.close_connection |= deed not in ("ok", "ranges", "slow", "round")
+            getattr(self, f"_{deed}")(self.server_state.content(name))
 
-    def _part(self, content: bytes) -> None:
+    def _ok(self, content: bytes) -> None:
+        self._answer(200, content)
+
+    def _slow(self, content: bytes) -> None:
+        time.sleep(0.02)
+        self._answer(200, content)
+
+    def _drop(self, content: bytes) -> None:
+        """Hangs up in the middle."""
+        self._answer(200, content[: len(content) // 2], length=len(content))
+
+    def _dropped(self, content: bytes) -> None:
+        """Hangs up before it says anything."""
+
+    def _long(self, content: bytes) -> None:
+        """Says that it is shorter than it is."""
+        self._answer(200, content, length=len(content) // 2)
+
+    def _stall(self, content: bytes) -> None:
+        self._drop(content)
+        self.server_state.stop.wait(60)
+
+    def _drip(self, content: bytes) -> None:
+        self._answer(200, b"", length=10_000)
+        while not self.server_state.stop.wait(0.05):
+            self.wfile.write(b"x")
+            self.wfile.flush()
+
+    def _endless(self, content: bytes) -> None:
+        self.send_response(200)
+        self.end_headers()
+        while not self.server_state.stop.is_set():
+            self.wfile.write(bytes(1 << 16))
+
+    def _claims(self, content: bytes) -> None:
+        self._answer(200, b"", length=1 << 40)
+
+    def _nonsense(self, content: bytes) -> None:
+        self.wfile.write(b"\0\1 this is not http\r\n\r\n")
+
+    def _round(self, content: bytes) -> None:
+        self._answer(302, b"", Location=self.path)
+
+    def _ranges(self, content: bytes) -> None:
         """What a range asks for, as good servers of media do."""
         wanted = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if not wanted:

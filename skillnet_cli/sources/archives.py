@@ -18,7 +18,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from io import BufferedIOBase
@@ -29,11 +29,16 @@ from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.files import CHUNK, disk_errors, make_folder, replace_path
 
 READ_ERRORS = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
-    NotImplementedError,
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, UnicodeDecodeError, EOFError,
+    OSError, NotImplementedError,
 )  # fmt: skip
 """What the modules of the standard library raise where an archive or a compressed file is damaged."""
 
+MAX_MEMBERS = 20_000_000  # of an archive; the largest published ones have a few million
+MAX_MEMBER_BYTES = 8 << 30
+MAX_TOTAL_BYTES = 4 << 40
+MAX_RATIO = 200
+"""How many times its own size an archive may unpack to. Real ones seldom reach 20, zip bombs begin at 1,000."""
 SMALL = 256 << 20
 """An archive that unpacks to no more than this many bytes is no bomb, however well it is compressed."""
 
@@ -71,40 +76,6 @@ class Member:
         return content
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Bounds on an archive; ``ratio`` is how many times its own size it may unpack to.
-
-    The defaults let the largest published sets pass (Wukong: 20 million files in many archives; 4 TiB of video), and
-    real archives seldom unpack to more than 20 times their size; zip bombs begin at 1,000.
-    """
-
-    members: int = 20_000_000
-    member_bytes: int = 8 << 30
-    total_bytes: int = 4 << 40
-    ratio: int = 200
-
-    def check(self, label: str, packed: int, unpacked: int, members: int = 1, last: int = 0) -> None:
-        """Check what has been seen of an archive so far.
-
-        Args:
-            label: the archive, for the message.
-            packed: bytes of the archive itself.
-            unpacked: bytes of its members up to here.
-            members: how many they are.
-            last: bytes of the last of them.
-
-        Raises:
-            UserError: a bound is exceeded.
-        """
-        if members > self.members:
-            raise UserError(f"{label}: not read, because it holds more than {self.members} files")
-        if last > self.member_bytes or unpacked > self.total_bytes:
-            raise UserError(f"{label}: not read, because it unpacks to {unpacked} bytes or more")
-        if unpacked > max(SMALL, self.ratio * packed):
-            raise UserError(f"{label}: not read, because it unpacks to more than {self.ratio} times its size")
-
-
 class FileTree:
     """The files of one or several sources, in order: by name in a folder, as they lie in an archive.
 
@@ -116,17 +87,14 @@ class FileTree:
     Args:
         sources: local paths.
         folder: where compressed tars are unpacked.
-        limits: bounds on each archive.
 
     Raises (when the tree is first looked at):
-        UserError: a source is not an archive although it is named like one, is damaged as a whole, or exceeds the
-            limits.
+        UserError: a source is not an archive although it is named like one, is damaged as a whole, or too large.
     """
 
-    def __init__(self, sources: Sequence[Path], folder: Path, limits: Limits | None = None) -> None:
+    def __init__(self, sources: Sequence[Path], folder: Path) -> None:
         self._sources = tuple(sources)
         self._folder = folder
-        self._limits = limits or Limits()
         self._refused: list[tuple[str, str]] = []
         self._refused_within: list[tuple[str, str]] = []
 
@@ -175,14 +143,14 @@ class FileTree:
         """Walk through an archive of the tree, see :func:`read_archive`; what it refuses is counted.
 
         Raises:
-            DamagedItem: it is not an archive, breaks off, or exceeds the limits; the members before that are sound.
+            DamagedItem: it is not an archive, breaks off, or is too large; the members before that are sound.
         """
 
         def refuse(name: str, reason: str) -> None:
             self._refused_within.append((f"{archive.name}/{name}", reason))
 
         try:
-            yield from read_archive(archive, self._limits, refuse)
+            yield from read_archive(archive, refuse)
         except UserError as error:
             raise DamagedItem(str(error)) from error
 
@@ -210,7 +178,7 @@ class FileTree:
         else:
             yield _file_member(prefix.rstrip("/") or path.name, path)
             return
-        yield from _bounded(found, str(path), path.stat().st_size, self._limits, self._refuse, prefix)
+        yield from _bounded(found, str(path), path.stat().st_size, self._refuse, prefix)
 
     def _unpacked(self, path: Path) -> Path:
         """A compressed tar as a plain one, made once. It is whole when it has its name."""
@@ -225,27 +193,24 @@ class FileTree:
                 unpacked, size = decompressed(packed), 0
                 while piece := _read_source(unpacked, path):
                     size += len(piece)
-                    self._limits.check(str(path), packed_size, size)
+                    _check_bounds(str(path), packed_size, size)
                     file.write(piece)
             replace_path(plain, part)
         return plain
 
 
-def read_archive(
-    archive: Path | Member, limits: Limits | None = None, refuse: _Refuse | None = None
-) -> Iterator[Member]:
+def read_archive(archive: Path | Member, refuse: _Refuse | None = None) -> Iterator[Member]:
     """Walk through an archive (zip, wheel, tar, compressed tar) in its order, or a folder in order of name.
 
     A member can be read once, and until the next one is asked for.
 
     Args:
         archive: a path, or a member of another archive that is itself an archive.
-        limits: bounds on members and bytes.
         refuse: called with the path and the reason for each member that leads out, is a link or a device, or is
             encrypted; the others follow. Without it, one such member is an error.
 
     Raises:
-        UserError: it is not an archive, is damaged, or exceeds the limits; without ``refuse`` also where a member is
+        UserError: it is not an archive, is damaged, or too large; without ``refuse`` also where a member is
             refused.
         DamagedItem: ``archive`` is a member that cannot be read.
     """
@@ -259,7 +224,7 @@ def read_archive(
     with io.BytesIO(archive.read()) if isinstance(archive, Member) else _opened(archive) as file:
         found = _zip_members(file, refuse) if _is_zip(file) else _streamed_tar_members(file, refuse)
         size = file.seek(0, os.SEEK_END)
-        yield from _bounded(found, label, size, limits or Limits(), refuse)
+        yield from _bounded(found, label, size, refuse)
 
 
 class CachedFiles:
@@ -433,28 +398,36 @@ def _file_member(name: str, path: Path) -> Member:
     return Member(name, path.stat().st_size, cast(Any, partial(path.open, "rb")))
 
 
-def _bounded(
-    found: Iterator[Member], label: str, packed: int, limits: Limits, refuse: _Refuse, prefix: str = ""
-) -> Iterator[Member]:
-    """Pass members on while their paths stay inside and their number and sizes within the limits."""
+def _bounded(found: Iterator[Member], label: str, packed: int, refuse: _Refuse, prefix: str = "") -> Iterator[Member]:
+    """Pass members on while their paths stay inside and their number and sizes within the bounds."""
     unpacked = 0
     with _damage_reported(label):
         for number, member in enumerate(found, 1):
             name = _safe_path(member.name)
             unpacked += member.size
-            limits.check(label, packed, unpacked, number, member.size)
+            _check_bounds(label, packed, unpacked, number, member.size)
             if name is None:
                 refuse(member.name, f"the path '{member.name}' {_OUT_OF_ARCHIVE}")
             elif not _LEFT_BY_FILE_MANAGERS.match(name):
                 yield Member(prefix + name, member.size, member.open, member.seekable)
 
 
+def _check_bounds(label: str, packed: int, unpacked: int, members: int = 1, last: int = 0) -> None:
+    """Raise UserError where an archive holds too much, as far as it is known: ``last`` is its last member's size."""
+    if members > MAX_MEMBERS:
+        raise UserError(f"{label}: not read, because it holds more than {MAX_MEMBERS} files")
+    if last > MAX_MEMBER_BYTES or unpacked > MAX_TOTAL_BYTES:
+        raise UserError(f"{label}: not read, because it unpacks to {unpacked} bytes or more")
+    if unpacked > max(SMALL, MAX_RATIO * packed):
+        raise UserError(f"{label}: not read, because it unpacks to more than {MAX_RATIO} times its size")
+
+
 def _zip_members(file: Path | BufferedIOBase, refuse: _Refuse) -> Iterator[Member]:
     archive = zipfile.ZipFile(cast(Any, file))  # that of a path stays open as long as its members
     for info in archive.infolist():
-        if info.is_dir():
-            continue
         name = _zip_name(info)
+        if name.endswith("/"):
+            continue
         if info.flag_bits & 1:
             refuse(name, f"'{name}' is encrypted")
         elif (info.external_attr >> 16) & 0o170000 == 0o120000:  # Unix's mode of a symbolic link
@@ -472,10 +445,8 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     except UnicodeEncodeError:
         return info.filename
     for encoding in ("utf-8", "gb18030"):
-        try:
+        with suppress(UnicodeDecodeError):
             return raw.decode(encoding).replace("\\", "/")
-        except UnicodeDecodeError:
-            continue
     return info.filename
 
 
@@ -578,9 +549,9 @@ class _Slice(io.RawIOBase):
 
 
 def _safe_path(name: str) -> str | None:
-    """A member's path with forward slashes and without ``./``; None where it is absolute or climbs out."""
+    """A member's path with forward slashes and without ``./``; None where it is absolute, climbs out, or is empty."""
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
+    if path.is_absolute() or not path.name or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
         return None
     return path.as_posix()
 

@@ -82,9 +82,8 @@ def download(
         if not is_wanted(transfer.partial):
             found = digest_of(transfer.partial, kind)
             transfer.discard()
-            raise FailedJob(
-                f"{url}: {kind} mismatch: expected {checksum}, got {found}: the file was altered or replaced"
-            )
+            reason = f"{kind} mismatch: expected {checksum}, got {found}"
+            raise FailedJob(f"{url}: {reason}: the file was altered or replaced")
         replace_path(path, transfer.partial)
         transfer.discard()
         return path
@@ -149,15 +148,16 @@ class _Transfer:
                 self.discard()  # more is there than the file has
                 raise TryAgain("the server answers 416")
             if answer.status_code == HTTPStatus.PARTIAL_CONTENT:
-                start, total = _range_of(answer)
-                if not headers or start > have:
-                    raise TryAgain(f"the server sends the file from byte {start} on, {have} bytes are there")
+                part = re.match(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+                if not part or not headers or int(part[1]) > have:
+                    raise TryAgain("the server sends another part of the file than it was asked for")
+                start, total = int(part[1]), part[2]
             else:
                 check_status(answer.status_code, answer.headers.get("Retry-After", ""))
-                start, total = 0, None  # httpx itself checks the length that a server states
+                start, total = 0, "*"  # httpx itself checks the length that a server states
                 self._begin(answer)
             yield from self._write(answer, start)
-        if total is not None and self._size() != total:
+        if total not in ("*", str(self._size())):
             raise TryAgain(f"{self._size()} of {total} bytes arrived")
 
     @contextmanager
@@ -221,10 +221,3 @@ def _client() -> httpx2.Client:
         return httpx2.Client(headers=HEADERS, timeout=TIMEOUT)
     except (ImportError, ValueError) as error:  # a SOCKS proxy without its package, or an address that is not valid
         raise UserError(f"the proxy that the environment names cannot be used: {error}") from error
-
-
-def _range_of(answer: httpx2.Response) -> tuple[int, int | None]:
-    match = re.match(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
-    if not match:
-        raise TryAgain("the server does not say which part of the file it sends")
-    return int(match[1]), None if match[2] == "*" else int(match[2])

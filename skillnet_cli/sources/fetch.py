@@ -75,8 +75,18 @@ def _fetch_package(pin: str, cache: Path, sha256: str | None) -> Path:
 
 def _download(pin: str, folder: Path, sha256: str | None) -> Path:
     """A wheel for any platform's Python, else a source archive: for the latter pip has to run its own set-up code."""
+    requirements = folder / "requirements.txt"  # a hash can be asked for only in such a file, not as an argument
+    requirements.write_text(pin if sha256 is None else f"{pin} --hash=sha256:{sha256}", encoding="utf-8")
     for kind in ("--only-binary", "--no-binary"):
-        done = _pip(pin, folder, sha256, kind)
+        command = [
+            sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check",
+            "--no-deps", "--ignore-requires-python", kind, ":all:", "--requirement", str(requirements), "--dest",
+            str(folder / "files"),
+        ]  # fmt: skip
+        settings = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", env=settings, check=False
+        )
         files = sorted((folder / "files").glob("*"))
         if done.returncode == 0 and files:
             return files[0]
@@ -84,14 +94,3 @@ def _download(pin: str, folder: Path, sha256: str | None) -> Path:
     message = f"pypi:{pin} cannot be fetched: {errors[-1].removeprefix('ERROR: ') if errors else 'pip failed'}"
     missing = "No matching distribution" in done.stderr and "connection" not in done.stderr.lower()
     raise UserError(message) if missing else FailedJob(message)
-
-
-def _pip(pin: str, folder: Path, sha256: str | None, kind: str) -> subprocess.CompletedProcess[str]:
-    requirements = folder / "requirements.txt"  # a hash can be asked for only in such a file, and not as an argument
-    requirements.write_text(pin if sha256 is None else f"{pin} --hash=sha256:{sha256}", encoding="utf-8")
-    command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps",
-        "--ignore-requires-python", kind, ":all:", "--requirement", str(requirements), "--dest", str(folder / "files"),
-    ]  # fmt: skip
-    settings = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-    return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=settings, check=False)

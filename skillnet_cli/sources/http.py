@@ -124,9 +124,12 @@ def is_private(host: str) -> bool:
     return any(is_private_address(str(place[4][0])) for place in found)
 
 
-def is_private_address(address: str) -> bool:
-    """Whether an IP address is that of no public server: of a private network, this machine, a link, or a multicast."""
-    plain = ipaddress.ip_address(address.partition("%")[0])  # without its zone
+def is_private_address(host: str) -> bool:
+    """Whether a host is an IP address of no public server: of a private network, this machine, a link, a multicast."""
+    try:
+        plain = ipaddress.ip_address(host.partition("%")[0])  # without its zone
+    except ValueError:  # a name
+        return False
     plain = getattr(plain, "ipv4_mapped", None) or plain
     if plain.version == 4 and plain in _FAKE_IP:
         return False

@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BufferedIOBase
@@ -58,18 +58,15 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise UserError(f"table '{path}': not a valid {path.suffix} file ({error})") from error
 
 
-def _delimited(delimiter: str) -> Callable[[Path], Iterator[Row]]:
-    def read(path: Path) -> Iterator[Row]:
-        csv.field_size_limit(_LONGEST_CELL)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file, delimiter=delimiter)
-            header = next(lines, [])
-            if len(set(header)) != len(header):
-                raise UserError(f"table '{path}': two columns have the same name: {', '.join(header)}")
-            for number, cells in enumerate(filter(None, lines), 1):
-                yield _row(number, cells, header)
-
-    return read
+def _delimited(path: Path) -> Iterator[Row]:
+    csv.field_size_limit(_LONGEST_CELL)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        header = next(lines, [])
+        if len(set(header)) != len(header):
+            raise UserError(f"table '{path}': two columns have the same name: {', '.join(header)}")
+        for number, cells in enumerate(filter(None, lines), 1):
+            yield _row(number, cells, header)
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
@@ -99,7 +96,7 @@ def _parquet(path: Path) -> Iterator[Row]:
         raise UserError(f"table '{path}': not a valid {path.suffix} file ({error})") from error
 
 
-_KINDS = {".csv": _delimited(","), ".tsv": _delimited("\t"), ".jsonl": _json_lines, ".parquet": _parquet}
+_KINDS = {".csv": _delimited, ".tsv": _delimited, ".jsonl": _json_lines, ".parquet": _parquet}
 
 
 class CsvFile:

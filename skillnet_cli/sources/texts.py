@@ -75,23 +75,20 @@ def read_lines(source: Path | Member, encoding: str | None = None) -> Iterator[L
     except OSError as error:
         raise UserError(f"{source}: {error.strerror}") from error
     with file:
-        yield from _lines(_TolerantReader(file), encoding)
-
-
-def _lines(stream: _TolerantReader, encoding: str | None) -> Iterator[Line]:
-    chosen = _known(encoding) if encoding else detect(stream.peek(SAMPLE))
-    number = 0
-    if chosen.replace("_", "-").lower().startswith(("utf-16", "utf-32")):  # a byte 0x0a is no line end there
-        raw = io.TextIOWrapper(stream, chosen, errors="replace", newline="\n")
-        while text := raw.readline(LONGEST_LINE):
-            number += 1
-            yield _of_text(number, text)
-    else:
-        while content := stream.readline(LONGEST_LINE):
-            number += 1
-            yield _of_bytes(number, content, chosen)
-    if stream.broken:
-        yield Line(number + 1, damage=f"the file breaks off after line {number} ({stream.broken})")
+        raw, number = _UpToBreak(file), 0
+        stream = io.BufferedReader(raw, SAMPLE)
+        chosen = _known(encoding) if encoding else detect(stream.peek(SAMPLE))
+        if chosen.replace("_", "-").lower().startswith(("utf-16", "utf-32")):  # a byte 0x0a is no line end there
+            decoded = io.TextIOWrapper(stream, chosen, errors="replace", newline="\n")
+            while text := decoded.readline(LONGEST_LINE):
+                number += 1
+                yield _of_text(number, text)
+        else:
+            while content := stream.readline(LONGEST_LINE):
+                number += 1
+                yield _of_bytes(number, content, chosen)
+        if raw.broken:
+            yield Line(number + 1, damage=f"the file breaks off after line {number} ({raw.broken})")
 
 
 def _of_bytes(number: int, content: bytes, encoding: str) -> Line:
@@ -132,19 +129,9 @@ def _known(encoding: str) -> str:
         raise UserError(f"unknown encoding '{encoding}': the usual ones are utf-8-sig, utf-16 and gb18030") from error
 
 
-class _TolerantReader(io.BufferedReader):
-    """A stream that is decompressed where needed, and ends where it breaks off; ``broken`` then is the reason."""
-
-    def __init__(self, file: BufferedIOBase) -> None:
-        self._inner = _UpToBreak(file)
-        super().__init__(self._inner, SAMPLE)
-
-    @property
-    def broken(self) -> str | None:
-        return self._inner.broken
-
-
 class _UpToBreak(io.RawIOBase):
+    """A file, decompressed where needed, that ends where it breaks off; ``broken`` then is the reason."""
+
     def __init__(self, file: BufferedIOBase) -> None:
         self.broken: str | None = None
         self._file: Any = None

@@ -6,7 +6,6 @@ The only module that needs aiohttp, so whoever may not need it imports it late.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import threading
 from collections import defaultdict, deque
@@ -166,7 +165,8 @@ class _Client:
     async def _follow(self, url: str) -> bytes:
         """The bytes at an address, or where redirects lead."""
         for _ in range(MAX_REDIRECTS + 1):
-            self._check_number(check_address(url))
+            host = check_address(url)
+            _check_public(host, host, self._limits)  # no resolver is asked for a number
             async with self._session.get(url, allow_redirects=False) as answer:
                 if answer.status not in REDIRECTS or "Location" not in answer.headers:
                     check_status(answer.status)
@@ -184,14 +184,6 @@ class _Client:
             if len(body) > most:  # the length that a server states may be wrong, or missing
                 raise Unavailable(f"it is larger than {most >> 20} MiB")
         return bytes(body)
-
-    def _check_number(self, host: str) -> None:
-        """Raise Unavailable where a host is given by a private address, which no resolver sees."""
-        try:
-            ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
-            return
-        _check_public(host, host, self._limits)
 
 
 class _PublicResolver(aiohttp.ThreadedResolver):

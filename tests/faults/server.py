@@ -198,7 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._faulty(page, wanted, page.next_fault())
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def _faulty(self, page: Page, wanted: str | None, fault: Fault | None) -> None:
         match fault:

@@ -147,7 +147,7 @@ PRIVATE += ["[fd00::1]", "[fe80::1]", "[::ffff:10.0.0.1]", "2130706433", "0x7f.1
 def test_a_public_address_leads_into_no_private_network(host: str, public: str, tmp_path: Path) -> None:
     with serve({"/pack.tar": Page(CONTENT)}) as server:
         to = f"http://{host}:{server.port}/pack.tar"
-        refused = pytest.raises(UserError, match="which is not followed .the address belongs to a private network")
+        refused = pytest.raises(UserError, match=r"which is not followed \(the address belongs to a private network")
         with serve({"/start": Page(faults=[Redirect(to)])}) as first, refused:
             fetch(first.url("/start", public), tmp_path)
         assert not server.requests

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.sources.archives import Limits, read_archive
+from skillnet_cli.sources import archives
+from skillnet_cli.sources.archives import FileTree, read_archive
 
 FILES = {"a/one.txt": b"1" * 1000, "a/b/two.txt": b"", "three.txt": "三".encode()}
 
@@ -89,7 +90,7 @@ def test_chinese_names_without_the_flag_are_read(tmp_path: Path, encoding: str) 
     assert contents(path) == {"训练/图片.png": b"1"}
 
 
-@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/passwd", "C:/evil", "a/..", "..\\evil"])
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/passwd", "C:/evil", "a/..", ".", "..\\evil"])
 @pytest.mark.parametrize("make", [zip_of, tar_of, tgz_of])
 def test_paths_that_lead_out_are_refused(tmp_path: Path, make, name: str) -> None:
     with pytest.raises(UserError, match="leads out of the archive"):
@@ -102,7 +103,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> 
         info = tarfile.TarInfo("odd")
         info.type, info.linkname = kind, "/etc/passwd"
         archive.addfile(info)
-    with pytest.raises(UserError, match="'odd' is a (link|device), which is not followed"):
+    with pytest.raises(UserError, match=r"'odd' is a (link|device), which is not followed"):
         contents(tmp_path / "x.tar")
 
 
@@ -134,12 +135,16 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, make, monkeypat
     assert contents(make(tmp_path / "y", {"zeros": bytes(1 << 15)})), "small archives may be as dense as they like"
 
 
-def test_numbers_and_sizes_are_bounded(tmp_path: Path) -> None:
+def test_numbers_and_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = zip_of(tmp_path / "x.zip", FILES)
-    for limits in (Limits(members=2), Limits(member_bytes=999), Limits(total_bytes=1000)):
-        with pytest.raises(UserError, match="not read, because"):
-            list(read_archive(path, limits))
-    assert len(list(read_archive(path, Limits(members=3, member_bytes=1000, total_bytes=1003)))) == 3
+    for bound, enough in (("MAX_MEMBERS", 3), ("MAX_MEMBER_BYTES", 1000), ("MAX_TOTAL_BYTES", 1003)):
+        monkeypatch.setattr(archives, bound, enough)
+        assert len(list(read_archive(path))) == 3
+        monkeypatch.setattr(archives, bound, enough - 1)
+        for read in (lambda: list(read_archive(path)), lambda: FileTree([path], tmp_path).members):
+            with pytest.raises(UserError, match="not read, because"):
+                read()
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"no tar" * 200, gzip.compress(b"no tar" * 200)])
@@ -148,6 +153,13 @@ def test_what_is_no_archive_is_one_line(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UserError, match=r"x\.zip: not an archive, or a damaged one") as error:
         contents(tmp_path / "x.zip")
     assert "\n" not in str(error.value)
+
+
+def test_a_name_in_a_zip_that_is_not_the_text_it_claims_is_one_line(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "x.zip", {"图": b"1"})
+    path.write_bytes(path.read_bytes().replace("图".encode(), b"\xff\xff\xff"))
+    with pytest.raises(UserError, match=r"x\.zip: not an archive, or a damaged one"):
+        contents(path)
 
 
 @pytest.mark.parametrize("make", [zip_of, tar_of, tgz_of])

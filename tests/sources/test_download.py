@@ -188,7 +188,7 @@ def test_a_spoilt_cache_is_fetched_again(server: Script, tmp_path: Path) -> None
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x"])
 def test_redirects_out_of_http_are_refused(server: Script, tmp_path: Path, target: str) -> None:
     server.redirect = target
-    with pytest.raises(UserError, match="redirects to .*, which is not followed"):
+    with pytest.raises(UserError, match=r"redirects to .*, which is not followed"):
         download(server.url.replace("/files/pack.tar.gz", "/redirected"), tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
 

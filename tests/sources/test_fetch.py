@@ -49,7 +49,7 @@ def test_a_wheel_is_fetched_once_and_then_found_without_a_network(registry_folde
 
 def test_another_file_than_the_one_pinned_is_refused(registry_folder: Path, tmp_path: Path) -> None:
     wheel(registry_folder, "stamps")
-    with pytest.raises((FailedJob, UserError), match="pypi:stamps==1.0") as error:
+    with pytest.raises((FailedJob, UserError), match=r"pypi:stamps==1\.0") as error:
         fetch("pypi:stamps==1.0", tmp_path / "cache", "0" * 64)
     assert "\n" not in str(error.value)
     assert not list((tmp_path / "cache").rglob("*.whl"))
