@@ -25,6 +25,8 @@ from rich.console import Console
 from rich.table import Table
 from watching import Watched, run_watched
 
+from skillnet_cli.files import write_json
+
 ROOT = Path(__file__).resolve().parent.parent
 SKILLNET = str(Path(sys.executable).with_name("skillnet"))
 RECIPE = "recipes/demo.toml"
@@ -104,9 +106,7 @@ class Diary:
         """Keep what is known so far; a reader never sees half of it."""
         self.figures = dict(measured_figures(self))
         RUN.mkdir(parents=True, exist_ok=True)
-        partial = RUN / "demo.json.partial"
-        partial.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        partial.replace(RUN / "demo.json")
+        write_json(RUN / "demo.json", asdict(self))
 
     def note(self, step: str, watched: Watched) -> None:
         """Keep what a step needed; a repetition that found its work done does not make it look quicker."""
