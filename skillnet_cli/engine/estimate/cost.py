@@ -150,7 +150,7 @@ class _PeakMemory(TorchDispatchMode):
     """
 
     def __init__(self, known: Sequence[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._seen = {tensor.untyped_storage()._cdata for tensor in known}
 
@@ -222,7 +222,7 @@ def _line(items: int, one: _Measurement, two: _Measurement, deeper: _Measurement
 def _read(
     config: SkillNetConfig, layers: int, task: str, lengths: Sequence[Sequence[int]], items: int, backend: Backend
 ) -> _Measurement | None:
-    model: Any = SkillNet(_cut(config, task, layers))
+    model = SkillNet(_cut(config, task, layers))
     targets = model.objectives[task].dummy_targets(items, lengths)
     if targets is None:
         return None
@@ -269,7 +269,7 @@ def _with_gradients(model: nn.Module) -> list[Tensor]:
     return [each for parameter in model.parameters() for each in (parameter, parameter.grad) if each is not None]
 
 
-def _forth(model: Any, batch: tuple[Any, ...], backend: Backend) -> Tensor:
+def _forth(model: SkillNet, batch: tuple[Any, ...], backend: Backend) -> Tensor:
     with autocast(backend.precision, backend.device):
         loss: Tensor = model(*batch)[0]
     return loss
@@ -281,7 +281,7 @@ def _back(loss: Tensor, backend: Backend) -> None:
         torch.cuda.synchronize(backend.device)
 
 
-def _timed(model: Any, batch: tuple[Any, ...], backend: Backend) -> tuple[float, float]:
+def _timed(model: SkillNet, batch: tuple[Any, ...], backend: Backend) -> tuple[float, float]:
     """Seconds of forward and backward, and of the optimizer's step by parameter; both have run once before."""
     parameters = list(model.parameters())
     optimizer = AdamW(parameters, lr=0.0, fused=True)
