@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -231,7 +231,7 @@ def _read(
         if not backend.timed:
             encoder.plain_longest = 0  # what a GPU will need is asked for, and it attends with the fused kernel alone
     towers = [
-        [_copied(tower.embedders[skill].longest(), items, backend.device) for skill in skills]
+        [_copied(cast("Any", tower.embedders[skill]).longest(), items, backend.device) for skill in skills]
         for tower, skills in zip(model.towers_of(task), model.task(task).towers, strict=True)
     ]
     targets = {name: tensor.to(backend.device) for name, tensor in targets.items()}
