@@ -1,4 +1,4 @@
-# make venv | demo | test | lint | bench | soak       (make constraints: resolve all versions anew)
+# make venv | demo | test | quick | lint | bench | soak       (make constraints: resolve all versions anew)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ PROJECTS := pyproject.toml $(foreach skill,$(PLUGINS),plugins/skillnet-$(skill)/
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := venv
-.PHONY: venv demo test lint bench soak constraints
+.PHONY: venv demo test quick lint bench soak constraints
 
 venv: $(STAMP)
 
@@ -29,6 +29,12 @@ demo: venv
 # process, so that what its tests share is made once.
 test: venv
 	$(TESTS) -m 'not soak' $(ARGS)
+
+# For the day's work: the rooms' own tests, without whole trainings, several ranks, kills and the plugins' data sets.
+QUICK := api data files fidelity model objectives prepare recipe runs sources evaluation inference plugins floors
+quick: venv
+	$(TESTS) -m 'not soak' $(wildcard $(foreach room,$(QUICK),tests/$(room) tests/test_$(room).py)) \
+	  --ignore tests/plugins $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .
