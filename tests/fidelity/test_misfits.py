@@ -34,7 +34,7 @@ def test_keys_left_out_mean_transformers_defaults() -> None:
     ("read", "facts", "config", "message"),
     [
         (clip, {"model_type": "vit"}, ImageConfig(), "starts from a CLIP, not from a model of type 'vit'"),
-        (clip, {"model_type": "clip"}, ImageConfig(), "patches of 32 pixels, model.embedders.image.patch = 16"),
+        (clip, {"model_type": "clip"}, ImageConfig(), "patches have 32 pixels, but model.embedders.image.patch = 16"),
         (bert, {"model_type": "roberta"}, TextConfig(), "starts from a BERT, not from a model of type 'roberta'"),
         (bert, {"model_type": "bert", "position_embedding_type": "relative_key"}, TextConfig(), "type 'relative_key'"),
         (wav2vec, {}, SoundConfig(), "starts from a wav2vec 2.0, not from a model of type 'None'"),
@@ -72,7 +72,7 @@ def test_positions_of_another_resolution_are_resized_bicubically() -> None:
 
 
 def test_positions_of_another_width_are_refused() -> None:
-    with pytest.raises(UserError, match=r"shape \(50, 5\), the model's \(50, 6\)"):
+    with pytest.raises(UserError, match=r"shape \(50, 5\), but the model needs \(50, 6\)"):
         resize_positions(torch.zeros(50, 5), (50, 6))
 
 

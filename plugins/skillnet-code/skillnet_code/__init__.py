@@ -66,7 +66,7 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
                 TRANSLATOR,
                 DatasetOption(
                     "disjoint-from",
-                    "A prepared set whose functions are left out, 'pytorrent' unless given; 'none' leaves none out.",
+                    "A prepared set whose functions are left out, or 'none'. [default: pytorrent]",
                     metavar="SET",
                 ),
             ),

@@ -1,4 +1,4 @@
-"""Spells any text in visible characters, so that nothing of a code is lost in a vocabulary file.
+"""Spells any text in visible characters, so that a vocabulary file can hold every part of a code.
 
 White space, control characters and all characters that an alphabet lacks are spelt as their UTF-8 bytes, byte b as the
 braille pattern U+2800 + b. Braille patterns themselves are spelt in the same way, so that the spelling can be undone.
@@ -21,7 +21,7 @@ def spell_bytes(content: bytes) -> str:
     return "".join(chr(BRAILLE + byte) for byte in content)
 
 
-def is_letter(character: str) -> bool:
+def _is_letter(character: str) -> bool:
     """Whether an alphabet may hold a character, so that it stands for itself."""
     return character.isprintable() and not character.isspace() and not _SPELT.match(character)
 
@@ -30,11 +30,11 @@ class Spelling:
     """The spelling over an alphabet: :meth:`unspell` undoes :meth:`spell`.
 
     Args:
-        alphabet: characters that may stand for themselves; those that :func:`is_letter` refuses are spelt all the same.
+        alphabet: characters that stand for themselves; white space and braille patterns among them are spelt as well.
     """
 
     def __init__(self, alphabet: Iterable[str]) -> None:
-        letters = PRINTABLE.union(filter(is_letter, alphabet))
+        letters = PRINTABLE.union(filter(_is_letter, alphabet))
         self._table = _Table({ord(letter): letter for letter in letters})
 
     def spell(self, text: str) -> str:
@@ -48,7 +48,7 @@ class Spelling:
 
 
 class _Table(dict[int, str]):
-    """What :meth:`str.translate` looks characters up in; the bytes of strangers are spelt when first met."""
+    """What :meth:`str.translate` looks characters up in; characters outside the alphabet are added when first met."""
 
     def __missing__(self, code: int) -> str:
         return spell_bytes(chr(code).encode("utf-8"))

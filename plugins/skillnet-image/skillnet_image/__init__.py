@@ -41,7 +41,7 @@ def skillnet_tasks() -> tuple[Task, ...]:
 def skillnet_datasets() -> tuple[Dataset, ...]:
     """Captioned pictures, and the pictures of the demo."""
     prepare = "skillnet_image.datasets.demo_emoji:prepare"
-    side = "Make pictures small, their short side no longer than this, and encode them as JPEG."
+    side = "Scale pictures down to this short side and encode them as JPEG."
     return (
         Dataset(
             "aic-icc",
@@ -63,9 +63,9 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
             url="https://wukong-dataset.github.io/wukong-dataset/",
             obtain="get wukong_release (its CSV files) from https://wukong-dataset.github.io/wukong-dataset/",
             options=(
-                DatasetOption("images", "Take the pictures from here, where they were fetched to before.", Path),
+                DatasetOption("images", "Take pictures from this folder or archive instead of fetching them.", Path),
                 DatasetOption("side", side, int, 256, metavar="PIXELS"),
-                DatasetOption("shard-rows", "Rows of the table that make one shard.", int, 10_000),
+                DatasetOption("shard-rows", "Rows of the table per shard.", int, 10_000),
                 *FETCH_OPTIONS,
             ),
         ),

@@ -19,21 +19,22 @@ DEFAULTS: dict[str, Any] = {
     "hidden_act": "quick_gelu",
     "patch_size": 32,
 }
-"""What transformers' CLIPVisionConfig means where a config.json leaves a key out."""
+"""The defaults of transformers' CLIPVisionConfig for keys that a config.json leaves out."""
 
 
 def source_checkpoint(config: Mapping[str, Any], embedder: ImageConfig) -> SourceCheckpoint:
-    """What a saved ``CLIPVisionModel``, or the vision part of a ``CLIPModel``, can start: all of it.
+    """Map all tensors of a saved ``CLIPVisionModel``, or of the vision part of a ``CLIPModel``.
 
     Raises:
-        UserError: it is no CLIP, or its patches are of another size.
+        UserError: it is not a CLIP, or its patches are of another size.
     """
     kind = config.get("model_type")
     if kind not in ("clip", "clip_vision_model"):
         raise UserError(f"the skill image starts from a CLIP, not from a model of type '{kind}'")
     vision = DEFAULTS | dict(config.get("vision_config", {}) if kind == "clip" else config)
     if vision["patch_size"] != embedder.patch:
-        raise UserError(f"has patches of {vision['patch_size']} pixels, model.embedders.image.patch = {embedder.patch}")
+        found = vision["patch_size"]
+        raise UserError(f"its patches have {found} pixels, but model.embedders.image.patch = {embedder.patch}")
     encoder = {
         "layers": vision["num_hidden_layers"],
         "hidden": vision["hidden_size"],
@@ -79,7 +80,7 @@ def resize_positions(table: Tensor, wanted: tuple[int, ...]) -> Tensor:
 
     width, old, new = wanted[1], round((len(table) - 1) ** 0.5), round((wanted[0] - 1) ** 0.5)
     if table.shape[1] != width or old * old != len(table) - 1:
-        raise UserError(f"its positions have shape {tuple(table.shape)}, the model's {wanted}")
+        raise UserError(f"its positions have shape {tuple(table.shape)}, but the model needs {wanted}")
     square = table[1:].float().T.reshape(1, width, old, old)
     resized = F.interpolate(square, size=(new, new), mode="bicubic", antialias=True, align_corners=False)
     return torch.cat([table[:1].float(), resized.flatten(2)[0].T])

@@ -23,7 +23,7 @@ def normalise(
 ) -> Float[Tensor, "items pieces 3 inner"]:
     """Bytes to numbers of ``dtype`` around 0: (value / 255 − mean) / std for each of the three channels.
 
-    No buffers, which a model that is built without storage and then loaded would have to fill again.
+    No buffers hold ``mean`` and ``std``: a model built on the meta device and then loaded would have to refill them.
     """
     channels = torch.tensor([mean, std], dtype=dtype, device=pixels.device)[..., None]  # 2 3 1
     return (pixels.to(dtype) - 255 * channels[0]) / (255 * channels[1])

@@ -37,7 +37,7 @@ def source_bytes(source: Source) -> bytes:
 
 
 def decode(data: bytes) -> UInt8[Tensor, "3 height width"]:
-    """A JPEG, PNG or WebP file as RGB pixels, turned upright by its EXIF note, transparent parts white.
+    """A JPEG, PNG or WebP file as RGB pixels, turned upright by its EXIF orientation, transparent parts white.
 
     Raises:
         DamagedItem: it is none of the three, is damaged or cut short, or claims more than MAX_PIXELS.
@@ -52,7 +52,7 @@ def decode(data: bytes) -> UInt8[Tensor, "3 height width"]:
 
 
 def _has_alpha(data: bytes) -> bool:
-    """Whether the header tells of transparency. Looks at the header only, so that a bomb is refused before it opens."""
+    """Whether the picture has transparency. Reads the header only, so that a decompression bomb is refused unopened."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -48,7 +48,7 @@ def skillnet_metrics() -> tuple[Metric, ...]:
 def skillnet_datasets() -> tuple[Dataset, ...]:
     """Recordings of Mandarin, and for the demo some that are synthesised on the spot."""
     vocab = DatasetOption(
-        "vocab", "The characters to spell in, one a line. [default: those of train]", Path, metavar="FILE"
+        "vocab", "The characters of transcripts, one a line. [default: those of train]", Path, metavar="FILE"
     )
     licence = "synthesised by eSpeak NG (GPL-3.0-or-later), whose licence does not cover its output"
     url = "https://github.com/espeak-ng/espeak-ng"
@@ -70,7 +70,7 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
             feeds=("units", "asr"),
             licence="that of its recordings",
             size="any; with --preset up to 755 hours",
-            obtain="choose one of the free corpora with --preset, or take recordings of your own",
+            obtain="choose one of the free corpora with --preset, or use recordings of your own",
             options=(
                 DatasetOption(
                     "preset",
@@ -92,10 +92,10 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
             feeds=("units",),
             licence="that of the set it is made of",
             size="that of a prepared set with sounds",
-            obtain="make a set with sounds (speech-corpus, say)",
+            obtain="make a set with sounds, for example speech-corpus",
             options=(
-                DatasetOption("centres", "Label with these centres. [default: new ones]", Path, metavar="FILE"),
-                DatasetOption("clusters", "Units that are fitted. [default: 100]", int, metavar="N"),
+                DatasetOption("centres", "Label with these centres. [default: fit new ones]", Path, metavar="FILE"),
+                DatasetOption("clusters", "How many centres to fit. [default: 100]", int, metavar="N"),
             ),
         ),
         Dataset(

@@ -18,7 +18,7 @@ def normalise(text: str) -> str:
 
 
 def cer(predictions: Sequence[str], references: Sequence[str]) -> float:
-    """Edits that turn the predictions into the references, over the references' characters, of the whole corpus.
+    """Edits that turn the predictions into the references, divided by the references' characters, of the whole corpus.
 
     Raises:
         UserError: there is no text to compare with.
@@ -27,6 +27,6 @@ def cer(predictions: Sequence[str], references: Sequence[str]) -> float:
 
     wanted = [normalise(text) for text in references]
     if not any(wanted):
-        raise UserError("cer: the references hold no text")
+        raise UserError("cer: the references contain no text")
     result = jiwer.process_characters(wanted, [normalise(text) for text in predictions])
     return float(result.cer)

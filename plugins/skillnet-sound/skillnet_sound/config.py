@@ -31,10 +31,11 @@ class SoundConfig(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> SoundConfig:
         if len(self.kernels) != len(self.strides):
-            raise ValueError(f"{len(self.kernels)} kernels and {len(self.strides)} strides: one of each a convolution")
+            raise ValueError(f"{len(self.kernels)} kernels but {len(self.strides)} strides: give one of each a layer")
         frames = frame_count(self.max_samples, self.kernels, self.strides)
         if frames > self.max_positions:
-            raise ValueError(f"max_seconds = {self.max_seconds:g} makes {frames} frames, max_positions allows fewer")
+            made = f"max_seconds = {self.max_seconds:g} makes {frames} frames"
+            raise ValueError(f"{made}, more than max_positions = {self.max_positions}")
         if frames < 1:
             raise ValueError(f"max_seconds = {self.max_seconds:g} is shorter than one frame")
         return self

@@ -26,7 +26,7 @@ class WaveConvolution(nn.Module):
         widths = [1] + [config.channels] * len(config.kernels)
         biases = [config.conv_bias] * len(config.kernels)
         self.layers = nn.ModuleList(
-            map(StridedConvolution, widths, widths[1:], config.kernels, config.strides, norms(config), biases)
+            map(_StridedConvolution, widths, widths[1:], config.kernels, config.strides, _norms(config), biases)
         )
 
     def forward(
@@ -34,19 +34,19 @@ class WaveConvolution(nn.Module):
     ) -> tuple[Float[Tensor, "frames channels"], Int[Tensor, " items"]]:
         """The frames of zero-padded waveforms of ``lengths`` samples, packed, and how many each item has.
 
-        No frame reaches into padding or another item, so an item does not depend on its batch mates.
+        No frame reaches into padding or another item, so an item does not depend on the others of its batch.
         """
         counts = frame_count(lengths, self.config.kernels, self.config.strides)
         hop = math.prod(self.config.strides)
-        frames, own = pack(samples, lengths, counts, hop)
-        items = Items(lengths, hop, self.config.kernels[0], self.config.strides[0])
+        frames, own = _pack(samples, lengths, counts, hop)
+        items = _Items(lengths, hop, self.config.kernels[0], self.config.strides[0])
         for layer in self.layers:
             frames = layer(frames, items)
         return frames[own], counts
 
 
-class Items:
-    """Where the items of a batch lie in the frames of the first convolution; asked for by a norm over time alone."""
+class _Items:
+    """Where the items of a batch lie in the frames of the first convolution; only a norm over time needs them."""
 
     def __init__(self, lengths: Int[Tensor, " items"], hop: int, kernel: int, stride: int) -> None:
         self._rows = (lengths + hop - 1) // hop * (hop // stride)
@@ -57,16 +57,16 @@ class Items:
         return list(zip(self._rows.tolist(), self._frames.tolist(), strict=True))
 
 
-class FrameNorm(nn.LayerNorm):
+class _FrameNorm(nn.LayerNorm):
     """Layer norm of every frame (wav2vec 2.0's ``feat_extract_norm="layer"``)."""
 
-    def forward(  # type: ignore[override]  # all norms here are told where the items lie
-        self, frames: Float[Tensor, "frames channels"], items: Items
+    def forward(  # type: ignore[override]  # all norms here receive the items' positions
+        self, frames: Float[Tensor, "frames channels"], items: _Items
     ) -> Float[Tensor, "frames channels"]:
         return super().forward(frames)
 
 
-class TimeNorm(nn.Module):
+class _TimeNorm(nn.Module):
     """Every channel normalised over an item's own frames (``"group"``: a group norm of as many groups as channels)."""
 
     def __init__(self, channels: int) -> None:
@@ -74,7 +74,7 @@ class TimeNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, frames: Float[Tensor, "frames channels"], items: Items) -> Float[Tensor, "frames channels"]:
+    def forward(self, frames: Float[Tensor, "frames channels"], items: _Items) -> Float[Tensor, "frames channels"]:
         spans = items.spans()
         pieces = frames.split([rows for rows, _ in spans])
         return torch.cat([self._normed(piece, own) for piece, (_, own) in zip(pieces, spans, strict=True)])
@@ -84,21 +84,21 @@ class TimeNorm(nn.Module):
         return (piece - mean) * (variance + 1e-5).rsqrt() * self.weight + self.bias
 
 
-class NoNorm(nn.Module):
+class _NoNorm(nn.Module):
     """What stands behind the later convolutions of a ``"group"`` model."""
 
-    def forward(self, frames: Float[Tensor, "frames channels"], items: Items) -> Float[Tensor, "frames channels"]:
+    def forward(self, frames: Float[Tensor, "frames channels"], items: _Items) -> Float[Tensor, "frames channels"]:
         return frames
 
 
-def norms(config: SoundConfig) -> list[nn.Module]:
+def _norms(config: SoundConfig) -> list[nn.Module]:
     """The norm behind each convolution, as ``config.conv_norm`` has it."""
     if config.conv_norm == "layer":
-        return [FrameNorm(config.channels) for _ in config.kernels]
-    return [TimeNorm(config.channels), *(NoNorm() for _ in config.kernels[1:])]
+        return [_FrameNorm(config.channels) for _ in config.kernels]
+    return [_TimeNorm(config.channels), *(_NoNorm() for _ in config.kernels[1:])]
 
 
-class StridedConvolution(nn.Module):
+class _StridedConvolution(nn.Module):
     """One convolution without padding, its norm and gelu. ``weight`` and ``bias`` are laid out as nn.Conv1d's.
 
     ``F.conv1d`` wants time last and the norm wants channels last; with channels last throughout, a stride's worth of
@@ -113,7 +113,7 @@ class StridedConvolution(nn.Module):
         self.norm = norm
         nn.init.kaiming_normal_(self.weight)
 
-    def forward(self, frames: Float[Tensor, "time inputs"], items: Items) -> Float[Tensor, "frames outputs"]:
+    def forward(self, frames: Float[Tensor, "time inputs"], items: _Items) -> Float[Tensor, "frames outputs"]:
         """Of ``time`` / stride frames: the last ones see the first ``frames`` again, as if these followed."""
         return F.gelu(self.norm(self._convolved(frames), items))
 
@@ -126,7 +126,7 @@ class StridedConvolution(nn.Module):
         return total
 
 
-def pack(
+def _pack(
     samples: Float[Tensor, "items longest"], lengths: Int[Tensor, " items"], counts: Int[Tensor, " items"], hop: int
 ) -> tuple[Float[Tensor, "total 1"], Bool[Tensor, " hops"]]:
     """The waveforms one after another, each zero padded to a multiple of ``hop`` samples.

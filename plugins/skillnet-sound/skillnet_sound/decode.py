@@ -20,7 +20,7 @@ BLOCK_VALUES = 2**16
 """Samples of all channels that are decoded at a time: bounds the memory whatever the file."""
 
 RATES = range(1_000, 768_001)
-"""Sample rates that recordings have; a header that says otherwise is damaged, and would blow up resampling."""
+"""Sample rates that recordings have; a header with another one is damaged, and resampling could exhaust the memory."""
 
 RIFF_UNKNOWN = 2**31
 """Recorders that stream do not know the size and announce the largest."""
@@ -32,7 +32,7 @@ CONTAINERS = "aac,aiff,amr,amrnb,amrwb,asf,caf,flac,matroska,mov,mp3,ogg,wav"
 def blocks(source: Source, rate: int) -> Iterator[Block]:
     """The samples of a recording, mixed to mono and resampled to ``rate``, block by block.
 
-    The format is told by the content, not by the name: soundfile reads what it knows, PyAV the rest.
+    The format follows from the content, not from the name: soundfile reads what it knows, PyAV the rest.
 
     Raises:
         UserError: there is no such file, or it may not be read.
@@ -62,7 +62,7 @@ def _open(source: Source) -> io.BufferedIOBase:
 
 
 def _check_size(file: io.BufferedIOBase) -> None:
-    """Refuse an empty file, and a WAV file that lost its end: soundfile would read what is left and not say so."""
+    """Refuse an empty file, and a WAV file that lost its end: soundfile would silently read what is left."""
     size = file.seek(0, io.SEEK_END)
     if size == 0:
         raise DamagedItem("the file is empty")

@@ -16,7 +16,7 @@ class WaveEmbedder(nn.Module):
     """The convolution, a projection to ``hidden``, positions, ``[CLS]`` in front, and a norm.
 
     ``[CLS]`` has no position: the ``max_positions`` are the frames'. Frames that reach into an item's padding are
-    dropped, so an item does not depend on its batch mates.
+    dropped, so an item does not depend on the others of its batch.
     """
 
     def __init__(self, config: SoundConfig, hidden: int) -> None:

@@ -57,7 +57,7 @@ class SoundReader:
         return {"samples": pad_sequence(list(features), batch_first=True), "lengths": lengths}
 
     def save(self, folder: Path) -> None:
-        """Nothing to write: the configuration says it all."""
+        """Nothing to write: the configuration is complete by itself."""
 
     def _first(self, source: Source) -> Block:
         kept: list[Block] = []

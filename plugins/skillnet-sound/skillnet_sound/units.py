@@ -51,13 +51,13 @@ class MfccFeatures:
     def __call__(self, clips: Sequence[Float[Tensor, " _"]]) -> list[Float[Tensor, "_ 39"]]:
         """The features of each clip (at least 400 samples at 16 kHz), which do not depend on the other clips."""
         counts = torch.tensor([1 + (len(clip) - WINDOW) // HOP for clip in clips])
-        plain = hold_last(self._mfcc(pad_sequence(list(clips), batch_first=True)), counts)
-        slope = hold_last(compute_deltas(plain), counts)
+        plain = _hold_last(self._mfcc(pad_sequence(list(clips), batch_first=True)), counts)
+        slope = _hold_last(compute_deltas(plain), counts)
         together = torch.cat([plain, slope, compute_deltas(slope)], dim=1).transpose(1, 2)
         return [features[:count:2] for features, count in zip(together, counts.tolist(), strict=True)]
 
 
-def hold_last(values: Float[Tensor, "clips features frames"], counts: Tensor) -> Float[Tensor, "clips features frames"]:
+def _hold_last(values: Float[Tensor, "clips 13 frames"], counts: Tensor) -> Float[Tensor, "clips 13 frames"]:
     """Repeat each clip's last of ``counts`` (clips,) frames through its padding, as differences need at the end."""
     index = torch.arange(values.shape[2]).minimum(counts[:, None] - 1)
     return values.gather(2, index[:, None].expand_as(values))
@@ -74,7 +74,7 @@ def fit_centres(
     from sklearn.cluster import MiniBatchKMeans
 
     if len(features) < clusters:
-        raise UserError(f"{len(features)} frames are too few for {clusters} clusters: take more recordings")
+        raise UserError(f"{len(features)} frames are too few for {clusters} clusters: use more recordings")
     chosen = np.random.default_rng(seed).permutation(len(features))[:SAMPLED_FRAMES]
     means = MiniBatchKMeans(clusters, batch_size=10_000, n_init=1, max_iter=50, random_state=seed)
     centres = means.fit(features[torch.from_numpy(np.sort(chosen))].numpy()).cluster_centers_
@@ -108,10 +108,10 @@ def load_centres(path: Path) -> Float[Tensor, "clusters 39"]:
             features = json.loads((file.metadata() or {}).get(FACTS, "{}")).get("features", FEATURES)
             centres = file.get_tensor("centres")
     except (OSError, SafetensorError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: no centres of units ({error})") from error
+        raise UserError(f"{path}: not a file of centres ({error})") from error
     if features != FEATURES or centres.ndim != 2 or centres.shape[1] != 3 * COEFFICIENTS or not len(centres):
         shape = " × ".join(map(str, centres.shape))
-        raise UserError(f"{path}: centres of other features ({features}, {shape}) than {FEATURES}: fit new ones")
+        raise UserError(f"{path}: centres for other features ({features}, {shape}) than {FEATURES}: fit new ones")
     return centres.float()
 
 

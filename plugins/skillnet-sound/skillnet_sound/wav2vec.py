@@ -11,10 +11,10 @@ from skillnet_sound.frames import KERNELS, STRIDES
 
 
 def source_checkpoint(config: Mapping[str, Any], embedder: SoundConfig) -> SourceCheckpoint:
-    """What a saved ``Wav2Vec2Model``, with or without a head, can start: the convolutions, not its Transformer.
+    """Map the convolutions of a saved ``Wav2Vec2Model``, with or without a head; its Transformer is not used.
 
     Raises:
-        UserError: it is no wav2vec 2.0, or its convolutions are not those of ``[model.embedders.sound]``.
+        UserError: it is not a wav2vec 2.0, or its convolutions are not those of ``[model.embedders.sound]``.
     """
     kind = config.get("model_type")
     if kind != "wav2vec2":
@@ -31,13 +31,13 @@ def source_checkpoint(config: Mapping[str, Any], embedder: SoundConfig) -> Sourc
     for key, wanted in theirs.items():
         if ours[key] != wanted:
             raise UserError(
-                f"needs model.embedders.sound.{key} = {_said(wanted)}, and the recipe has {_said(ours[key])}"
+                f"needs model.embedders.sound.{key} = {_in_toml(wanted)}, and the recipe has {_in_toml(ours[key])}"
             )
     return SourceCheckpoint(tuple(_weight_map(embedder)), prefixes=("wav2vec2.", ""))
 
 
-def _said(value: Any) -> str:
-    """A value as TOML has it."""
+def _in_toml(value: Any) -> str:
+    """A value in the syntax of TOML."""
     return (
         str(list(value))
         if isinstance(value, tuple)

@@ -48,7 +48,7 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
             licence="CLUE, for research",
             size="6 MB, 73,360 headlines",
             url="https://github.com/CLUEbenchmark/CLUE",
-            obtain="get tnews_public.zip from https://github.com/CLUEbenchmark/CLUE (its licence asks you to)",
+            obtain="get tnews_public.zip from https://github.com/CLUEbenchmark/CLUE, as its licence requires",
             protocols=("paper", "official"),
         ),
         Dataset(
@@ -57,11 +57,11 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
             feeds=("mlm",),
             licence="that of your texts",
             size="any; the paper's has about 300 GB",
-            obtain="it is made from your own texts: folders or archives of .txt and .jsonl files, compressed or not",
+            obtain="take your own texts (folders or archives of .txt and .jsonl files, compressed or not)",
             options=(
-                DatasetOption("encoding", "Encoding of the files; without it each file's own is detected."),
-                DatasetOption("join", "Shorter paragraphs, in characters, are joined with the next.", int, default=24),
-                DatasetOption("length", "Most characters of a passage.", int, default=480),
+                DatasetOption("encoding", "Encoding of the files. [default: detected for each file]"),
+                DatasetOption("join", "Join paragraphs of fewer characters with the next.", int, default=24),
+                DatasetOption("length", "The most characters of a passage.", int, default=480),
             ),
         ),
         Dataset(

@@ -18,21 +18,21 @@ DEFAULTS: dict[str, Any] = {
     "intermediate_size": 3072,
     "hidden_act": "gelu",
 }
-"""What transformers' BertConfig means where a config.json leaves a key out."""
+"""The defaults of transformers' BertConfig for keys that a config.json leaves out."""
 
 
 def source_checkpoint(config: Mapping[str, Any], embedder: TextConfig) -> SourceCheckpoint:
-    """What a saved ``BertModel``, with or without a head, can start: all but its pooler and head.
+    """Map the tensors of a saved ``BertModel``, with or without a head: all but its pooler and head.
 
     Raises:
-        UserError: it is no BERT, or one that marks positions in another way.
+        UserError: it is not a BERT, or its positions are not absolute.
     """
     kind = config.get("model_type")
     if kind != "bert":
         raise UserError(f"the skill text starts from a BERT, not from a model of type '{kind}'")
     positions = config.get("position_embedding_type", "absolute")
     if positions != "absolute":
-        raise UserError(f"has positions of type '{positions}', the skill text has absolute ones")
+        raise UserError(f"its positions are of type '{positions}', but the skill text needs absolute ones")
     facts = DEFAULTS | dict(config)
     encoder = {
         "layers": facts["num_hidden_layers"],
@@ -67,7 +67,7 @@ def _layer(ours: str, theirs: str, kind: str) -> Iterator[MappedWeight]:
 
 
 def first_rows(table: Tensor, wanted: tuple[int, ...]) -> Tensor:
-    """The rows that a model of fewer positions needs. Raises UserError where there are too few, or of another width."""
+    """The rows that a model with fewer positions needs. Raises UserError if they are too few or of another width."""
     if table.shape[1] != wanted[1] or len(table) < wanted[0]:
-        raise UserError(f"a table of shape {tuple(table.shape)} cannot fill one of {wanted}: lower max_length")
+        raise UserError(f"a table of shape {tuple(table.shape)} is too small for {wanted}: lower max_length")
     return table[: wanted[0]]

@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class TokenConfig(BaseModel):
-    """What every modality of word-piece tokens must know.
+    """The keys that every modality of word-piece tokens has.
 
     Attributes:
-        vocab: the vocabulary file, one piece a line; a saved model carries its own and needs none.
+        vocab: the vocabulary file, one piece a line; a saved model includes its own and needs none.
         max_length: the most tokens of one item, special tokens included (paper, appendix: 512).
-        segment_types: how many kinds of segments the embedder tells apart.
+        segment_types: how many kinds of segments the embedder distinguishes.
         vocab_size: the number of pieces; the reader fills it in from the vocabulary.
     """
 
@@ -31,7 +31,7 @@ class TextConfig(TokenConfig):
     Attributes:
         lowercase: must match how the vocabulary was made.
         word_dropout: the share of a text's tokens that training shows as ``[MASK]`` (word dropout, Iyyer et al. 2015);
-            who reads few texts several times over learns them less by heart.
+            it keeps a model that sees few texts many times from memorising them.
     """
 
     lowercase: bool = True

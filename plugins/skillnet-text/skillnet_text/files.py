@@ -1,4 +1,4 @@
-"""Text files in and out."""
+"""Reads a text from wherever it is given: a string, bytes or a file."""
 
 from __future__ import annotations
 

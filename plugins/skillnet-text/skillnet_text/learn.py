@@ -16,7 +16,7 @@ from skillnet_text.tokenizer import text_tokenizer
 from skillnet_text.vocabulary import CONTINUES, SPECIAL_TOKENS, UNK, Vocabulary
 
 MOST_BEFORE_SPECIAL = 200
-"""Lines of a vocabulary among which its special tokens are; BERT's has a hundred unused ones before them."""
+"""Special tokens are looked for in so many first lines; BERT's vocabulary has a hundred unused entries before them."""
 
 CHARACTER_SHARE = 0.8
 """At most this share of a vocabulary goes to single characters; the rest is for pieces of several."""
@@ -25,7 +25,7 @@ CHARACTER_SHARE = 0.8
 def learn_vocabulary(texts: Iterable[str], size: int, out: Path) -> None:
     """Learn ``size`` lower-case word-pieces (fewer where the texts yield fewer) and write them to ``out``.
 
-    Texts that are themselves the lines of a vocabulary, of BERT's ``vocab.txt`` say, are written as they are.
+    If the texts are the lines of a vocabulary, such as BERT's ``vocab.txt``, they are written unchanged.
 
     Raises:
         UserError: there is no text, or ``size`` has no room for anything but special tokens.
@@ -43,7 +43,7 @@ def learn_vocabulary(texts: Iterable[str], size: int, out: Path) -> None:
 
 
 def learn_characters(texts: Iterable[str], size: int, out: Path) -> None:
-    """The ``size`` most frequent characters in lower case; letters and digits also as they go on with a word.
+    """Write the ``size`` most frequent characters in lower case; letters and digits also as continuations of a word.
 
     Raises:
         UserError: there is no text.
@@ -54,7 +54,7 @@ def learn_characters(texts: Iterable[str], size: int, out: Path) -> None:
         for word, _ in BertPreTokenizer().pre_tokenize_str(text):
             counts.update([word[0], *(CONTINUES + character for character in word[1:])])
     if not counts:
-        raise UserError("there is no text to take characters from")
+        raise UserError("there is no text to learn characters from")
     room = max(0, size - len(SPECIAL_TOKENS))
     frequent = sorted(counts, key=lambda piece: (-counts[piece], piece))[:room]
     Vocabulary([*SPECIAL_TOKENS, *frequent]).save(out)
@@ -95,7 +95,7 @@ def learn_pieces(
     fixed = [*SPECIAL_TOKENS, *base]
     singles = _train(blank(), texts, 0, fixed)
     if size <= len(singles):
-        raise UserError(f"a vocabulary of {size} is too small: its single characters alone are {len(singles)}")
+        raise UserError(f"a vocabulary of {size} is too small: its single characters alone take {len(singles)} entries")
     # The trainer numbers the characters inside words in the order of a hash table, and breaks ties by number:
     # given beforehand in a fixed order, they make its result repeatable.
     inside = sorted(piece for piece in singles if piece.startswith(CONTINUES) and piece not in fixed)

@@ -1,4 +1,4 @@
-"""What readers of word-piece tokens have in common; how a text becomes pieces is their own."""
+"""The common part of all readers of word-piece tokens; each subclass defines how a text becomes pieces."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TokenReader(ABC, Generic[Config]):
         assets: a folder written by :meth:`save`; without it the vocabulary is read from ``config.vocab``.
 
     Raises:
-        UserError: there is no vocabulary, or it is not the one that ``config.vocab_size`` speaks of.
+        UserError: there is no vocabulary, or its size is not ``config.vocab_size``.
     """
 
     skill: str
@@ -44,7 +44,8 @@ class TokenReader(ABC, Generic[Config]):
         self.vocabulary = Vocabulary.load(path)
         size = self.vocabulary.size
         if config.vocab_size not in (None, size):
-            raise UserError(f"{path} has {size} pieces, but model.embedders.{self.skill} wants {config.vocab_size}")
+            wanted = f"model.embedders.{self.skill}.vocab_size is {config.vocab_size}"
+            raise UserError(f"{path} has {size} pieces, but {wanted}")
         self.config = config.model_copy(update={"vocab_size": size})
 
     @abstractmethod

@@ -45,7 +45,7 @@ def learn_sentencepiece(texts: Iterable[str], size: int, out: Path) -> None:
         )  # fmt: skip
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"no {size} sentence pieces can be learnt from these texts ({reason})") from error
+        raise UserError(f"cannot learn {size} sentence pieces from these texts ({reason})") from error
     learnt = SentencePieceProcessor(model_proto=model.getvalue())
     numbers = range(learnt.get_piece_size())
     pieces = [learnt.id_to_piece(number) for number in numbers]

@@ -14,14 +14,14 @@ from skillnet_cli.files import write_whole
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUES = "##"
-"""What a piece begins with that goes on with the word of the piece before it."""
+"""The prefix of a piece that continues the word of the piece before it."""
 
 
 class Vocabulary:
     """Pieces and their ids; ``scores`` are the logarithms of the probabilities of sentence pieces, else None.
 
     Raises:
-        UserError: a special token is missing, or a piece stands there twice; ``origin`` says where.
+        UserError: a special token is missing, or a piece occurs twice.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        """Read a vocabulary file. Raises UserError where it is missing, not UTF-8 or no vocabulary."""
+        """Read a vocabulary file. Raises UserError if it is missing, not UTF-8 or not a vocabulary."""
         try:
             text = path.read_bytes().decode("utf-8")
         except OSError as error:
@@ -81,13 +81,13 @@ class Vocabulary:
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
-        """The ids that masking neither hides nor puts in."""
+        """The ids that masking neither hides nor inserts."""
         return frozenset(self.ids[token] for token in SPECIAL_TOKENS)
 
     def _check(self, origin: str) -> None:
         missing = [token for token in SPECIAL_TOKENS if token not in self.ids]
         if missing:
-            raise UserError(f"{origin} is no vocabulary of word-pieces: it lacks {', '.join(missing)}")
+            raise UserError(f"{origin} is not a vocabulary of word-pieces: it lacks {', '.join(missing)}")
         if len(self.ids) < self.size:
             twice = next(piece for number, piece in enumerate(self.pieces) if self.ids[piece] != number)
             raise UserError(f"{origin} has the piece '{twice}' twice")
@@ -97,4 +97,4 @@ def _numbers(scores: Sequence[str], path: Path) -> list[float]:
     try:
         return [float(score) for score in scores]
     except ValueError as error:
-        raise UserError(f"the vocabulary {path} has a tab in every line, but no numbers behind them") from error
+        raise UserError(f"the vocabulary {path} has a tab in every line, but not always a number after it") from error

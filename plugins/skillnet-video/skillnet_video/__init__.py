@@ -55,7 +55,7 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
             options=(
                 DatasetOption("videos", "The clips, named by their videoID, or whole videos by their id.", Path),
                 SIDE,
-                DatasetOption("translate", "Fill missing Chinese captions from English ones, with marian.", bool),
+                DatasetOption("translate", "Translate English captions where there are no Chinese ones.", bool),
                 TRANSLATOR,
                 *YOUTUBE_OPTIONS,
             ),
@@ -69,9 +69,9 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
             url="https://github.com/m-bain/webvid",
             obtain="get results_2M_train.csv and results_2M_val.csv, see https://github.com/m-bain/webvid",
             options=(
-                DatasetOption("videos", "Take the clips from here, where they were fetched to before.", Path),
+                DatasetOption("videos", "Take clips from this folder or archive instead of fetching them.", Path),
                 SIDE,
-                DatasetOption("shard-rows", "Rows of the table that make one shard.", int, 1_000),
+                DatasetOption("shard-rows", "Rows of the table per shard.", int, 1_000),
                 TRANSLATOR,
                 *FETCH_OPTIONS,
             ),

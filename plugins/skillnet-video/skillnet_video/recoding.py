@@ -38,7 +38,7 @@ class Recoding:
         """
         with closing(steady_frames(source, float(self.fps), start)) as frames:
             kept = islice(frames, max(1, round(self.fps * self.seconds)))
-            return encoded((self._small(frame) for frame in kept), self.fps), ".mp4"
+            return _encoded((self._small(frame) for frame in kept), self.fps), ".mp4"
 
     def _small(self, frame: av.VideoFrame) -> Image.Image:
         """A frame with even sides, which the encoder wants."""
@@ -50,14 +50,14 @@ class Recoding:
 
 
 def recoding_of(job: Preparation) -> Recoding:
-    """How a job wants its clips. Raises UserError where ``--side`` is no sensible one."""
+    """The recoding that a job's options ask for. Raises UserError if ``--side`` is out of range."""
     side = job.options.get("side") or Recoding.side
     if not 16 <= side <= 2048:
         raise UserError(f"--side: {side} is not between 16 and 2048 pixels")
     return Recoding(side)
 
 
-def encoded(pictures: Iterable[Image.Image], fps: int) -> bytes:
+def _encoded(pictures: Iterable[Image.Image], fps: int) -> bytes:
     """Pictures of one size as an MP4 file."""
     file = io.BytesIO()
     with av.open(file, mode="w", format="mp4", container_options={"fflags": "+bitexact"}) as container:

@@ -178,7 +178,7 @@ def test_a_limit_reads_no_more_than_it_needs(published: Path, tmp_path: Path) ->
 
 def test_a_source_without_recordings_says_so(tmp_path: Path) -> None:
     laid_out(tmp_path / "source", {"readme.txt": b"nothing"})
-    with pytest.raises(UserError, match="source: there are no recordings of AISHELL-1 in it: check --source"):
+    with pytest.raises(UserError, match="source: no recordings of AISHELL-1 found: check --source"):
         prepare("aishell", tmp_path / "source", tmp_path / "set")
 
 

@@ -132,9 +132,9 @@ def test_mistakes(source: Path, made: PreparedSet, tmp_path: Path) -> None:
 
     (tmp_path / "none.safetensors").write_bytes(b"nothing")
     save_file({"centres": torch.zeros(5, 13)}, tmp_path / "narrow.safetensors")
-    said("no centres of units", centres=tmp_path / "none.safetensors")
-    said("no centres of units", centres=tmp_path / "missing.safetensors")
-    said("centres of other features", centres=tmp_path / "narrow.safetensors")
+    said("not a file of centres", centres=tmp_path / "none.safetensors")
+    said("not a file of centres", centres=tmp_path / "missing.safetensors")
+    said("centres for other features", centres=tmp_path / "narrow.safetensors")
     said("--clusters 5: .* has 12 centres", centres=made.path / "assets" / CENTRES, clusters=5)
     said("frames are too few for 100000 clusters", clusters=100_000)
     said("give --source once", given=(source, source))

@@ -158,9 +158,9 @@ def test_a_preset_is_fetched_from_its_publisher_under_its_licence(tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"preset": "librispeech"}, "there is no 'librispeech': known are thchs-30"),
-        ({"task": "tts"}, "--task: 'tts' is none of asr, units"),
-        ({"preset": "thchs-30"}, "there are no recordings of THCHS-30 in it"),
+        ({"preset": "librispeech"}, "'librispeech' is not one of thchs-30"),
+        ({"task": "tts"}, "--task: 'tts' is not one of asr, units"),
+        ({"preset": "thchs-30"}, "no recordings of THCHS-30 found"),
     ],
 )
 def test_mistakes(tmp_path: Path, options: Mapping[str, str], said: str) -> None:

@@ -69,7 +69,7 @@ def test_files_of_every_kind_and_encoding_are_read(tmp_path: Path) -> None:
     assert texts(made) >= {sentence(number) for number in (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11)}
     damaged = {row.id: row.reason for row in read_ledger(made.path) if row.why == "damaged"}
     assert {id.split(":")[0] for id in damaged} == {"g.jsonl", "h.txt.gz", "i.txt"}
-    assert damaged["g.jsonl:3"] == "it has no text, content, article" and "not an object" in damaged["g.jsonl:4"]
+    assert damaged["g.jsonl:3"] == "it has no text, content, article" and "not a JSON object" in damaged["g.jsonl:4"]
     assert "not text in UTF-8" in damaged["i.txt:2"] and len(damaged) == 4
     assert sum(made.manifest.ledger.values()) == len(list(read_ledger(made.path)))
     wrong = prepare(folder / "b.txt", tmp_path / "declared", options={"encoding": "gbk"})

@@ -129,7 +129,7 @@ def test_without_a_vocabulary_the_message_says_how_to_make_one() -> None:
 
 
 def test_vocabulary_of_another_size_is_refused(vocab_file: Path) -> None:
-    with pytest.raises(UserError, match="but model.embedders.text wants 7"):
+    with pytest.raises(UserError, match=r"but model\.embedders\.text\.vocab_size is 7"):
         TextReader(TextConfig(vocab=vocab_file, vocab_size=7))
 
 

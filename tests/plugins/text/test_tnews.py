@@ -61,7 +61,7 @@ def test_every_line_is_an_item_or_a_row_of_the_ledger(published: Path, tmp_path:
     assert made.manifest.targets == {"label": list(CLASSES.values())} and len(CLASSES) == 15
     assert made.manifest.choices["split"] == "official", "a small set is none of the paper's size"
     assert [row.reason for row in read_ledger(made.path) if row.why == "damaged"] == [
-        "line 3 is not JSON", "'105' is none of the 15 labels", "it has no sentence",
+        "line 3 is not JSON", "'105' is not in the list of 15 labels", "it has no sentence",
     ]  # fmt: skip
 
 

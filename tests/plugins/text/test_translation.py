@@ -82,7 +82,7 @@ def test_a_model_is_known_by_its_content(model: Path, tmp_path: Path) -> None:
 
 
 def test_folders_that_hold_no_model(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no vocab\.json or .* no Marian model"):
+    with pytest.raises(UserError, match=r"has no vocab\.json or .* not a Marian model"):
         (tmp_path / "config.json").write_text("{}")
         Marian(str(tmp_path), tmp_path).translate(["a"], "en", "zh")
     with pytest.raises(UserError, match="no model 'no/such' .* name a folder"):
@@ -154,9 +154,9 @@ def test_nothing_is_sent_unless_address_and_key_are_set(monkeypatch: pytest.Monk
         TranSmart(None, tmp_path)
     monkeypatch.setenv(URL, "https://example.org/api/imt")
     monkeypatch.setenv(RATE, "many")
-    with pytest.raises(UserError, match="no number of requests"):
+    with pytest.raises(UserError, match="not a number of requests"):
         TranSmart(None, tmp_path)
-    with pytest.raises(UserError, match="leave =big out"):
+    with pytest.raises(UserError, match="leave out =big"):
         TranSmart("big", tmp_path)
 
 

@@ -278,13 +278,13 @@ def test_missing_chinese_captions_are_translated(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "there are no clips: name them with --videos, or fetch them with --download"),
+        ({}, "there are no clips: name their folder with --videos, or fetch them with --download"),
         ({"videos": Path("/nowhere")}, "--videos: '/nowhere': no such folder or archive"),
         ({"side": 4}, "--side: 4 is not between"),
         ({"download": True, "url-template": "http://x/"}, "is not an http\\(s\\) address with {id} in it"),
         ({"download": True, "url-template": "file:///{id}"}, "is not an http\\(s\\) address"),
         ({"download": True, "cookies": Path("/nowhere")}, "--cookies: '/nowhere': no such file"),
-        ({"download": True, "ffmpeg": Path("/nowhere")}, "--ffmpeg: '/nowhere' is no program"),
+        ({"download": True, "ffmpeg": Path("/nowhere")}, "--ffmpeg: '/nowhere' is not a program"),
     ],
 )
 def test_options_that_make_no_sense(tmp_path: Path, options: dict[str, Any], said: str) -> None:
@@ -298,7 +298,7 @@ def test_what_is_not_installed_is_named_before_anything_is_fetched(
     source = publish(tmp_path / "vatex", [entry("a_000000_000010")], [])
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(UserError, match="cuts clips out with ffmpeg, which is not found: install it"):
+    with pytest.raises(UserError, match="needs ffmpeg to cut out clips, and it is not installed: install it"):
         prepare(source, tmp_path / "set", {"download": True})
     monkeypatch.setitem(sys.modules, "yt_dlp", None)
     with pytest.raises(UserError, match=r"--download needs yt-dlp: pip install 'skillnet-video\[download\]'"):

@@ -1,4 +1,4 @@
-"""``demo-functions`` and ``demo-code``: functions of Chinese Python packages with what their docstrings say.
+"""``demo-functions`` and ``demo-code``: functions of Chinese Python packages with descriptions from their docstrings.
 
 Both are made from the same harvest, and a description falls into its part by its own checksum: no description is on
 two sides of a split, and what ``demo-functions`` keeps for dev and test is never in ``demo-code``.
@@ -15,7 +15,7 @@ from skillnet_code.datasets.harvest import Example, harvest
 from skillnet_code.datasets.sources import SOURCES
 
 FEWEST_CHINESE = 5
-"""Chinese characters of a description that says enough to find one function among hundreds."""
+"""Chinese characters that a description needs to distinguish one function among hundreds."""
 
 TEST_BUCKETS, DEV_BUCKET, PRETRAINING_DEV_BUCKET = (0, 1), 2, 3
 

@@ -1,4 +1,4 @@
-"""What a docstring says in words: its first paragraph, without addresses, parameters and markup."""
+"""The description in a docstring: its first paragraph, without addresses, parameters and markup."""
 
 from __future__ import annotations
 

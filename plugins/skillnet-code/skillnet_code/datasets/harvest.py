@@ -1,4 +1,4 @@
-"""Which functions of a package are worth learning from, and what their docstrings say."""
+"""Selects the functions of a package that are worth learning from, with their descriptions."""
 
 from __future__ import annotations
 

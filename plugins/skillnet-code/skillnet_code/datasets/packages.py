@@ -52,7 +52,7 @@ def read_package(files: FileTree, paths: Sequence[Path], payload: Any) -> Iterat
         return files.read_archive(files[payload])
 
     try:
-        licence = licence_of(opened())
+        licence = _licence_of(opened())
         refused.clear()
         yield from _pairs(opened(), name, licence)
     except (UserError, DamagedItem) as error:
@@ -62,7 +62,7 @@ def read_package(files: FileTree, paths: Sequence[Path], payload: Any) -> Iterat
 
 
 def _pairs(found: Iterable[Member], name: str, licence: str) -> Iterator[Pair | Rejected]:
-    origin = origin_of(name)
+    origin = _origin_of(name)
     for member in found:
         if not member.name.endswith(".py"):
             continue
@@ -87,14 +87,14 @@ def _of_file(member: Member, path: str, origin: str, licence: str) -> Iterator[P
             yield replace(each, split=ALL)
 
 
-def origin_of(name: str) -> str:
+def _origin_of(name: str) -> str:
     """``NAME==VERSION`` of a package's file."""
     file = name.rpartition("/")[2]
     found = _WHEEL.fullmatch(file) or _SDIST.fullmatch(file)
     return f"{found['name']}=={found['version']}" if found else file
 
 
-def licence_of(found: Iterable[Member]) -> str:
+def _licence_of(found: Iterable[Member]) -> str:
     """What a package's metadata say: the expression, else the line ``License`` where it is short, else classifiers."""
     for member in found:
         if _METADATA.fullmatch(member.name):

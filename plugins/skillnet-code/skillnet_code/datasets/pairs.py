@@ -90,7 +90,7 @@ class Pairs(Preparer):
     def _item(self, pair: Pair, chinese: dict[str, str | None]) -> Kept | Rejected:
         content = content_of(pair.code)
         known = language(pair.text)
-        reason = why_none(pair, known, bool(self.translation)) or self.refuses(pair, content)
+        reason = _why_none(pair, known, bool(self.translation)) or self.refuses(pair, content)
         if not reason and known == "en":
             poor = why_poor(pair.text, chinese[pair.text])
             reason = poor and f"a poor translation: {poor}"
@@ -103,7 +103,7 @@ class Pairs(Preparer):
         return Kept(pair.split, pair.id, {**fields, **translated}, content=content, facts=facts)
 
 
-def why_none(pair: Pair, known: str | None, translating: bool) -> str | None:
+def _why_none(pair: Pair, known: str | None, translating: bool) -> str | None:
     """Why nothing can be learnt from a pair, None where something can."""
     if len(essence_of_text(pair.text)) < FEWEST_LETTERS:
         return "the docstring has no description"

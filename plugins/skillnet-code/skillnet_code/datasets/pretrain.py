@@ -31,16 +31,16 @@ class CodePretrain(Pairs):
     pools: Mapping[str, tuple[str, ...]] = {ALL: tuple(SIZES)}
 
     def setup(self) -> None:
-        """Write down the codes of the set that this one must not overlap."""
+        """Store the keys of the codes of the set that this one must not overlap."""
         other = self._other()
         codes = _codes(other) if other else iter(())
-        keys = np.unique(np.fromiter((key_of(content_of(code)) for code in codes), np.uint64))
+        keys = np.unique(np.fromiter((_key_of(content_of(code)) for code in codes), np.uint64))
         write_whole(self.folder / KNOWN, keys.astype("<u8").tobytes())
 
     def refuses(self, pair: Pair, content: str) -> str | None:
         """The other set has it."""
-        place = int(np.searchsorted(self._known, np.uint64(key_of(content))))
-        there = place < len(self._known) and int(self._known[place]) == key_of(content)
+        place = int(np.searchsorted(self._known, np.uint64(_key_of(content))))
+        there = place < len(self._known) and int(self._known[place]) == _key_of(content)
         return "the other set has this code" if there else None
 
     def pool(self, split: str, protocol: str | None) -> str:
@@ -72,11 +72,11 @@ class CodePretrain(Pairs):
         except UserError as error:
             raise UserError(
                 f"code-pretrain must share nothing with {USUAL}, which is not prepared yet: prepare it first, "
-                f"name another set with --disjoint-from, or allow anything with --disjoint-from {NOBODY}"
+                f"name another set with --disjoint-from, or allow overlap with --disjoint-from {NOBODY}"
             ) from error
 
 
-def key_of(content: str) -> int:
+def _key_of(content: str) -> int:
     """Eight bytes that stand for a code."""
     raw = content.encode("utf-8", errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little")

@@ -35,7 +35,7 @@ def record_ranges(files: FileTree) -> list[Range]:
     names = [leaf.name for leaf in leaves]
     for name in names:
         if files[name] is not leaves[names.index(name)] or names.count(name) > 1:
-            raise UserError(f"two sources have a file '{name}': give the folder that both lie in as --source")
+            raise UserError(f"two sources have a file '{name}': name the folder that contains both with --source")
     order = [*PARTITIONS.values(), ALL]
     leaves.sort(key=lambda leaf: order.index(partition_of(leaf.name)))
     return [each for leaf in leaves for each in _of_leaf(leaf)]

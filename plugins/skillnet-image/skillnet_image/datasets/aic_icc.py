@@ -78,9 +78,9 @@ class AicIcc(Preparer):
         return divided(sum(map(len, self._pieces("validation"))))
 
     def _item(self, split: str, number: int, entry: Any) -> Kept | Rejected:
-        id = name_of(entry) or f"{split}-{number:06d}"
+        id = _name_of(entry) or f"{split}-{number:06d}"
         try:
-            captions = captions_of(entry)
+            captions = _captions_of(entry)
             leaf = self._pictures[split].get(id)
             if leaf is None:
                 return Rejected(split, id, "unavailable", "there is no picture of this name")
@@ -105,7 +105,7 @@ class AicIcc(Preparer):
         return found
 
     def _without_captions(self, split: str) -> Iterator[Kept | Rejected]:
-        named = {name_of(entry) for entries in self._pieces(split) for entry in entries}
+        named = {_name_of(entry) for entries in self._pieces(split) for entry in entries}
         for name in self._pictures[split]:
             if name not in named:
                 yield Rejected(split, name, "filtered", "no annotation names this picture")
@@ -116,15 +116,15 @@ def divided(size: int) -> int:
     return PAPER["test"] if size > PAPER["test"] else divide(size, PAPER)["test"]
 
 
-def name_of(entry: Any) -> str | None:
+def _name_of(entry: Any) -> str | None:
     """The name of an annotation's picture, if it has one."""
     name = entry.get("image_id") if isinstance(entry, dict) else None
     return name if isinstance(name, str) and name else None
 
 
-def captions_of(entry: Any) -> list[str]:
+def _captions_of(entry: Any) -> list[str]:
     """The captions of an annotation. Raises DamagedItem where it has none, or names no picture."""
-    if name_of(entry) is None:
+    if _name_of(entry) is None:
         raise DamagedItem("the annotation names no picture")
     captions = entry.get("caption")
     texts = [text.strip() for text in captions if isinstance(text, str)] if isinstance(captions, list) else []

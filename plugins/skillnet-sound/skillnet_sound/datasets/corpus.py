@@ -44,7 +44,7 @@ class Texts:
     found: set[Key] = field(default_factory=set)
 
     def of(self, name: str) -> str | None:
-        """What was said in a recording, None where nobody says. Raises DamagedItem where it cannot be read."""
+        """The transcript of a recording, None if there is none. Raises DamagedItem if it cannot be read."""
         for each in self.lists:
             key = each.find(name)
             if key is not None:
@@ -68,7 +68,7 @@ class SpeechCorpus(Preparer):
         layout = cls.layout_of(job)
         task = job.options.get("task")
         if task not in (None, *TASKS):
-            raise UserError(f"--task: '{task}' is none of {', '.join(TASKS)}")
+            raise UserError(f"--task: '{task}' is not one of {', '.join(TASKS)}")
         if preset is None:
             return job
         facts = {name: getattr(layout, name) for name in ("licence", "size", "url", "published", "obtain")}
@@ -116,7 +116,7 @@ class SpeechCorpus(Preparer):
         found = [*self._archives(), *self._files()]
         if not found:
             where = ", ".join(map(str, self.job.paths))
-            raise UserError(f"{where}: there are no recordings of {self.layout.title} in it: check --source")
+            raise UserError(f"{where}: no recordings of {self.layout.title} found: check --source")
         if self.task == "asr":
             found.append(Range("transcripts", {"silent": [list(key) for key in self._silent()]}))
         return found

@@ -69,14 +69,14 @@ class HubertUnits(Preparer):
     def source(self) -> PreparedSet:
         """The set that is labelled. Raises UserError where there is none, several, or one without sounds."""
         if len(self.job.paths) != 1:
-            raise UserError("hubert-units is made of one prepared set: give --source once")
+            raise UserError("hubert-units is made from one prepared set: give --source once")
         found = PreparedSet.open(self.job.paths[0])
         if not found.manifest.fields.get("sound", "").startswith("bytes"):
-            raise UserError(f"{found.path}: its items have no sound: take a set made by speech-corpus, say")
+            raise UserError(f"{found.path}: its items have no sound: use a set made by speech-corpus, for example")
         return found
 
     def setup(self) -> None:
-        """Fit the centres, or take those of ``--centres``; keep what the end must know of the source."""
+        """Fit the centres, or take those of ``--centres``; keep what :meth:`finish` needs of the source."""
         given, clusters = self.job.options.get("centres"), self.job.options.get("clusters")
         if given:
             found = len(load_centres(given))

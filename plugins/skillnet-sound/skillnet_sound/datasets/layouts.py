@@ -14,7 +14,7 @@ NON_COMMERCIAL = "CC BY-NC-ND 4.0"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a corpus keeps its recordings and what was said in them.
+    """Where a corpus keeps its recordings and their transcripts.
 
     Attributes:
         recordings: patterns of the files that are recordings; without it every file with a suffix of sound is one.
@@ -99,7 +99,7 @@ LAYOUTS = {
         licence=NON_COMMERCIAL,
         size="18 GB; 200 hours, 237,265 recordings",
         url="https://www.datatang.ai",
-        obtain="OpenSLR has withdrawn resource 62 as its owner wished: take a copy of aidatatang_200zh.tgz",
+        obtain="OpenSLR has withdrawn resource 62 at its owner's request: get a copy of aidatatang_200zh.tgz",
         lists={"aidatatang_200_zh_transcript.txt": "words"},
         speaker=r"G\d{4}(?=S)",
     ),
@@ -127,7 +127,7 @@ def layout_named(preset: str | None) -> Layout:
     for name, layout in LAYOUTS.items():
         if _plain(preset) == _plain(name):
             return layout
-    raise UserError(f"--preset: there is no '{preset}': known are {', '.join(LAYOUTS)}")
+    raise UserError(f"--preset: '{preset}' is not one of {', '.join(LAYOUTS)}")
 
 
 def _plain(name: str) -> str:

@@ -20,7 +20,7 @@ from skillnet_sound.windows import windows
 
 CONFIG = SoundConfig()
 LONGEST_HOURS = 12
-"""What a single file may hold; more is no recording of speech but a mistake, or made to fill the disk."""
+"""The most that a single file may hold; more is not a recording of speech but a mistake, or made to fill the disk."""
 
 
 def transcribed(split: str, id: str, suffix: str, content: bytes, text: str, compared: bool) -> Kept | Rejected:
@@ -50,7 +50,7 @@ def transcribed(split: str, id: str, suffix: str, content: bytes, text: str, com
 
 
 def _length(content: bytes) -> int:
-    """Samples at the model's rate; of a recording that is too long, enough to say so."""
+    """Samples at the model's rate; a recording that is too long is read only until that is certain."""
     total = 0
     for block in blocks(content, CONFIG.sample_rate):
         total += len(block)

@@ -1,4 +1,4 @@
-"""What was said in the recordings of a corpus, from the files of transcripts that its publisher gives."""
+"""The transcripts of a corpus, read from the files that its publisher provides."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Entry:
 
 @dataclass
 class Transcripts:
-    """The transcripts of a corpus, and the lines that are none or come twice."""
+    """The transcripts of a corpus, and the lines that are damaged or duplicates."""
 
     texts: dict[str, dict[str, str]] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)
@@ -93,7 +93,7 @@ def entries_of(leaf: Member, format: str) -> Iterator[Entry]:
 
 def _of_line(place: str, line: Line, format: str) -> Entry:
     id, *rest = line.text.split("\t", 2) if format == "table" else line.text.split(None, 1)
-    return Entry(place, bare(id.strip()), rest[-1] if rest else "")
+    return Entry(place, _bare(id.strip()), rest[-1] if rest else "")
 
 
 def _of_json(leaf: Member) -> Iterator[Entry]:
@@ -113,10 +113,10 @@ def _of_record(place: str, record: Any) -> Entry:
     file, text = (record.get("file"), record.get("text")) if isinstance(record, dict) else (None, None)
     if not isinstance(file, str) or not isinstance(text, str):
         return Entry(place, damage="it names no recording and its text")
-    return Entry(place, bare(file), text)
+    return Entry(place, _bare(file), text)
 
 
-def bare(name: str) -> str:
+def _bare(name: str) -> str:
     """A recording's name without its suffix of sound, if it has one."""
     return name[: -len(PurePosixPath(name).suffix)] if name.lower().endswith(SUFFIXES) else name
 

@@ -21,7 +21,7 @@ ONLY = "train"
 """The split of what lies in no folder called by one."""
 
 
-def expanded(paths: Sequence[Path], layout: Layout) -> list[Path]:
+def _expanded(paths: Sequence[Path], layout: Layout) -> list[Path]:
     """The sources, where a folder that holds the published archives stands for these."""
     published = [PurePosixPath(each.url).name for each in layout.published]
     found: list[Path] = []
@@ -32,7 +32,7 @@ def expanded(paths: Sequence[Path], layout: Layout) -> list[Path]:
 
 
 class SpeechFiles(FileTree):
-    """The sources of a corpus. Links that do no more than name the recordings of a split are not missed.
+    """The sources of a corpus. Links that only name the recordings of a split are not reported as refused.
 
     Args:
         paths: local folders and archives; a folder that holds the published archives stands for these.
@@ -41,7 +41,7 @@ class SpeechFiles(FileTree):
     """
 
     def __init__(self, paths: Sequence[Path], folder: Path, layout: Layout) -> None:
-        super().__init__(expanded(paths, layout), folder)
+        super().__init__(_expanded(paths, layout), folder)
         self._layout = layout
 
     @property
@@ -84,7 +84,7 @@ class SpeechTree:
 
     @cached_property
     def transcripts(self) -> Transcripts:
-        """All that the lists of transcripts say, by folder where the layout is anyone's."""
+        """The contents of all lists of transcripts, by folder if the layout is :data:`ANY`."""
         found = Transcripts()
         for pattern, format in self.layout.lists.items():
             for leaf in self.files.named(pattern):
@@ -132,7 +132,7 @@ class SpeechTree:
         return PurePosixPath(archive).name.partition(".")[0]
 
     def first_split(self, archive: Member) -> str | None:
-        """The split of the first recording in a compressed tar, None where that cannot be told from its beginning."""
+        """The split of the first recording in a compressed tar, None if its beginning does not show it."""
         if split := split_in(archive.name):
             return split
         try:
@@ -160,7 +160,7 @@ class SpeechTree:
                 elif name.endswith(sidecars):
                     texts[name] = member.read()
         except DamagedItem:
-            pass  # whoever reads the recordings says so
+            pass  # reported when the recordings are read
         return names, lists, texts
 
     def _format(self, name: str) -> str | None:

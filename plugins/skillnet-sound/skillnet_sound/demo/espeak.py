@@ -24,10 +24,10 @@ SYNCHRONOUS, UTF8, CHARACTERS, RATE, PITCH = 2, 1, 1, 1, 3
 """AUDIO_OUTPUT_SYNCHRONOUS, espeakCHARS_UTF8, POS_CHARACTER, espeakRATE and espeakPITCH of speak_lib.h."""
 
 Samples = np.ndarray[Any, np.dtype[np.float32]]
-SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+_SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-class Espeak:
+class _Espeak:
     """One synthesiser; the library has a single global state, so there must not be two in a process."""
 
     def __init__(self, library: str, data: str) -> None:
@@ -35,11 +35,11 @@ class Espeak:
         self._parts: list[bytes] = []
         self.sample_rate: int = self._library.espeak_Initialize(SYNCHRONOUS, 0, os.fsencode(data), 0)
         if self.sample_rate <= 0:
-            raise RuntimeError(f"espeak-ng finds no voices in {data}")
+            raise RuntimeError(f"espeak-ng found no voices in {data}")
         # Else the clock seeds the voices' noise. Some state also passes from one utterance to the next, so it takes
         # the same utterances in the same order to make the same bytes.
         self._call("espeak_ng_SetRandSeed", ctypes.c_long(1))
-        self._callback = SynthCallback(self._receive)  # kept: the library holds only the address
+        self._callback = _SynthCallback(self._receive)  # kept: the library holds only the address
         self._library.espeak_SetSynthCallback(self._callback)
 
     def say(self, text: str, voice: str, rate: int, pitch: int) -> Samples:
@@ -64,23 +64,23 @@ class Espeak:
         return 0
 
 
-def write_wav(samples: Samples, rate: int, path: Path) -> None:
+def _write_wav(samples: Samples, rate: int, path: Path) -> None:
     """Resample to 16 kHz and write 16-bit WAV."""
     resampled = soxr.resample(samples, rate, SAMPLE_RATE)
     soundfile.write(path, resampled, SAMPLE_RATE, "PCM_16", format="WAV")
 
 
-def serve(lines: Any, report: Callable[[str], object]) -> None:
-    """Speak every line; ``report`` is told the path of each file when it is written."""
+def _serve(lines: Any, report: Callable[[str], object]) -> None:
+    """Speak every line; ``report`` is called with the path of each file once it is written."""
     import espeakng_loader
 
-    engine = Espeak(espeakng_loader.get_library_path(), espeakng_loader.get_data_path())
+    engine = _Espeak(espeakng_loader.get_library_path(), espeakng_loader.get_data_path())
     for line in lines:
         order = json.loads(line)
         path = Path(order.pop("path"))
-        write_wav(engine.say(**order), engine.sample_rate, path)
+        _write_wav(engine.say(**order), engine.sample_rate, path)
         report(str(path))
 
 
 if __name__ == "__main__":
-    serve(sys.stdin, print)
+    _serve(sys.stdin, print)

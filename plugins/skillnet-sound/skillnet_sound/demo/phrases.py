@@ -1,4 +1,4 @@
-"""What the demo's voices say: digit strings with their transcripts, and sentences and numbers without."""
+"""The texts that the demo's voices speak: digit strings with their transcripts, and sentences and numbers without."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ VOICES = {"voices heard": HEARD_VOICES, "voice unheard": UNHEARD_VOICE}
 
 
 @dataclass(frozen=True)
-class Recording:
+class _Recording:
     """One spoken utterance: its file, and its samples as the reader gives them."""
 
     split: str
@@ -74,7 +74,7 @@ def speech(job: Preparation) -> None:
         writer.finish(targets={"units": [str(unit) for unit in range(CLUSTERS)]})
 
 
-def _recordings(job: Preparation, plan: Mapping[str, Sequence[Utterance]], writer: SetWriter) -> Iterator[Recording]:
+def _recordings(job: Preparation, plan: Mapping[str, Sequence[Utterance]], writer: SetWriter) -> Iterator[_Recording]:
     """Speak all utterances into the cache, as WAV files like any corpus's, and read each file as it is there."""
     reader = SoundReader(SoundConfig())
     for split, utterances in plan.items():
@@ -83,7 +83,7 @@ def _recordings(job: Preparation, plan: Mapping[str, Sequence[Utterance]], write
         spoken = zip(chosen, job.progress.track(paths, len(chosen), f"{job.dataset.name} {split}"), strict=True)
         for utterance, path in spoken:
             try:
-                yield Recording(split, utterance, path, reader.read(path))
+                yield _Recording(split, utterance, path, reader.read(path))
             except DamagedItem as error:
                 writer.reject(split, f"{split}-{path.stem}", "damaged", str(error))
 

@@ -34,7 +34,7 @@ _MARK = re.compile(r"[\W_]")
 
 
 def clean(text: str) -> str:
-    """A paragraph without tags, addresses and what cannot be seen; blanks single, marks at most three in a row."""
+    """Remove tags, addresses and invisible characters; make blanks single; keep at most three equal marks in a row."""
     plain = _ADDRESS.sub("", _TAG.sub("", html.unescape(text) if "&" in text else text))
     return _SAME.sub(r"\1\1\1", _BLANK.sub(" ", _INVISIBLE.sub("", plain))).strip()
 
@@ -58,7 +58,7 @@ def split_long(text: str, longest: int) -> Iterator[str]:
 
 
 def why_unfit(text: str) -> str | None:
-    """The rule by which a passage is left out, None where nothing can be learnt to be wrong from it."""
+    """The rule by which a passage is left out, or None."""
     visible = len(text) - text.count(" ") - text.count("\n")
     if len(_CHINESE.findall(text)) < FEWEST_CHINESE:
         return f"fewer than {FEWEST_CHINESE} Chinese characters"
@@ -75,7 +75,7 @@ def why_unfit(text: str) -> str | None:
 
 
 def essence(text: str) -> str:
-    """What equal passages share: neither punctuation nor white space nor capitals."""
+    """The key by which equal passages are found: no punctuation, white space or capitals."""
     return _MARK.sub("", text).casefold()
 
 

@@ -43,7 +43,7 @@ def filter_reviews(reviews: list[Review], seed: int) -> Iterator[Kept | Rejected
         labels[essence(review.text)].add(review.label)
     first: dict[str, str] = {}
     for review in reviews:
-        split, same = split_of(review.text, seed), essence(review.text)
+        split, same = _split_of(review.text, seed), essence(review.text)
         if not chinese_characters(review.text):
             yield Rejected(split, review.id, "filtered", "no Chinese character")
         elif len(labels[same]) > 1:
@@ -55,7 +55,7 @@ def filter_reviews(reviews: list[Review], seed: int) -> Iterator[Kept | Rejected
             yield Kept(split, review.id, {"text": [review.text], "label": review.label})
 
 
-def split_of(text: str, seed: int) -> str:
+def _split_of(text: str, seed: int) -> str:
     """The split of a review, the same for all that have its essence."""
     number = part(text, seed, 20)
     return "test" if number < 2 else "dev" if number == 2 else "train"

@@ -24,10 +24,10 @@ _NARROW = {ord("０") + number: ord("0") + number for number in range(10)} | {
 def prepare(job: Preparation) -> None:
     """Write every distinct passage once: 49 of 50 for train, 1 for dev."""
     lines = read_lines(job, FILE)[FILE]
-    job.write(filter_passages(lines, job.seed), (source_of(job),))
+    job.write(_filter_passages(lines, job.seed), (source_of(job),))
 
 
-def filter_passages(lines: Iterable[str], seed: int) -> Iterator[Kept | Rejected]:
+def _filter_passages(lines: Iterable[str], seed: int) -> Iterator[Kept | Rejected]:
     """Keep the first of all passages that differ in punctuation at most; short ones are left out."""
     first: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):

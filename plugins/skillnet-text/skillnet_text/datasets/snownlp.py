@@ -34,7 +34,7 @@ def read_lines(job: Preparation, *names: str) -> dict[str, list[str]]:
                 found[name] = _lines(member)
     for name in names:
         if name not in found:
-            raise UserError(f"{source} holds no {name}: {job.dataset.name} is made from {SOURCE}")
+            raise UserError(f"{source} does not contain {name}: {job.dataset.name} is made from {SOURCE}")
     return found
 
 

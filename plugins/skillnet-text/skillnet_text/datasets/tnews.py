@@ -40,7 +40,7 @@ class Tnews(Preparer):
     """One range a file; a line is an item."""
 
     def ranges(self) -> Sequence[Range]:
-        """The files that there are; train and dev must be."""
+        """A range for each file that exists; train and dev are required."""
         found = {split: self.files.one(FILES[split]).name for split in ("train", "dev")}
         for unlabelled in self.files.named(FILES[UNLABELLED])[:1]:
             found[UNLABELLED] = unlabelled.name
@@ -51,12 +51,12 @@ class Tnews(Preparer):
         for line in read_lines(self.files[range.payload]):
             id = f"{range.name}-{line.number:06d}"
             try:
-                yield Kept(range.name, id, fields_of(line, labelled=range.name != UNLABELLED))
+                yield Kept(range.name, id, _fields_of(line, labelled=range.name != UNLABELLED))
             except DamagedItem as error:
                 yield Rejected(range.name, id, "damaged", str(error))
 
     def large_enough(self, sizes: Mapping[str, int]) -> bool:
-        """Whether dev is the whole one that the paper measures on."""
+        """Whether dev is complete, as the paper measures on it."""
         return sizes.get("dev", 0) >= PAPER_DEV
 
     def finish(self, items: Items, protocol: str | None) -> Summary:
@@ -64,8 +64,8 @@ class Tnews(Preparer):
         return Summary(targets={"label": list(CLASSES.values())})
 
 
-def fields_of(line: Line, labelled: bool) -> dict[str, object]:
-    """The fields of a line. Raises DamagedItem where it has no sentence, or not one of the 15 labels."""
+def _fields_of(line: Line, labelled: bool) -> dict[str, object]:
+    """The fields of a line. Raises DamagedItem if it has no sentence, or a label not in the list of 15."""
     record = line.json()
     sentence = record.get("sentence")
     if not isinstance(sentence, str) or not sentence.strip():
@@ -74,5 +74,5 @@ def fields_of(line: Line, labelled: bool) -> dict[str, object]:
         return {"text": [sentence]}
     label = CLASSES.get(str(record.get("label")))
     if label is None:
-        raise DamagedItem(f"'{record.get('label')}' is none of the {len(CLASSES)} labels")
+        raise DamagedItem(f"'{record.get('label')}' is not in the list of {len(CLASSES)} labels")
     return {"text": [sentence], "label": label}

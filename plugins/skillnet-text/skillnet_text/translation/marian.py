@@ -21,7 +21,7 @@ from skillnet_text.translation.pieces import MarianPieces
 MODEL = "Helsinki-NLP/opus-mt-en-zh"
 BEAMS = 4
 POSITIONS = 512
-"""Pieces of a text, and of its translation, where the model's configuration does not say how many it knows."""
+"""The most pieces of a text, and of its translation, if the model's configuration does not give their number."""
 
 EXTRA = "pip install 'skillnet-text[translate]'"
 
@@ -33,12 +33,12 @@ class Marian:
     """A model of Marian's, as a folder in the layout of transformers or of ctranslate2, or by its name on the hub."""
 
     def __init__(self, model: str | None, folder: Path) -> None:
-        self._model = find_model(model or MODEL)
+        self._model = _find_model(model or MODEL)
         self._folder = folder
-        self._digest = fingerprint(self._model)
+        self._digest = _fingerprint(self._model)
         self._fast = importlib.util.find_spec("ctranslate2") is not None
         if self._is_converted and not self._fast:
-            raise UserError(f"{self._model} is a model of ctranslate2, which is not installed: {EXTRA}")
+            raise UserError(f"{self._model} is a ctranslate2 model, but ctranslate2 is not installed: {EXTRA}")
         self.identity = f"{'int8' if self._fast else 'transformers'}, {BEAMS} beams, {self._digest}"
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
@@ -63,8 +63,8 @@ class Marian:
     @cached_property
     def _decode(self) -> Decode:
         if not self._fast:
-            return transformers_decoder(self._model, self._pieces)
-        return ctranslate2_decoder(self._model if self._is_converted else self._converted())
+            return _transformers_decoder(self._model, self._pieces)
+        return _ctranslate2_decoder(self._model if self._is_converted else self._converted())
 
     def _converted(self) -> Path:
         """The model in int8, converted once."""
@@ -74,7 +74,7 @@ class Marian:
             if not made.is_dir():
                 from ctranslate2.converters import TransformersConverter
 
-                quiet()
+                _quiet()
                 partial = made.with_name(made.name + PARTIAL)
                 shutil.rmtree(partial, ignore_errors=True)
                 TransformersConverter(str(self._model)).convert(str(partial), quantization="int8")
@@ -82,8 +82,8 @@ class Marian:
         return made
 
 
-def find_model(model: str) -> Path:
-    """The folder of a model: a local one, or one that is fetched from the hub. Raises UserError where there is none."""
+def _find_model(model: str) -> Path:
+    """The folder of a model: a local one, or one fetched from the hub. Raises UserError if there is none."""
     if Path(model).is_dir():
         return Path(model)
     from huggingface_hub import snapshot_download
@@ -96,15 +96,15 @@ def find_model(model: str) -> Path:
         raise UserError(f"translator 'marian': no model '{model}' ({first}): name a folder, marian=FOLDER") from error
 
 
-def fingerprint(model: Path) -> str:
-    """What a model is known again by: the checksum of its files' checksums."""
+def _fingerprint(model: Path) -> str:
+    """Identify a model by the checksum of its files' checksums."""
     found = sorted(each for each in model.iterdir() if each.suffix in (".json", ".spm", ".safetensors", ".bin"))
     sums = "".join(f"{each.name} {sha256_of(each)}\n" for each in found)
     return hashlib.sha256(sums.encode()).hexdigest()[:16]
 
 
-def quiet() -> None:
-    """No bars and no advice while a model is loaded."""
+def _quiet() -> None:
+    """Turn off transformers' progress bars and advice while a model is loaded."""
     import warnings
 
     from transformers.utils import logging
@@ -113,7 +113,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")
 
 
-def ctranslate2_decoder(converted: Path) -> Decode:
+def _ctranslate2_decoder(converted: Path) -> Decode:
     """Beam search with a model of ctranslate2 on the CPU."""
     from ctranslate2 import Translator
 
@@ -129,12 +129,12 @@ def ctranslate2_decoder(converted: Path) -> Decode:
     return decode
 
 
-def transformers_decoder(model: Path, pieces: MarianPieces) -> Decode:
+def _transformers_decoder(model: Path, pieces: MarianPieces) -> Decode:
     """Beam search with the model as it is, several times slower."""
     import torch
     from transformers import MarianMTModel
 
-    quiet()
+    _quiet()
     loaded = MarianMTModel.from_pretrained(model).eval()
     pad, unknown = pieces.ids["<pad>"], pieces.ids["<unk>"]
 

@@ -46,7 +46,7 @@ class MarianPieces:
             if path.is_file():
                 found: Any = json.loads(path.read_text(encoding="utf-8"))
                 return found if isinstance(found, dict) else {piece: number for number, piece in enumerate(found)}
-        raise UserError(f"translator 'marian': {self._model} holds no {' or '.join(_VOCABULARIES)}: no Marian model")
+        raise UserError(f"translator 'marian': {self._model} has no {' or '.join(_VOCABULARIES)}: not a Marian model")
 
     def _load(self, name: str) -> Any:
         try:
@@ -56,5 +56,5 @@ class MarianPieces:
             raise UserError(f"translator 'marian' needs sentencepiece: {install}") from error
         path = self._model / name
         if not path.is_file():
-            raise UserError(f"translator 'marian': {self._model} holds no {name}: copy the model's there")
+            raise UserError(f"translator 'marian': {self._model} has no {name}: copy the model's file there")
         return SentencePieceProcessor(model_file=str(path))

@@ -1,4 +1,4 @@
-"""``transmart``: Tencent's TranSmart over HTTP, for those who have an address and a key of theirs.
+"""``transmart``: Tencent's TranSmart over HTTP, for users who have an address and a key of the service.
 
 Texts leave the machine, so nothing is sent unless SKILLNET_TRANSMART_URL and SKILLNET_TRANSMART_KEY are set.
 SKILLNET_TRANSMART_RATE is the number of requests a second that all processes of this machine make together.
@@ -27,13 +27,13 @@ FIRST_WAIT = 0.5
 LONGEST_WAIT = 60.0
 TIMEOUT = 60.0
 FORGET = 600.0
-"""Seconds in the future at which a last request can only be of a clock that was put right."""
+"""A last request this many seconds in the future can only mean that the clock has since been set back."""
 
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
-class WrongAnswer(Exception):
-    """The service answered something else than translations."""
+class _WrongAnswer(Exception):
+    """The service's answer is not a list of translations."""
 
 
 class TranSmart:
@@ -43,36 +43,36 @@ class TranSmart:
 
     def __init__(self, model: str | None, folder: Path) -> None:
         if model is not None:
-            raise UserError(f"translator 'transmart' has no model to choose: leave ={model} out")
+            raise UserError(f"translator 'transmart' has no models to choose from: leave out ={model}")
         self._url, self._key = os.environ.get(URL, ""), os.environ.get(KEY, "")
         if urlsplit(self._url).scheme not in ("http", "https") or not self._key:
             raise UserError(f"translator 'transmart' sends the texts to a service: set {URL} (http…) and {KEY}")
         make_folder(folder, "name another with SKILLNET_CACHE")
-        self._pace = Pace(folder / "transmart.pace", rate())
+        self._pace = _Pace(folder / "transmart.pace", rate())
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
         """Translate a batch, see :class:`skillnet_cli.api.TranslationEngine`.
 
-        A batch that is answered wrongly again and again is asked in halves; a text that is even by itself stays
+        A batch that repeatedly gets an unusable answer is sent again in halves; a single text that does so stays
         without a translation.
         """
         try:
             return list(self._asked(texts, source, target))
-        except WrongAnswer:
+        except _WrongAnswer:
             if len(texts) == 1:
                 return [None]
             half = len(texts) // 2
             return [*self.translate(texts[:half], source, target), *self.translate(texts[half:], source, target)]
 
     def _asked(self, texts: Sequence[str], source: str, target: str) -> list[str]:
-        """Ask until there is an answer. Raises FailedJob where none comes, WrongAnswer where none is of use."""
-        reason: Exception = WrongAnswer()
+        """Ask until there is an answer. Raises FailedJob if none comes, _WrongAnswer if none is usable."""
+        reason: Exception = _WrongAnswer()
         for attempt in range(TRIES):
             self._pace.wait()
             delay = FIRST_WAIT * 2**attempt
             try:
-                return translations(self._post(question(self._key, texts, source, target)), len(texts))
-            except WrongAnswer as error:
+                return _translations(self._post(_question(self._key, texts, source, target)), len(texts))
+            except _WrongAnswer as error:
                 reason = error
             except HTTPError as error:
                 delay = max(delay, _refused(error))
@@ -81,11 +81,11 @@ class TranSmart:
                 reason = error
             if attempt < TRIES - 1:
                 time.sleep(min(delay, LONGEST_WAIT))
-        if isinstance(reason, WrongAnswer):
+        if isinstance(reason, _WrongAnswer):
             raise reason
         raise FailedJob(
-            f"translator 'transmart': given up after {TRIES} tries ({reason}): run it again to go on, "
-            "what was translated is kept"
+            f"translator 'transmart': given up after {TRIES} tries ({reason}): run the command again to resume, "
+            "finished translations are kept"
         ) from reason
 
     def _post(self, body: bytes) -> bytes:
@@ -95,7 +95,7 @@ class TranSmart:
         return content
 
 
-class Pace:
+class _Pace:
     """At most so many requests a second, over all processes that share the file."""
 
     def __init__(self, path: Path, rate: float) -> None:
@@ -123,18 +123,18 @@ class _NoRedirects(HTTPRedirectHandler):
 
 
 def rate() -> float:
-    """Requests a second. Raises UserError where SKILLNET_TRANSMART_RATE is none."""
+    """Requests per second. Raises UserError if SKILLNET_TRANSMART_RATE is not a number of them."""
     named = os.environ.get(RATE, str(USUAL_RATE))
     try:
         found = float(named)
     except ValueError:
         found = 0.0
     if not 0 < found < 1e6:
-        raise UserError(f"{RATE}: '{named}' is no number of requests a second")
+        raise UserError(f"{RATE}: '{named}' is not a number of requests per second")
     return found
 
 
-def question(key: str, texts: Sequence[str], source: str, target: str) -> bytes:
+def _question(key: str, texts: Sequence[str], source: str, target: str) -> bytes:
     """The body of a request."""
     return json.dumps(
         {
@@ -147,19 +147,19 @@ def question(key: str, texts: Sequence[str], source: str, target: str) -> bytes:
     ).encode()
 
 
-def translations(body: bytes, wanted: int) -> list[str]:
-    """The translations of an answer. Raises WrongAnswer where it does not hold so many of them."""
+def _translations(body: bytes, wanted: int) -> list[str]:
+    """The translations of an answer. Raises _WrongAnswer if their number is not ``wanted``."""
     try:
         found = json.loads(body)["auto_translation"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise WrongAnswer("an answer without translations") from error
+        raise _WrongAnswer("an answer without translations") from error
     if not isinstance(found, list) or len(found) != wanted or not all(isinstance(each, str) for each in found):
-        raise WrongAnswer(f"an answer without {wanted} translations")
+        raise _WrongAnswer(f"an answer without {wanted} translations")
     return found
 
 
 def _refused(error: HTTPError) -> float:
-    """How long the service asks to wait. Raises UserError where another try makes no sense."""
+    """How long the service asks to wait. Raises UserError if another try is pointless."""
     error.close()
     if error.code not in _PASSING:
         answer = f"the service answers {error.code} {error.reason}"

@@ -28,7 +28,7 @@ DEV = 100
 
 
 @dataclass(frozen=True)
-class Clip:
+class _Clip:
     """A clip to be made."""
 
     emoji: Emoji
@@ -50,64 +50,64 @@ def prepare(job: Preparation) -> None:
     collection = source.read_emoji(job)
     for_pretraining = job.dataset.name.endswith("-pretrain")
     vendors: tuple[str, ...] = source.PRETRAIN_VENDORS if for_pretraining else source.FINETUNE_VENDORS
-    clips = list(training_clips(collection, vendors))
+    clips = list(_training_clips(collection, vendors))
     pairs = [("train", clip) for clip in clips]
     if not for_pretraining:
         vendors = (*vendors, source.TEST_VENDOR)
-        pairs = [*divided(clips), *test_clips(collection)]
+        pairs = [*_divided(clips), *_test_clips(collection)]
     chosen = list(source.limited(pairs, job.limit))
     choices = {"vendors": list(vendors), "concepts": CONCEPTS, "motions": len(MOTIONS)}
     with job.writer(source=job.sources or source.SOURCES, choices=choices) as writer:
         for split, clip in job.progress.track(chosen, len(chosen), job.dataset.name):
-            write(writer, split, clip, job.seed)
+            _write(writer, split, clip, job.seed)
         writer.finish()
 
 
-def write(writer: SetWriter, split: str, clip: Clip, seed: int) -> None:
-    """Keep a clip, or write down why not."""
+def _write(writer: SetWriter, split: str, clip: _Clip, seed: int) -> None:
+    """Keep a clip, or record why not."""
     try:
-        writer.keep(split, clip.id, {"text": [clip.caption]}, {"video": (film(clip, seed), ".mp4")})
+        writer.keep(split, clip.id, {"text": [clip.caption]}, {"video": (_film(clip, seed), ".mp4")})
     except DamagedItem as error:
         writer.reject(split, clip.id, "damaged", str(error))
 
 
-def concepts(collection: EmojiCollection) -> list[str]:
+def _concepts(collection: EmojiCollection) -> list[str]:
     """The seen names that clips are made of."""
     vendors = (*source.PRETRAIN_VENDORS, *source.FINETUNE_VENDORS, source.TEST_VENDOR)
     return source.in_hash_order(collection.common_names(*vendors))[:CONCEPTS]
 
 
-def training_clips(collection: EmojiCollection, vendors: tuple[str, ...]) -> Iterator[Clip]:
+def _training_clips(collection: EmojiCollection, vendors: tuple[str, ...]) -> Iterator[_Clip]:
     """COPIES clips of every vendor's picture of every concept, with motions all different for one name."""
-    wanted = frozenset(concepts(collection))
+    wanted = frozenset(_concepts(collection))
     for place, vendor in enumerate(vendors):
         for emoji in collection.of(vendor):
             if emoji.name in wanted:
-                yield from (Clip(emoji, motion_of(emoji.name, place * COPIES + copy)) for copy in range(COPIES))
+                yield from (_Clip(emoji, _motion_of(emoji.name, place * COPIES + copy)) for copy in range(COPIES))
 
 
-def test_clips(collection: EmojiCollection) -> Iterator[tuple[str, Clip]]:
+def _test_clips(collection: EmojiCollection) -> Iterator[tuple[str, _Clip]]:
     """One clip of the test vendor's picture of every concept and of every held-out name, with its split."""
-    seen = frozenset(concepts(collection))
+    seen = frozenset(_concepts(collection))
     for emoji in collection.of(source.TEST_VENDOR):
         if source.reason_against(emoji) is None and emoji.name in seen | collection.unseen:
-            clip = Clip(emoji, motion_of(emoji.name, COPIES * len(source.FINETUNE_VENDORS)))
+            clip = _Clip(emoji, _motion_of(emoji.name, COPIES * len(source.FINETUNE_VENDORS)))
             yield "test" if emoji.name in seen else "unseen", clip
 
 
-def motion_of(name: str, turn: int) -> Motion:
-    """The motion of a name's clip number ``turn``: from a place that the name's hash says, one after the other."""
+def _motion_of(name: str, turn: int) -> Motion:
+    """The motion of a name's clip number ``turn``: they follow one another from a place given by the name's hash."""
     first = hashlib.sha256(name.encode()).digest()[0]
     return MOTIONS[(first + turn) % len(MOTIONS)]
 
 
-def divided(clips: list[Clip]) -> Iterator[tuple[str, Clip]]:
+def _divided(clips: list[_Clip]) -> Iterator[tuple[str, _Clip]]:
     """Training clips with their split: DEV of them, in the order of their hashes, for development."""
     dev = frozenset(source.in_hash_order(clip.id for clip in clips)[:DEV])
     return (("dev" if clip.id in dev else "train", clip) for clip in clips)
 
 
-def film(clip: Clip, seed: int) -> bytes:
+def _film(clip: _Clip, seed: int) -> bytes:
     """The clip's mp4 file; ground and course are drawn from the seed and the clip's id. Raises DamagedItem."""
     rng = np.random.default_rng((seed, crc32(clip.id.encode())))
     return encode(render(source.sprite(clip.emoji), clip.motion, rng))

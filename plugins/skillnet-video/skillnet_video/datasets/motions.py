@@ -20,7 +20,7 @@ _ENCODER_OPTIONS = {"preset": "veryfast", "crf": "20", "tune": "zerolatency"}
 
 
 @dataclass(frozen=True)
-class Pose:
+class _Pose:
     """Where the picture is: its centre and its side as parts of the frame's side, its turn in degrees clockwise."""
 
     across: float = 0.5
@@ -34,7 +34,7 @@ class Motion:
     """What happens in a clip: ``caption`` says it of ``{}``; ``pose`` gives the pose at a time from 0 to 1."""
 
     caption: str
-    pose: Callable[[float], Pose]
+    pose: Callable[[float], _Pose]
 
 
 NEAR, FAR = 0.27, 0.73
@@ -49,14 +49,14 @@ def _between(first: float, last: float, time: float) -> float:
 
 
 MOTIONS = (
-    Motion("{}从左向右移动", lambda time: Pose(across=_between(NEAR, FAR, time))),
-    Motion("{}从右向左移动", lambda time: Pose(across=_between(FAR, NEAR, time))),
-    Motion("{}从上向下移动", lambda time: Pose(down=_between(NEAR, FAR, time))),
-    Motion("{}从下向上移动", lambda time: Pose(down=_between(FAR, NEAR, time))),
-    Motion("{}顺时针转动", lambda time: Pose(turn=ROUND * time)),
-    Motion("{}逆时针转动", lambda time: Pose(turn=-ROUND * time)),
-    Motion("{}逐渐变大", lambda time: Pose(size=_between(SMALL, LARGE, time))),
-    Motion("{}逐渐变小", lambda time: Pose(size=_between(LARGE, SMALL, time))),
+    Motion("{}从左向右移动", lambda time: _Pose(across=_between(NEAR, FAR, time))),
+    Motion("{}从右向左移动", lambda time: _Pose(across=_between(FAR, NEAR, time))),
+    Motion("{}从上向下移动", lambda time: _Pose(down=_between(NEAR, FAR, time))),
+    Motion("{}从下向上移动", lambda time: _Pose(down=_between(FAR, NEAR, time))),
+    Motion("{}顺时针转动", lambda time: _Pose(turn=ROUND * time)),
+    Motion("{}逆时针转动", lambda time: _Pose(turn=-ROUND * time)),
+    Motion("{}逐渐变大", lambda time: _Pose(size=_between(SMALL, LARGE, time))),
+    Motion("{}逐渐变小", lambda time: _Pose(size=_between(LARGE, SMALL, time))),
 )
 
 

@@ -1,4 +1,4 @@
-"""Options of this plugin's data sets. Nothing heavy is imported here."""
+"""Options of this plugin's data sets. The top module imports them, so nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ TEMPLATE = "https://www.youtube.com/watch?v={id}"
 SIDE = DatasetOption("side", "The short side of the frames that are kept.", int, 256, metavar="PIXELS")
 
 YOUTUBE_OPTIONS = (
-    DatasetOption("download", "Fetch the clips that are not there yet.", bool),
+    DatasetOption("download", "Fetch the clips that are missing.", bool),
     DatasetOption("whole-videos", "Fetch whole videos and cut them here, without ffmpeg.", bool, recorded=False),
-    DatasetOption("url-template", "Where videos are, with {id}.", default=TEMPLATE, metavar="URL", recorded=False),
-    DatasetOption("cookies", "A file of cookies, for videos that want a sign-in.", Path, recorded=False),
-    DatasetOption("rate-limit", "KiB a second, for each process.", int, recorded=False),
-    DatasetOption("retries", "Further tries of what fails for the moment.", int, 3, recorded=False),
-    DatasetOption("ffmpeg", "The ffmpeg program, where it is not found by its name.", Path, recorded=False),
+    DatasetOption("url-template", "Address of a video, with {id}.", default=TEMPLATE, metavar="URL", recorded=False),
+    DatasetOption("cookies", "A file of cookies, for videos that require signing in.", Path, recorded=False),
+    DatasetOption("rate-limit", "KiB per second, for each process.", int, recorded=False),
+    DatasetOption("retries", "Further tries after temporary failures.", int, 3, recorded=False),
+    DatasetOption("ffmpeg", "The ffmpeg program, if it is not on the PATH.", Path, recorded=False),
 )

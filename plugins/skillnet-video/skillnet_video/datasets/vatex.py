@@ -37,12 +37,12 @@ class Vatex(Preparer):
     pools: Mapping[str, tuple[str, ...]] = {"validation": ("test", "dev")}
 
     def setup(self) -> None:
-        """Write the captions in pieces, and look at the options and for what they need."""
+        """Write the captions in pieces, and check the options and what they need."""
         for split, pattern in FILES.items():
             self._pieces(split).write(read_list(self.files.one(pattern)))
         if self._youtube is None and not self._clips:
-            raise UserError("vatex: there are no clips: name them with --videos, or fetch them with --download")
-        self._translation  # noqa: B018 - it raises where it cannot work
+            raise UserError("vatex: there are no clips: name their folder with --videos, or fetch them with --download")
+        self._translation  # noqa: B018 - raises if the translator is not usable
 
     def ranges(self) -> Sequence[Range]:
         """The pieces in order, train first."""
@@ -81,12 +81,12 @@ class Vatex(Preparer):
         return Summary(assets={"test.txt": "".join(f"{id}\n" for id in test).encode()} if test else {})
 
     def _item(self, split: str, number: int, entry: Any, chinese: Mapping[str, str | None]) -> Kept | Rejected:
-        id = name_of(entry) or f"{split}-{number:06d}"
+        id = _name_of(entry) or f"{split}-{number:06d}"
         try:
-            if name_of(entry) is None:
+            if _name_of(entry) is None:
                 raise DamagedItem("the entry names no clip")
-            captions = texts_of(entry, "chCap") or list(filter(None, map(chinese.get, texts_of(entry, "enCap"))))
-            if not captions and texts_of(entry, "enCap"):
+            captions = _texts_of(entry, "chCap") or list(filter(None, map(chinese.get, _texts_of(entry, "enCap"))))
+            if not captions and _texts_of(entry, "enCap"):
                 return Rejected(split, id, "filtered", "it has no Chinese caption, and no translation of use")
             if not captions:
                 raise DamagedItem("it has no caption")
@@ -113,7 +113,7 @@ class Vatex(Preparer):
         """English caption -> Chinese one, for the entries without any; None where it is of no use."""
         if self._translation is None:
             return {}
-        wanted = [text for entry in entries if not texts_of(entry, "chCap") for text in texts_of(entry, "enCap")]
+        wanted = [text for entry in entries if not _texts_of(entry, "chCap") for text in _texts_of(entry, "enCap")]
         found = zip(wanted, self._translation.translate(wanted), strict=True)
         return {text: None if why_poor(text, chinese) else chinese for text, chinese in found}
 
@@ -122,7 +122,7 @@ class Vatex(Preparer):
 
     def _without_captions(self) -> Iterator[Kept | Rejected]:
         pieces = (entries for split in FILES for entries in self._pieces(split))
-        named = {name for entries in pieces for entry in entries if (name := name_of(entry))}
+        named = {name for entries in pieces for entry in entries if (name := _name_of(entry))}
         named |= {parts[1] for parts in map(_ID.fullmatch, named) if parts}
         for stem, leaf in self._clips.items():
             if stem not in named:
@@ -158,13 +158,13 @@ class Vatex(Preparer):
         return open_translation(named, self.job.cache)
 
 
-def name_of(entry: Any) -> str | None:
+def _name_of(entry: Any) -> str | None:
     """The name of an entry's clip, if it has one."""
     name = entry.get("videoID") if isinstance(entry, dict) else None
     return name if isinstance(name, str) and name else None
 
 
-def texts_of(entry: Any, key: str) -> list[str]:
+def _texts_of(entry: Any, key: str) -> list[str]:
     """The captions that an entry has under ``key``."""
     captions = entry.get(key) if isinstance(entry, dict) else None
     texts = [text.strip() for text in captions if isinstance(text, str)] if isinstance(captions, list) else []

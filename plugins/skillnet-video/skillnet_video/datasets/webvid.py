@@ -32,8 +32,8 @@ class Webvid(Linked):
     most_bytes = 128 << 20
 
     def setup(self) -> None:
-        """Look at this set's own options too."""
-        self._recoding, self._translation  # noqa: B018 - they raise where they cannot work
+        """Check this set's own options too."""
+        self._recoding, self._translation  # noqa: B018 - they raise if an option is not usable
         super().setup()
 
     def split_of(self, file: str) -> str:
@@ -54,13 +54,13 @@ class Webvid(Linked):
         return [_with(*each) for each in zip(listed, captions, translated, strict=True)]
 
     def rejection(self, row: Row) -> tuple[Rejection, str] | None:
-        """Without a caption, or without a translation that is of use."""
+        """Rows without a caption, or without a usable translation."""
         if not row.cells["name"].strip():
             return "damaged", "it has no caption"
         return ("filtered", row.cells[POOR]) if POOR in row.cells else None
 
     def place(self, file: str, row: Row) -> str:
-        """As those who fetched them name them: ``PAGE_DIR/VIDEOID.mp4``."""
+        """The customary name of a fetched clip: ``PAGE_DIR/VIDEOID.mp4``."""
         return f"{row.cells['page_dir'].strip()}/{row.cells['videoid'].strip()}".lstrip("/")
 
     def converted(self, content: bytes) -> Media:

@@ -31,7 +31,7 @@ _REASONS = (
     (r"unsupported url|no video formats|unable to extract|requested format", "there is no video at its address"),
     (r"refused|resolve|unreachable|reset|broken|closed|incomplete|\d+ bytes", "the transfer breaks off"),
 )
-"""What the words of an error mean, so that clips can be counted by reason; the first that fits."""
+"""Patterns of error messages and their meaning, so that clips can be counted by reason; the first match counts."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Youtube:
 
     Attributes:
         recoding: what is kept of a clip.
-        folder: for files that are there for a moment.
+        folder: for temporary files.
         template: of addresses, with ``{id}``.
         ffmpeg: the program that cuts while it fetches; None to fetch whole videos and cut them here.
         cookies: a file of cookies, in Netscape's format.
-        rate: KiB a second, None without a bound.
-        retries: further tries of whatever fails for the moment.
+        rate: KiB per second; None for no limit.
+        retries: further tries after temporary failures.
     """
 
     recoding: Recoding
@@ -60,14 +60,14 @@ class Youtube:
         """The seconds from ``start`` to ``end`` of a video, as :meth:`Recoding.clip` makes them.
 
         Raises:
-            Unavailable: it cannot be had: gone, private, blocked, …
+            Unavailable: it cannot be fetched: removed, private, blocked, …
             DamagedItem: what came cannot be decoded, or ends before ``start``.
         """
         if self.ffmpeg:
             try:
                 return self._cut_on_the_way(id, start, end)
             except (_NotCut, DamagedItem):
-                pass  # the server lets nobody read from the middle
+                pass  # the server does not allow reading from the middle
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             return self.recoding.clip(self._fetched(id, Path(folder), {}), start)
 
@@ -123,7 +123,7 @@ class _NotCut(Exception):
 
 
 class _Silent:
-    """What yt-dlp would say; what matters of it comes as an exception."""
+    """Drops yt-dlp's messages: those that matter are also raised as exceptions."""
 
     def debug(self, message: str) -> None: ...
 
@@ -135,7 +135,7 @@ class _Silent:
 
 
 def reason_of(error: Exception) -> str:
-    """Why yt-dlp could not fetch a video, in words that can be counted; the exception within says more than its own."""
+    """Why yt-dlp could not fetch a video, in countable words; the exception within is more precise than its own."""
     within = (getattr(error, "exc_info", None) or (None, None))[1]
     said = f"{within or error} {getattr(within, 'cause', None) or ''}".lower()
     said = re.sub(r"\bhttps?:\S*", "", said)  # the words and numbers of an address mean nothing
@@ -172,7 +172,7 @@ def find_ffmpeg(named: Path | None) -> str:
     """The program: the one that is named, the machine's, or the one of imageio-ffmpeg. Raises UserError without one."""
     if named:
         if not (found := shutil.which(str(named))):
-            raise UserError(f"--ffmpeg: '{named}' is no program that can be run")
+            raise UserError(f"--ffmpeg: '{named}' is not a program that can be run")
         return found
     if found := shutil.which("ffmpeg"):
         return found
@@ -181,5 +181,5 @@ def find_ffmpeg(named: Path | None) -> str:
 
         return str(get_ffmpeg_exe())
     except (ModuleNotFoundError, RuntimeError):
-        advice = f"install it, {INSTALL} (it brings one), or fetch whole videos with --whole-videos"
-        raise UserError(f"--download cuts clips out with ffmpeg, which is not found: {advice}") from None
+        advice = f"install it, run {INSTALL} (which includes one), or fetch whole videos with --whole-videos"
+        raise UserError(f"--download needs ffmpeg to cut out clips, and it is not installed: {advice}") from None
