@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Items, Kept, Preparation, Preparer, Range, Rejected, Summary
 from skillnet_cli.sources.archives import Member
-from skillnet_sound.datasets.characters import ASSET, read_characters, write_characters
+from skillnet_cli.sources.texts import read_lines
 from skillnet_sound.datasets.layouts import Layout, layout_named
 from skillnet_sound.datasets.recordings import CONFIG, suffix_of, transcribed, untranscribed
 from skillnet_sound.datasets.transcripts import Key, Transcripts, first_line, plain
@@ -29,6 +29,7 @@ from skillnet_sound.datasets.tree import ONLY, SpeechFiles, SpeechTree, is_recor
 AT_ONCE = 500
 """Recordings a range, where they lie as files."""
 
+ASSET = "vocab.txt"
 TASK = "task"
 TASKS = ("asr", "units")
 NO_RECORDING = "there is no recording of it"
@@ -106,7 +107,7 @@ class SpeechCorpus(Preparer):
     def setup(self) -> None:
         """Decide what the set is for (``asr`` where there are transcripts), and keep the characters as they are now."""
         if vocab := self.job.options.get("vocab"):
-            (self.folder / ASSET).write_bytes(write_characters(read_characters(vocab)))
+            (self.folder / ASSET).write_bytes(_write_characters(_read_characters(vocab)))
         spoken = not self.layout.by_folder or any(map(self.tree.sidecar, self.tree.names)) or any(self.tree.transcripts)
         task = self.job.options.get("task") or ("asr" if spoken else "units")
         (self.folder / TASK).write_text(task, encoding="utf-8")
@@ -231,7 +232,7 @@ class SpeechCorpus(Preparer):
                 items.reject(item.place, "filtered", f"'{unknown}' is not in the vocabulary")
 
     def _vocab(self) -> list[str]:
-        return read_characters(self.folder / ASSET) if self.job.options.get("vocab") else []
+        return _read_characters(self.folder / ASSET) if self.job.options.get("vocab") else []
 
     def finish(self, items: Items, protocol: str | None) -> Summary:
         """How long the splits are, and for ``asr`` the characters: the vocabulary's, else those of train."""
@@ -245,10 +246,36 @@ class SpeechCorpus(Preparer):
         if self.task == "units":
             return Summary(choices=choices)
         spelt = self._vocab() or sorted(characters.get(ONLY) or set().union(*characters.values()))
-        return Summary({"transcript": spelt}, choices, {ASSET: write_characters(spelt)})
+        return Summary({"transcript": spelt}, choices, {ASSET: _write_characters(spelt)})
 
 
 def _silent(keys: Iterable[Any]) -> Iterator[Rejected]:
     """A row for each transcript without recording."""
     for folder, id in keys:
         yield Rejected(split_in(f"{folder}/x") or "", f"{folder}/{id}" if folder else id, "unavailable", NO_RECORDING)
+
+
+def _read_characters(path: Path) -> list[str]:
+    """The characters that a file lists, one at the beginning of each line, in its order.
+
+    What follows a blank (a number, say) is not looked at, and longer entries, such as marks for blanks and word-pieces,
+    are passed over.
+
+    Raises:
+        UserError: the file cannot be read, is not text, or lists none.
+    """
+    found: dict[str, None] = {}
+    for line in read_lines(path):
+        if line.damage:
+            raise UserError(f"--vocab {path}: {line.damage}")
+        entry = line.text.split()[:1]
+        if entry and len(entry[0]) == 1:
+            found[entry[0]] = None
+    if not found:
+        raise UserError(f"--vocab {path}: it lists no characters: write one a line")
+    return list(found)
+
+
+def _write_characters(characters: Iterable[str]) -> bytes:
+    """The content of a file that :func:`_read_characters` reads."""
+    return "".join(f"{each}\n" for each in characters).encode()

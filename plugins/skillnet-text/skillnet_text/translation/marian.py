@@ -9,19 +9,25 @@ import hashlib
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from skillnet_cli.api import UserError
 from skillnet_cli.files import PARTIAL, alone, make_folder, replace_path, sha256_of
-from skillnet_text.translation.pieces import MarianPieces
 
 MODEL = "Helsinki-NLP/opus-mt-en-zh"
 BEAMS = 4
 POSITIONS = 512
 """The most pieces of a text, and of its translation, if the model's configuration does not give their number."""
+
+END = "</s>"
+SPECIAL = frozenset((END, "<pad>", "<unk>", "<s>"))
+WANTED = {"zh": (">>cmn_Hans<<", ">>zho_Hans<<", ">>cmn<<", ">>zho<<", ">>zh<<")}
+"""Language -> the tokens by which models call it, the best first."""
+
+_VOCABULARIES = ("vocab.json", "shared_vocabulary.json", "source_vocabulary.json")
 
 EXTRA = "pip install 'skillnet-text[translate]'"
 
@@ -57,8 +63,8 @@ class Marian:
         return (self._model / "model.bin").is_file()
 
     @cached_property
-    def _pieces(self) -> MarianPieces:
-        return MarianPieces(self._model)
+    def _pieces(self) -> _MarianPieces:
+        return _MarianPieces(self._model)
 
     @cached_property
     def _decode(self) -> Decode:
@@ -129,7 +135,7 @@ def _ctranslate2_decoder(converted: Path) -> Decode:
     return decode
 
 
-def _transformers_decoder(model: Path, pieces: MarianPieces) -> Decode:
+def _transformers_decoder(model: Path, pieces: _MarianPieces) -> Decode:
     """Beam search with the model as it is, several times slower."""
     import torch
     from transformers import MarianMTModel
@@ -149,3 +155,44 @@ def _transformers_decoder(model: Path, pieces: MarianPieces) -> Decode:
         return [[pieces.names[number] for number in row] for row in found.tolist()]
 
     return decode
+
+
+class _MarianPieces:
+    """Cuts texts for a model and puts its answers together. Raises UserError where the folder is no such model."""
+
+    def __init__(self, model: Path) -> None:
+        self._model = model
+        self.ids: Mapping[str, int] = self._read_ids()
+        self._source = self._load("source.spm")
+        self._target = self._load("target.spm")
+
+    def encode(self, text: str, target: str, longest: int) -> list[str]:
+        """The pieces of a text, at most ``longest``, for a translation into the language ``target``."""
+        wanted = [token for token in WANTED.get(target, (f">>{target}<<",)) if token in self.ids]
+        return [*wanted[:1], *self._source.encode(text, out_type=str)[: longest - 2], END]
+
+    def decode(self, pieces: Sequence[str]) -> str:
+        """The text that pieces make."""
+        return str(self._target.decode([piece for piece in pieces if piece not in SPECIAL])).strip()
+
+    @cached_property
+    def names(self) -> Mapping[int, str]:
+        """Id -> piece."""
+        return {number: piece for piece, number in self.ids.items()}
+
+    def _read_ids(self) -> dict[str, int]:
+        for path in (self._model / name for name in _VOCABULARIES):
+            if path.is_file():
+                found: Any = json.loads(path.read_text(encoding="utf-8"))
+                return found if isinstance(found, dict) else {piece: number for number, piece in enumerate(found)}
+        raise UserError(f"translator 'marian': {self._model} has no {' or '.join(_VOCABULARIES)}: not a Marian model")
+
+    def _load(self, name: str) -> Any:
+        try:
+            from sentencepiece import SentencePieceProcessor
+        except ImportError as error:
+            raise UserError(f"translator 'marian' needs sentencepiece: {EXTRA}") from error
+        path = self._model / name
+        if not path.is_file():
+            raise UserError(f"translator 'marian': {self._model} has no {name}: copy the model's file there")
+        return SentencePieceProcessor(model_file=str(path))
