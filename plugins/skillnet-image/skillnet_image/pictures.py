@@ -52,7 +52,16 @@ def made_small(data: bytes, side: int) -> tuple[bytes, str]:
 
 
 def check_size(width: int, height: int, limit: int = MAX_PIXELS) -> None:
-    """Raises DamagedItem where a picture would have no pixels or more than ``limit``."""
+    """Refuse a picture by the size that its header claims.
+
+    Args:
+        width: in pixels.
+        height: in pixels.
+        limit: the most pixels.
+
+    Raises:
+        DamagedItem: it would have no pixels, or more than ``limit``.
+    """
     if not 0 < width * height <= limit:
         raise DamagedItem(f"claims {width} × {height} pixels, more than {limit:,} or none")
 

@@ -16,7 +16,10 @@ Count = TypeVar("Count")
 def frame_count(samples: Count, kernels: Sequence[int] = KERNELS, strides: Sequence[int] = STRIDES) -> Count:
     """Frames of a waveform of ``samples`` samples, at most 0 where it is too short for one.
 
-    ``samples`` is an int, or an integer array or tensor of many lengths at once.
+    Args:
+        samples: an int, or an integer array or tensor of many lengths at once.
+        kernels: the width of each convolution.
+        strides: the stride of each convolution.
     """
     for kernel, stride in zip(kernels, strides, strict=True):
         samples = (samples - kernel) // stride + 1  # type: ignore[operator, assignment]

@@ -68,6 +68,11 @@ def fit_centres(
 ) -> Float[Tensor, "clusters 39"]:
     """k-means centres of a seeded sample of at most ``SAMPLED_FRAMES`` frames.
 
+    Args:
+        features: of the frames to choose from.
+        seed: of the sample and of k-means.
+        clusters: how many centres.
+
     Raises:
         UserError: there are fewer frames than clusters.
     """
@@ -118,7 +123,13 @@ def load_centres(path: Path) -> Float[Tensor, "clusters 39"]:
 def label(
     clips: Sequence[Float[Tensor, " _"]], mfcc: MfccFeatures, centres: Float[Tensor, "clusters 39"]
 ) -> list[list[int]]:
-    """The units of each clip, one a frame of the convolution; clips of like length share a batch."""
+    """The units of each clip, one a frame of the convolution; clips of like length share a batch.
+
+    Args:
+        clips: samples at 16 kHz.
+        mfcc: the features.
+        centres: what :func:`fit_centres` returned.
+    """
     order = sorted(range(len(clips)), key=lambda place: len(clips[place]))
     units: list[list[int]] = [[]] * len(clips)
     for start in range(0, len(order), CLIPS_AT_ONCE):

@@ -20,6 +20,12 @@ def windows(parts: Iterable[Block], longest: int, shortest: int, rate: int) -> I
 
     Only a recording shorter than ``shortest`` yields a shorter one. Holds no more than a window and a part, and the
     cuts do not depend on how the stream comes in parts.
+
+    Args:
+        parts: the samples, in parts of any length.
+        longest: in samples.
+        shortest: in samples.
+        rate: samples per second.
     """
     held = np.zeros(0, dtype=np.float32)
     for part in parts:
@@ -41,7 +47,13 @@ def _split(samples: Block, limit: int, rate: int) -> tuple[Block, Block]:
 
 
 def quietest(samples: Block, start: int, width: int) -> int:
-    """The middle of the quietest stretch of ``width`` samples after ``start``; the last one where several are equal."""
+    """The middle of the quietest stretch, and of the last one where several are equal.
+
+    Args:
+        samples: what is to be cut.
+        start: the first sample that may be part of the stretch.
+        width: samples of the stretch.
+    """
     energy = np.concatenate([[0.0], np.cumsum(np.square(samples[start:], dtype=np.float64))])
     width = min(width, len(samples) - start)
     loudness = energy[width:] - energy[:-width]

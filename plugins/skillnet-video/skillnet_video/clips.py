@@ -29,7 +29,10 @@ FORMATS = "mov,mp4,matroska,webm,avi,gif"
 def steady_frames(source: Source, fps: float, start: float | None = None) -> Generator[av.VideoFrame, None, None]:
     """The frames on the screen at 0, 1/fps, 2/fps, … seconds of a clip of any length; a still one comes again.
 
-    With ``start`` those from that second of the video's own clock on; what lies before it is passed over.
+    Args:
+        source: a video file, as bytes or by its path.
+        fps: frames per second to take.
+        start: begin at this second of the video's own clock; None for the first frame.
 
     Raises:
         DamagedItem: it is no video, is damaged or cut short, or its frames are too large or too many; or it ends

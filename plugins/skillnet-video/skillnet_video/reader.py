@@ -64,7 +64,13 @@ class VideoReader:
 
 
 def choose(kept: int, wanted: int, rng: np.random.Generator | None) -> list[int]:
-    """The places, in order of time, of ``wanted`` frames out of ``kept``; all of them where there are no more."""
+    """The places, in order of time, of the frames that are seen; all of them if there are no more than ``wanted``.
+
+    Args:
+        kept: how many frames there are.
+        wanted: how many are seen.
+        rng: draws them in training; None spaces them evenly.
+    """
     if kept <= wanted:
         return list(range(kept))
     if rng is not None:

@@ -62,7 +62,13 @@ def essence_of_text(text: str) -> str:
 
 
 def filter_file(path: str, content: bytes, longest: int | None = LONGEST) -> Iterator[Example | Rejected]:
-    """Filter the functions of one file by the rules that look at one function; descriptions are cut at ``longest``."""
+    """Filter the functions of one file by the rules that look at one function.
+
+    Args:
+        path: of the file, for the functions' ids.
+        content: the file's bytes.
+        longest: the most characters of a description; None leaves it whole.
+    """
     try:
         for function in functions(path, content):
             yield _filter(path, function, longest)

@@ -42,6 +42,11 @@ def read_package(files: FileTree, paths: Sequence[Path], payload: Any) -> Iterat
     """The pair of every function that passes the rules for one function, or why it does not.
 
     An archive that breaks off is a row; what came before is sound.
+
+    Args:
+        files: the sources that are not single packages.
+        paths: all sources.
+        payload: the place of the package among ``paths``, or its path in ``files``.
     """
     name = paths[payload].name if isinstance(payload, int) else str(payload)
     refused: list[tuple[str, str]] = []

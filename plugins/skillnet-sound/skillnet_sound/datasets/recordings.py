@@ -67,6 +67,12 @@ def untranscribed(split: str, id: str, suffix: str, content: bytes) -> Iterator[
     A piece is 16-bit WAV at the model's rate, called ``id-0000`` and so on. Where the recording breaks off, the pieces
     before are sound, and what is lost is a row of its own.
 
+    Args:
+        split: its split.
+        id: unique in the split.
+        suffix: of the file, with the dot.
+        content: the file's bytes.
+
     Raises:
         DamagedItem: the recording cannot be decoded or holds nothing.
     """

@@ -85,8 +85,12 @@ class TextCorpus(Preparer):
 
 
 def passages(paragraphs: Iterable[Paragraph], short: int, longest: int) -> Iterator[Paragraph]:
-    """Clean paragraphs, cut those that are longer than ``longest`` at the ends of sentences, and join those that are
-    shorter than ``short``; damage comes through.
+    """Clean paragraphs, cut the long ones at the ends of sentences, and join the short ones; damage is passed on.
+
+    Args:
+        paragraphs: in order.
+        short: paragraphs of fewer characters are joined with the next of their document.
+        longest: the most characters of a passage.
     """
     joined = Paragraph("")
     for each in paragraphs:

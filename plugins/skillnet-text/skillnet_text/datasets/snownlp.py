@@ -49,7 +49,13 @@ def essence(text: str) -> str:
 
 
 def part(text: str, seed: int, parts: int) -> int:
-    """Which of ``parts`` a text falls into: by the checksum of the seed and its essence."""
+    """Which part a text falls into, by the checksum of the seed and its essence.
+
+    Args:
+        text: any text; equal essences fall into the same part.
+        seed: another seed gives another division.
+        parts: how many parts there are.
+    """
     return int(hashlib.sha256(f"{seed}:{essence(text)}".encode()).hexdigest(), 16) % parts
 
 

@@ -61,7 +61,13 @@ MOTIONS = (
 
 
 def render(picture: Image.Image, motion: Motion, rng: np.random.Generator) -> Iterator[Image.Image]:
-    """The frames of a clip: an RGBA picture on a ground of a random light colour, a little off its course."""
+    """The frames of a clip: a picture on a ground of a random light colour, a little off its course.
+
+    Args:
+        picture: RGBA.
+        motion: what it does.
+        rng: for the ground and the course.
+    """
     ground = tuple(rng.integers(150, 256, size=3).tolist())
     across, down = rng.uniform(-OFF_COURSE, OFF_COURSE, size=2)
     for frame in range(FRAMES):

@@ -59,6 +59,11 @@ class Youtube:
     def clip(self, id: str, start: float, end: float) -> tuple[bytes, str]:
         """The seconds from ``start`` to ``end`` of a video, as :meth:`Recoding.clip` makes them.
 
+        Args:
+            id: the video's.
+            start: in seconds.
+            end: in seconds.
+
         Raises:
             Unavailable: it cannot be fetched: removed, private, blocked, …
             DamagedItem: what came cannot be decoded, or ends before ``start``.
