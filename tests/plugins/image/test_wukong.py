@@ -16,7 +16,7 @@ from PIL import Image
 from skillnet_cli.api import UserError
 from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.verify import verify
-from skillnet_image.datasets.captions import reason_against
+from skillnet_image.datasets.wukong import reason_against
 from tests.kills import killed_and_resumed
 from tests.plugins.image.pictures_of_the_web import DAMAGED, KILLED, SOUND, content, prepare, publish, rows
 from tests.webserver import Server, serving

@@ -7,15 +7,24 @@ and every picture is made small and encoded anew.
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import PurePosixPath
 
 from skillnet_cli.data.format import Rejection
 from skillnet_cli.prepare.linked import Linked, Media
 from skillnet_cli.prepare.preparer import Kept
 from skillnet_cli.sources.tables import Row
-from skillnet_image.datasets.captions import reason_against
 from skillnet_image.datasets.options import side_of
 from skillnet_image.pictures import made_small
+
+SHORTEST = 4
+"""Characters."""
+ILLEGAL_SHARE = 0.2
+"""Of all characters but spaces."""
+
+_CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]")
+_LEGAL_CLASSES = ("L", "M", "N", "P", "Sc", "Zs")
+_MARKUP = frozenset("<>{}[]|\\^`~=_")
 
 NAMES = ("file", "filename", "path", "dir", "image")
 """Columns that may hold the path of a row's picture below ``--images``."""
@@ -61,3 +70,24 @@ class Wukong(Linked):
         """The picture, its caption, and where it came from."""
         cells = row.cells
         return Kept(split, id, {"text": [cells["caption"].strip()], "url": cells["url"].strip()}, {"image": media})
+
+
+def reason_against(caption: str) -> str | None:
+    """Why a caption is left out, or None: the paper's three rules (appendix), in numbers.
+
+    The paper leaves out captions "with no Chinese words, too many illegal symbols", and shorter than 4.
+    """
+    caption = caption.strip()
+    if len(caption) < SHORTEST:
+        return f"the caption is shorter than {SHORTEST} characters"
+    if not _CHINESE.search(caption):
+        return "the caption has no Chinese words"
+    visible = [character for character in caption if not character.isspace()]
+    if sum(map(_is_illegal, visible)) > ILLEGAL_SHARE * len(visible):
+        return f"more than {ILLEGAL_SHARE:.0%} of the caption are illegal symbols"
+    return None
+
+
+def _is_illegal(character: str) -> bool:
+    """Markup, emoji and other pictures, control characters, and what stands for unreadable ones."""
+    return character in _MARKUP or not unicodedata.category(character).startswith(_LEGAL_CLASSES)
