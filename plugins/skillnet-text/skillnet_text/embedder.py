@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from skillnet_text.config import TokenConfig
 
-# Shapes: N items, T tokens of all items together, H hidden.
-
 
 class TokenEmbedder(nn.Module):
     """Packed ids to packed vectors. ``config.vocab_size`` must be filled in (readers do that)."""
@@ -32,15 +30,15 @@ class TokenEmbedder(nn.Module):
 
     def longest(self) -> dict[str, Tensor]:
         """One item of as many tokens as there are positions."""
-        ids_T = torch.zeros(self.positions.num_embeddings, dtype=torch.int64)
-        return {"ids": ids_T, "segments": ids_T, "lengths": torch.tensor([len(ids_T)])}
+        ids = torch.zeros(self.positions.num_embeddings, dtype=torch.int64)
+        return {"ids": ids, "segments": ids, "lengths": torch.tensor([len(ids)])}
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Float[Tensor, "tokens hidden"], Int[Tensor, " items"]]:
         """Embed ``ids`` (tokens,) in ``segments`` (tokens,), packed by ``lengths`` (items,), which come back too."""
-        ids_T, lengths_N = batch["ids"], batch["lengths"]
-        sum_TH = self.tokens(ids_T) + self.segments(batch["segments"])
-        sum_TH = sum_TH + self.positions(positions(lengths_N, total=len(ids_T)))
-        return self.norm(sum_TH), lengths_N
+        ids, lengths = batch["ids"], batch["lengths"]
+        total = self.tokens(ids) + self.segments(batch["segments"])
+        total = total + self.positions(positions(lengths, total=len(ids)))
+        return self.norm(total), lengths
 
 
 def positions(lengths: Int[Tensor, " items"], total: int) -> Int[Tensor, " tokens"]:
