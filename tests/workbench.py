@@ -76,7 +76,8 @@ class World:
 
     def write_recipe(self, **changes: Any) -> Path:
         path = self.folder / "toy.toml"
-        path.write_text(tomli_w.dumps(document(**changes)), encoding="utf-8")
+        sections = {key: section for key, section in document(**changes).items() if section is not None}
+        path.write_text(tomli_w.dumps(sections), encoding="utf-8")
         return path
 
     def recipe(self, **changes: Any) -> Recipe:

@@ -28,7 +28,7 @@ def test_each_fault_is_a_line_and_the_exit_code_is_1(pairs: World) -> None:
     printed, said = pairs.skillnet("data", "verify", "pairs", code=1)
     first, second, third = printed.splitlines()
     assert first.startswith("test-000000.tar: has 0 bytes") and third == "ledger.jsonl: is missing"
-    assert second.startswith("test-000000.tar: item number 0: and all after it")
+    assert second.startswith("test-000000.tar: item number 0: missing, and so are all after it")
     assert said == "skillnet: error: data/pairs: damaged in 3 places: prepare the set again\n"
     answer = json.loads(pairs.skillnet("data", "verify", "pairs", "--json", code=1)[0])
     assert not answer["sound"] and [fault["file"] for fault in answer["faults"]][2] == "ledger.jsonl"

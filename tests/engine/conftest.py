@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.sets import make_set  # noqa: F401
 from tests.workbench import World, toy_world
 
 

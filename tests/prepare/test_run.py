@@ -235,7 +235,7 @@ def test_any_items_become_what_a_plain_model_makes_of_them(
 ) -> None:
     folder = tmp_path_factory.mktemp("model")
     ranges = [[list(item) for item in each] for each in ranges]
-    _, splits = plain_model(ranges, sum(PAPER.values()), seed, None)
+    rows, splits = plain_model(ranges, sum(PAPER.values()), seed, None)
     work = job(script_of(folder, ranges), folder / "set", seed=seed, tolerance=ANY)
     if not splits:
         with pytest.raises((UserError, FailedJob)):
