@@ -172,7 +172,7 @@ def outside(data: Path, stage: str) -> list[tuple[str, float, float]]:
     Updater.update = begin_to_count  # type: ignore[method-assign]
     steps = steps_of(data, stage)
     with tempfile.TemporaryDirectory() as run:
-        run_stage(recipe_of(data, {stage: steps}), stage, Path(run), [data])
+        run_stage(recipe_of(data, {stage: steps}), stage, load_registry(), Path(run), [data])
         rows = [row for row in read_metrics(Path(run) / stage / "metrics.jsonl") if row["kind"] == "train"]
     pairs = list(zip(rows, inside[1:], strict=True))[steps // BLOCKS :]
     return [(row["task"], row["seconds"], row["seconds"] - used) for row, used in pairs]

@@ -154,7 +154,7 @@ def skillnet() -> System:
     registry = load_registry()
     config, _ = sketch_model(load_recipe(RECIPE, registry=registry), registry, ())
     with torch.device("meta"):
-        model = SkillNet(config)
+        model = SkillNet(config, registry)
     parameters = parameters_by_part(model)
     notes = {
         "shared": "12 layers of output projection, feed-forward network and norms",

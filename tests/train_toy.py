@@ -10,6 +10,7 @@ if __name__ == "__main__":
     from skillnet_cli.api import FailedJob, UserError
     from skillnet_cli.engine.launch import Processes, launch
     from skillnet_cli.engine.signals import Stopped
+    from skillnet_cli.plugins import load_registry
     from skillnet_cli.recipe import Recipe
 
     given = json.loads(sys.argv[1])
@@ -17,6 +18,7 @@ if __name__ == "__main__":
         launch(
             Recipe.model_validate(given["recipe"]),
             given["stage"],
+            load_registry(),
             Path(given["run"]),
             [Path(root) for root in given["roots"]],
             Processes(**given["processes"]),

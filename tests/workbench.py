@@ -85,7 +85,7 @@ class World:
 
     def train(self, run: str = "toy", stage: str = "finetune", **changes: Any) -> None:
         """Train in this process."""
-        run_stage(self.recipe(**changes), stage, self.run(run), self.roots)
+        run_stage(self.recipe(**changes), stage, load_registry(), self.run(run), self.roots)
 
     def run(self, name: str = "toy") -> Path:
         return self.folder / "runs" / name

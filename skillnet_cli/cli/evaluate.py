@@ -72,7 +72,7 @@ def _measured(saved: Saved, name: str, places: list[str], data: list[Path], limi
     model, readers = saved.open(tasks=[name])
     results = []
     for split in splits:
-        result = measure(model, readers, task, split, limit=limit)
+        result = measure(model, readers, task, split, load_registry(), limit=limit)
         if result.damaged:
             remark(f"{result.set}:{result.split}: {result.damaged} items could not be read and were left out")
         results.append(result)

@@ -221,6 +221,7 @@ def prepare(
                 options=_own_values(each),
                 share=Share.parse(shard) if shard else None,
                 tolerance=_tolerance(stated),
+                registry=registry,
             ),
             [option for option, value in {**stated, "shard": shard}.items() if value is not None],
         )
@@ -395,14 +396,15 @@ def merge(
 
     out = Path(name) if Path(name).is_dir() else DATA / name
     work = WorkFolder(out)
-    dataset = load_registry().dataset(work.dataset_name())
+    registry = load_registry()
+    dataset = registry.dataset(work.dataset_name())
     stated = {
         "max_damaged": max_damaged,
         "max_filtered": max_filtered,
         "max_duplicate": max_duplicate,
         "max_unavailable": max_unavailable,
     }
-    job = Preparation(dataset, (), out, progress=choose_progress(), tolerance=_tolerance(stated))
+    job = Preparation(dataset, (), out, progress=choose_progress(), tolerance=_tolerance(stated), registry=registry)
     result = merge(resolve(dataset.prepare)(work.recorded_job(job)), work)
     row = _report(job, made=True, result=result)
     if as_json:

@@ -53,7 +53,7 @@ def embed(
     from skillnet_cli.inference.collection import Collection, CollectionWriter
     from skillnet_cli.inference.inputs import gather
 
-    capabilities = Capabilities(saved.config)
+    capabilities = Capabilities(saved.config, load_registry())
     skills, candidates = gather(what, capabilities, load_registry(), data_roots(data or ()))
     model, readers = saved.open(*capabilities.needed_for(sorted(skills)))
     folder = saved.collection(to)
@@ -114,7 +114,7 @@ def search(
     collection = Collection.open(saved.collection(in_), saved.fingerprint)
     asking, vector = _asked(saved, query)
     hits = collection.search(vector, top, skill or ())
-    never = Capabilities(saved.config).untrained_pairs(
+    never = Capabilities(saved.config, load_registry()).untrained_pairs(
         asking, {hit.entry.skill for hit in hits if hit.entry.by == "content"}
     )
     for other in never:
@@ -135,7 +135,7 @@ def _asked(saved: Saved, query: str) -> tuple[str, Any]:
     from skillnet_cli.inference.capabilities import Capabilities
     from skillnet_cli.inference.inputs import Query
 
-    capabilities = Capabilities(saved.config)
+    capabilities = Capabilities(saved.config, load_registry())
     parsed = Query.parse(query, capabilities, load_registry())
     model, readers = saved.open(*capabilities.needed_for([parsed.skill]))
     try:
@@ -195,7 +195,7 @@ def transcribe(
     from skillnet_cli.inference.capabilities import Capabilities
     from skillnet_cli.inference.transcriber import Transcriber
 
-    chosen = Capabilities(saved.config).transcribing_task(task)
+    chosen = Capabilities(saved.config, load_registry()).transcribing_task(task)
     transcriber = Transcriber(*saved.open(tasks=[chosen.name]), chosen)
     transcripts, damaged = _transcribe_all(transcriber, files)
     if wanted is _Format.json:

@@ -101,7 +101,8 @@ def stage_command(stage: str) -> Callable[..., None]:
         hush_transformers()
         processes = Processes(nproc, nnodes, rdzv_endpoint, max_restarts)
         try:
-            launch(loaded, stage, runs / loaded.name, data_roots(data or ()), processes, allow_data_change)
+            roots = data_roots(data or ())
+            launch(loaded, stage, load_registry(), runs / loaded.name, roots, processes, allow_data_change)
         except Stopped as stopped:
             remark(str(stopped))
             raise typer.Exit(128 + stopped.number) from stopped

@@ -21,7 +21,7 @@ from skillnet_cli.engine.checkpoint.format import Checkpoints
 from skillnet_cli.engine.consistency import checked_plan
 from skillnet_cli.engine.signals import STOP, RelayedSignals, Stopped
 from skillnet_cli.engine.trainer import run_stage
-from skillnet_cli.plugins import load_registry
+from skillnet_cli.plugins import Registry, load_registry
 from skillnet_cli.recipe import Recipe
 from skillnet_cli.runs import RunFolder
 
@@ -43,6 +43,7 @@ class _RankFailed(Exception):
 def launch(
     recipe: Recipe,
     stage: str,
+    registry: Registry,
     run: Path,
     roots: Sequence[Path],
     processes: Processes = Processes(),
@@ -55,6 +56,7 @@ def launch(
     Args:
         recipe: as loaded.
         stage: ``"pretrain"`` or ``"finetune"``.
+        registry: the installed plugins; other processes load them for themselves.
         run: the run's folder, which may not exist yet.
         roots: folders of prepared sets.
         processes: how many are started here.
@@ -68,7 +70,7 @@ def launch(
     if stage not in recipe.stages():
         raise UserError(f"the recipe '{recipe.name}' has no [{stage}]; it has {' and '.join(recipe.stages())}")
     if processes.nproc * processes.nnodes == 1:
-        record(run_stage)(recipe, stage, run, roots, allow_data_change)
+        record(run_stage)(recipe, stage, registry, run, roots, allow_data_change)
     else:
         # What can be found out before any process starts is found by this one: one message, and at once.
         there = torch.cuda.device_count()
@@ -79,7 +81,7 @@ def launch(
             )
         checkpoint = Checkpoints(RunFolder(run).stage(stage).checkpoints).latest()
         world = processes.nproc * processes.nnodes
-        checked_plan(recipe, stage, load_registry(), roots, world, checkpoint, allow_data_change)
+        checked_plan(recipe, stage, registry, roots, world, checkpoint, allow_data_change)
         _launch_elastic(recipe, stage, run, roots, processes, allow_data_change)
 
 
@@ -132,7 +134,8 @@ def _worker(recipe: dict[str, Any], stage: str, run: str, roots: Sequence[str], 
     if STOP in os.environ:
         return int(os.environ[STOP])
     try:
-        run_stage(Recipe.model_validate(recipe), stage, Path(run), [Path(root) for root in roots], allow_data_change)
+        loaded, folders = Recipe.model_validate(recipe), [Path(root) for root in roots]
+        run_stage(loaded, stage, load_registry(), Path(run), folders, allow_data_change)
     except Stopped as stopped:
         return stopped.number
     return 0

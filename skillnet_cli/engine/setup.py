@@ -96,7 +96,7 @@ def build_model(plan: StagePlan, start: Path | None, registry: Registry) -> tupl
         UserError: ``start`` holds no model, or one of another size.
     """
     torch.manual_seed(plan.recipe.seed)
-    model = SkillNet(plan.config)
+    model = SkillNet(plan.config, registry)
     if start is None:
         return model, []
     saved = SkillNet.from_pretrained(start, registry=registry)

@@ -31,7 +31,7 @@ from skillnet_cli.files import disk_errors
 from skillnet_cli.model.card import write_card
 from skillnet_cli.model.checkpoint import fingerprint
 from skillnet_cli.model.skillnet import SkillNet
-from skillnet_cli.plugins import Registry, load_registry
+from skillnet_cli.plugins import Registry
 from skillnet_cli.recipe import Recipe
 from skillnet_cli.recipe.schema import LastSection
 from skillnet_cli.runs import Result, RunFolder, record_results
@@ -40,7 +40,14 @@ _AUDIT_EVERY = 10
 """Steps from one comparison of all parameters to the next (``train.debug``): it reads all of them."""
 
 
-def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], allow_data_change: bool = False) -> None:
+def run_stage(
+    recipe: Recipe,
+    stage: str,
+    registry: Registry,
+    run: Path,
+    roots: Sequence[Path],
+    allow_data_change: bool = False,
+) -> None:
     """Train ``stage`` (``"pretrain"`` or ``"finetune"``) of a recipe in the folder ``run``, or resume it there.
 
     Every process of a torch elastic launch makes this same call. A stage that has finished prints so and returns.
@@ -48,6 +55,7 @@ def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], allo
     Args:
         recipe: as loaded.
         stage: one that the recipe has.
+        registry: the installed plugins.
         run: the run's folder, which may not exist yet.
         roots: folders of prepared sets.
         allow_data_change: resume although the data has changed, with what there is.
@@ -58,7 +66,7 @@ def run_stage(recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], allo
         Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     logging.disable_progress_bar()
-    registry, folder, settings = load_registry(), RunFolder(run), recipe.stages()[stage]
+    folder, settings = RunFolder(run), recipe.stages()[stage]
     checkpoints, model = Checkpoints(folder.stage(stage).checkpoints), folder.stage(stage).model
     checkpoint = checkpoints.latest()
     if checkpoint:
@@ -160,8 +168,8 @@ class Trainer:
             if model is not None:
                 results = [
                     evaluate(
-                        model, self.plan.readers, task.config, split, limit=self.stage.eval.items,
-                        seed=self.plan.recipe.seed, precision=self.updater.precision,
+                        model, self.plan.readers, task.config, split, self.registry,
+                        limit=self.stage.eval.items, seed=self.plan.recipe.seed, precision=self.updater.precision,
                     )
                     for task in self.plan.tasks.values()
                     for split in task.dev_splits()
@@ -205,7 +213,7 @@ class Trainer:
             if not self.ranks.is_main:
                 yield None
                 return
-            model = SkillNet(self.plan.config)
+            model = SkillNet(self.plan.config, self.registry)
             model.to(self.ranks.device)
             load_full_tensors(model, tensors, "the trained model")
             yield model

@@ -15,7 +15,7 @@ from skillnet_cli.evaluation.metrics import scorer
 from skillnet_cli.inference.encoder import inferring
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import Objective, TaskConfig
-from skillnet_cli.plugins import Registry, load_registry, resolve
+from skillnet_cli.plugins import Registry, resolve
 from skillnet_cli.runs import Result
 
 EXAMPLES = 6
@@ -27,10 +27,10 @@ def evaluate(
     readers: Mapping[str, Reader],
     task: TaskConfig,
     split: Split,
+    registry: Registry,
     *,
     limit: int | None = None,
     seed: int | None = None,
-    registry: Registry | None = None,
     precision: str = "auto",
 ) -> Result:
     """Measure a task on a split, or on some of its items.
@@ -40,9 +40,9 @@ def evaluate(
         readers: those of the task's skills, by skill.
         task: what is measured, with the labels that the model knows and the metrics that are wanted.
         split: what it is measured on.
+        registry: where metrics come from.
         limit: the most items; they are evenly spread over the split. None for all.
         seed: draws the ``limit`` items by chance instead.
-        registry: where metrics come from; the installed plugins by default.
         precision: what the model computes in: the hardware's own (``"auto"``), ``"bf16"`` or ``"fp32"``.
 
     Raises:
@@ -60,7 +60,7 @@ def evaluate(
     run: Callable[[Evaluation], Result] = resolve(protocol)
     indices = spread(len(split), limit, seed)
     with inferring(model, precision):
-        return run(Evaluation(model, readers, task, split, indices, registry or load_registry(), precision))
+        return run(Evaluation(model, readers, task, split, indices, registry, precision))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from skillnet_cli import objectives
 from skillnet_cli.api import UserError
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.objectives import Objective, TaskConfig
+from skillnet_cli.plugins import Registry
 
 
 class Capabilities:
@@ -23,8 +24,8 @@ class Capabilities:
         embeddable: the skills that a task which compares has trained, in the order of the tasks.
     """
 
-    def __init__(self, config: SkillNetConfig) -> None:
-        self.config = config
+    def __init__(self, config: SkillNetConfig, registry: Registry) -> None:
+        self.config, self._registry = config, registry
         self._comparing = self._tasks_with(lambda objective: objective.compares)
         self._transcribing = self._tasks_with(lambda objective: objective.transcribes)
         self.embeddable = tuple(dict.fromkeys(skill for task in self._comparing for skill in task.skills))
@@ -33,7 +34,7 @@ class Capabilities:
         found = []
         for task in map(self.config.task, self.config.tasks):
             with suppress(UserError):  # no installed plugin brings its objective
-                if wanted(objectives.load(task.objective)):
+                if wanted(objectives.load(task.objective, self._registry)):
                     found.append(task)
         return found
 

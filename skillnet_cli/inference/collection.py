@@ -13,7 +13,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from skillnet_cli.api import DamagedItem, Reader, UserError
+from skillnet_cli.api import DamagedItem, Reader, Source, UserError
 from skillnet_cli.files import write_json
 from skillnet_cli.inference.capabilities import Capabilities
 from skillnet_cli.inference.encoder import encode_sources
@@ -230,13 +230,14 @@ class CollectionWriter:
     def _add(self, skill: str, fresh: Sequence[tuple[Candidate, str]]) -> None:
         route = self._capabilities.route_of(skill)
         assert route is not None, "candidates of other skills are refused"
+        sources: Iterable[Source]
         if route == "transcript":
             fresh, texts = self._transcribe(fresh)
-            embedded = encode_sources(self._model, self._readers, self._capabilities.query_skill, texts)
+            reads, sources = self._capabilities.query_skill, texts
         else:
             texts = [candidate.text for candidate, _ in fresh]
-            sources = (candidate.source() for candidate, _ in fresh)
-            embedded = encode_sources(self._model, self._readers, skill, sources)
+            reads, sources = skill, (candidate.source() for candidate, _ in fresh)
+        embedded = encode_sources(self._model, self._readers, reads, sources, self._capabilities.vector_task)
         entries = []
         for place in embedded.kept:
             candidate, stamp = fresh[place]

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from skillnet_cli.api import DamagedItem, Features, Reader, Source
 from skillnet_cli.data.pipeline import to_device
-from skillnet_cli.inference.capabilities import Capabilities
 from skillnet_cli.model.device import autocast
 from skillnet_cli.model.skillnet import SkillNet
 
@@ -94,13 +93,13 @@ def encode_sources(
         readers: the model's, by skill.
         skill: the skill that reads the sources.
         sources: read as they are needed.
-        task: whose vectors are wanted, where tasks are separate; by default the only one that has any.
+        task: whose vectors are wanted; needed where the model's tasks are separate.
         precision: what they are computed in: the hardware's own (``"auto"``), ``"bf16"`` or ``"fp32"``.
 
     Raises:
         UserError: the model's tasks are separate, several have vectors, and none is named.
     """
-    reader, task = readers[skill], task or Capabilities(model.config).vector_task
+    reader = readers[skill]
     damaged: list[tuple[int, str]] = []
     vectors: dict[int, Tensor] = {}
     with inferring(model, precision):

@@ -202,7 +202,7 @@ class Query:
         if capabilities.route_of(skill) == "transcript":
             source = Transcriber(model, readers, capabilities.transcribing_task()).transcribe(source).text
             skill = capabilities.query_skill
-        embedded = encode_sources(model, readers, skill, [source])
+        embedded = encode_sources(model, readers, skill, [source], capabilities.vector_task)
         for _, reason in embedded.damaged:
             raise DamagedItem(reason)
         return skill, embedded.vectors[0]

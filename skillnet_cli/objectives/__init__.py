@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skillnet_cli.objectives.base import ComparingObjective, Encoded, Objective, Targets, TaskConfig
-from skillnet_cli.plugins import Registry, load_registry, resolve
+from skillnet_cli.plugins import Registry, resolve
 
 OBJECTIVES = {
     "classification": "skillnet_cli.objectives.classification:Classification",
@@ -14,14 +14,14 @@ OBJECTIVES = {
 }
 
 
-def check(name: str, registry: Registry | None = None) -> None:
+def check(name: str, registry: Registry) -> None:
     """Raises UserError where ``name`` is neither the core's nor a ``"module:attribute"`` that a plugin's task has."""
     if name not in OBJECTIVES:
-        (registry or load_registry()).check_brought("objective", name)
+        registry.check_brought("objective", name)
 
 
-def load(name: str, registry: Registry | None = None) -> type[Objective]:
-    """The objective of that name, or of that ``"module:attribute"``; ``registry``: the installed plugins by default.
+def load(name: str, registry: Registry) -> type[Objective]:
+    """The objective of that name, or of that ``"module:attribute"``.
 
     Raises:
         UserError: neither the core nor a plugin brings it.

@@ -21,6 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 from skillnet_cli.api import Dataset, FailedJob, Published, UserError
 from skillnet_cli.data.format import WORK, Rejection
 from skillnet_cli.data.progress import Progress, Silent
+from skillnet_cli.plugins import Registry
 from skillnet_cli.prepare.writer import SetWriter
 from skillnet_cli.sources.archives import FileTree
 from skillnet_cli.sources.fetch import fetch
@@ -314,6 +315,7 @@ class Preparation:
         options: the value of every option that the data set declares.
         share: the share of the ranges to read; None for all of them, and the set.
         tolerance: how many items may be left out.
+        registry: the installed plugins, among them the translators.
         paths: the sources as local files and folders, or the published files; filled in before a
             :class:`Preparer` is made.
     """
@@ -331,6 +333,7 @@ class Preparation:
     options: Mapping[str, Any] = field(default_factory=dict)
     share: Share | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)
+    registry: Registry = field(default_factory=Registry)
     paths: tuple[Path, ...] = ()
 
     @property

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from skillnet_cli.api import FailedJob, TranslationEngine, UserError
 from skillnet_cli.files import alone, make_folder
-from skillnet_cli.plugins import Registry, load_registry, resolve
-from skillnet_cli.prepare.preparer import Preparation, default_cache
+from skillnet_cli.plugins import Registry, resolve
+from skillnet_cli.prepare.preparer import Preparation
 
 _LOCK_SECONDS = 120.0
 """Seconds to wait for another process that writes."""
@@ -192,8 +192,8 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 def open_translation(
     named: str | None,
-    folder: Path | None = None,
-    registry: Registry | None = None,
+    folder: Path,
+    registry: Registry,
     source: str = "en",
     target: str = "zh",
 ) -> Translation | None:
@@ -201,8 +201,8 @@ def open_translation(
 
     Args:
         named: what the user gave.
-        folder: where the cache and what engines make for themselves lie; without it the folder of fetched files.
-        registry: where translators are looked up; without it that of the installed plugins.
+        folder: where the cache and what engines make for themselves lie.
+        registry: where translators are looked up.
         source: ISO 639-1 code of the texts' language.
         target: of the language wanted.
 
@@ -214,12 +214,11 @@ def open_translation(
         return None
     if not name:
         raise UserError(f"--translator: '{named}' is not NAME or NAME=MODEL")
-    translator = (registry or load_registry()).translator(name)
-    folder = folder or default_cache()
+    translator = registry.translator(name)
     engine: TranslationEngine = resolve(translator.engine)(model or None, folder / "translators")
     return Translation(name, engine, TranslationCache(folder / "translations.sqlite"), source, target)
 
 
 def translation_of(job: Preparation) -> Translation | None:
     """The translator that a preparation was asked to use, see :func:`open_translation`."""
-    return open_translation(job.options.get("translator"), job.cache)
+    return open_translation(job.options.get("translator"), job.cache, job.registry)

@@ -185,6 +185,6 @@ def test_a_plugins_own_objective_and_metric_work_in_every_verb(world: World, mon
 
 
 def test_the_places_that_import_check_for_themselves(world: World) -> None:
-    for kind, load in (("objective", objectives.load), ("metric", lambda name: scorer(name, load_registry()))):
+    for kind, load in (("objective", objectives.load), ("metric", scorer)):
         with pytest.raises(UserError, match=f"no installed plugin brings the {kind} 'os:getcwd'"):
-            load("os:getcwd")
+            load("os:getcwd", load_registry())

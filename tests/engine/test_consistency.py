@@ -13,6 +13,7 @@ from skillnet_cli.api import UserError
 from skillnet_cli.engine import consistency as data_changes
 from skillnet_cli.engine.launch import launch
 from skillnet_cli.files import sha256_of
+from skillnet_cli.plugins import load_registry
 from tests.workbench import TARGETS, World, make_set, tasks
 
 SETTINGS: dict[str, Any] = {
@@ -32,7 +33,7 @@ def stopped(world: World) -> World:
 
 
 def go_on(world: World, allowed: bool = False) -> None:
-    launch(world.recipe(**SETTINGS), "finetune", world.run(), world.roots, allow_data_change=allowed)
+    launch(world.recipe(**SETTINGS), "finetune", load_registry(), world.run(), world.roots, allow_data_change=allowed)
 
 
 def shard(world: World, number: int = 2) -> Path:

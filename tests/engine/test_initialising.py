@@ -114,7 +114,7 @@ def test_a_run_starts_from_it_once(world: World) -> None:
     folder.mkdir()
     from skillnet_cli.engine.trainer import run_stage
 
-    run_stage(recipe, "finetune", world.run(), world.roots)  # it has finished: nothing is opened
+    run_stage(recipe, "finetune", load_registry(), world.run(), world.roots)  # it has finished: nothing is opened
 
 
 def test_what_was_pretrained_is_not_started_again(world: World) -> None:

@@ -67,7 +67,7 @@ def test_it_trains_and_measures_as_its_base_does(own: World) -> None:
 def test_it_works_in_the_verbs(own: World, capsys: pytest.CaptureFixture[str]) -> None:
     own.train("own", finetune__tasks=tasks(*OWN))
     model = own.run("own") / "model"
-    capabilities = Capabilities(read_config(model, load_registry()))
+    capabilities = Capabilities(read_config(model, load_registry()), load_registry())
     assert capabilities.embeddable == ("letters", "waves") and capabilities.transcribing_task().name == "dictate"
     assert capabilities.route_of("waves") == "content" and capabilities.route_of("marks") is None
     for task in OWN:

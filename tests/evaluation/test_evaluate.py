@@ -12,6 +12,7 @@ import torch
 from skillnet_cli import objectives
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.evaluation.evaluate import evaluate, spread
+from skillnet_cli.plugins import load_registry
 from skillnet_cli.prepare.writer import SetWriter
 from tests.inference.world import World
 
@@ -30,7 +31,7 @@ def test_classification_is_the_share_of_right_labels(world: World) -> None:
         for sample in split:
             batch = readers["word"].collate([readers["word"].read(sample["word"][0])])
             right += task.labels[int(model.predict("kind", [[batch]])[0].argmax())] == sample["label"]
-    result = evaluate(model, readers, task, split)
+    result = evaluate(model, readers, task, split, load_registry())
     assert result.metrics == {"accuracy": right / len(split)}
     assert (result.task, result.set, result.split) == ("kind", "pairs", "test")
     assert result.items == result.queries == len(split) and result.damaged == 0
@@ -43,15 +44,15 @@ def test_classification_is_the_share_of_right_labels(world: World) -> None:
 def test_a_label_that_the_model_has_not_counts_as_missed(world: World) -> None:
     model, readers = world.model()
     whole = world.prepare("pairs").split("test")
-    known = evaluate(model, readers, model.task("kind"), whole).metrics["accuracy"]
+    known = evaluate(model, readers, model.task("kind"), whole, load_registry()).metrics["accuracy"]
     model.objectives["kind"].task = dataclasses.replace(model.task("kind"), labels=("none",) * 6)
-    assert known > 0 and evaluate(model, readers, model.task("kind"), whole).metrics["accuracy"] == 0
+    assert known > 0 and evaluate(model, readers, model.task("kind"), whole, load_registry()).metrics["accuracy"] == 0
 
 
 def test_transcripts_are_compared_whole(world: World) -> None:
     model, readers = world.model()
     split = world.prepare("hums").split("test")
-    result = evaluate(model, readers, model.task("hear"), split)
+    result = evaluate(model, readers, model.task("hear"), split, load_registry())
     assert result.metrics["misses"] == 1.0 and result.items == 6
     metric = {"computed by": "bytes_parts:misses", "normaliser": "none at all"}
     assert result.protocol == {"metrics": {"misses": metric}, "decoding": "greedy"}
@@ -68,7 +69,7 @@ def test_retrieval_ranks_every_text_among_all_items(world: World) -> None:
         for text in split[index]["word"]:
             scores = pool @ vector(model, readers, "word", text)
             ranks.append(int((scores >= scores[place]).sum()) - 1)
-    result = evaluate(model, readers, model.task("find"), split)
+    result = evaluate(model, readers, model.task("find"), split, load_registry())
     assert result.metrics == {f"recall@{k}": np.mean([rank < k for rank in ranks]) for k in (1, 3)}
     assert (result.items, result.queries, result.damaged) == (len(readable), 2 * len(readable), 1)
     for case in result.cases:
@@ -96,7 +97,7 @@ def test_retrieval_finds_what_was_put_there(world: World) -> None:
         return rows
 
     model.encode = encode  # type: ignore[method-assign]
-    result = evaluate(model, readers, model.task("find"), split)
+    result = evaluate(model, readers, model.task("find"), split, load_registry())
     assert result.metrics == {"recall@1": 1.0, "recall@3": 1.0}
     assert all(case["rank"] == 1 and case["best"][0]["score"] == 1.0 for case in result.cases)
 
@@ -105,7 +106,7 @@ def test_retrieval_finds_what_was_put_there(world: World) -> None:
 def test_masked_places_are_the_same_at_every_measurement(world: World, name: str) -> None:
     model, readers = world.model()
     split = world.prepare(model.task(name).datasets[0]).split("test")
-    first, again = (evaluate(model, readers, model.task(name), split) for _ in range(2))
+    first, again = (evaluate(model, readers, model.task(name), split, load_registry()) for _ in range(2))
     assert first == again
     assert set(first.metrics) == {"loss", "accuracy"} and 1 < first.metrics["loss"] < 20
     assert first.queries >= first.items == len(split)
@@ -115,7 +116,7 @@ def test_masked_places_are_the_same_at_every_measurement(world: World, name: str
 def test_the_masked_figures_are_those_of_items_alone(world: World) -> None:
     model, readers = world.model()
     task, split = model.task("fill"), world.prepare("pairs").split("test")
-    hider = objectives.load(task.objective).targets(task, readers)
+    hider = objectives.load(task.objective, load_registry()).targets(task, readers)
     total, right, places = 0.0, 0, 0
     for sample in split:
         rng = np.random.default_rng(zlib.crc32(sample["id"].encode()))
@@ -126,7 +127,7 @@ def test_the_masked_figures_are_those_of_items_alone(world: World) -> None:
             loss, count = model("fill", batches, targets)
             answers, truth = model.predict("fill", batches, targets)
         total, right, places = total + loss.item(), right + int((answers == truth).sum()), places + int(count)
-    result = evaluate(model, readers, task, split)
+    result = evaluate(model, readers, task, split, load_registry())
     assert result.queries == places
     assert result.metrics == pytest.approx({"accuracy": right / places, "loss": total / places}, abs=1e-5)
 
@@ -134,7 +135,7 @@ def test_the_masked_figures_are_those_of_items_alone(world: World) -> None:
 def test_a_limit_is_spread_over_the_split(world: World) -> None:
     model, readers = world.model()
     split = world.prepare("pairs").split("test")
-    assert evaluate(model, readers, model.task("kind"), split, limit=5).items == 5
+    assert evaluate(model, readers, model.task("kind"), split, load_registry(), limit=5).items == 5
     assert spread(10, 4) == [0, 2, 5, 7] and spread(3, None) == spread(3, 9) == [0, 1, 2]
 
 
@@ -149,7 +150,7 @@ def test_training_goes_on_as_before(world: World) -> None:
     model, readers = world.model()
     model.train()
     state = torch.get_rng_state()
-    evaluate(model, readers, model.task("fill"), world.prepare("pairs").split("test"))
+    evaluate(model, readers, model.task("fill"), world.prepare("pairs").split("test"), load_registry())
     assert model.training and torch.equal(state, torch.get_rng_state())
 
 
@@ -161,16 +162,16 @@ def test_nothing_readable_is_a_failed_job(world: World) -> None:
     model, readers = world.model()
     for task in ("kind", "hear", "find", "fill"):
         with pytest.raises(FailedJob, match="none of 1 items"):
-            evaluate(model, readers, model.task(task), world.prepare("bad").split("test"))
+            evaluate(model, readers, model.task(task), world.prepare("bad").split("test"), load_registry())
 
 
 def test_a_set_without_what_the_task_needs_is_a_mistake(world: World) -> None:
     model, readers = world.model()
     hums = world.prepare("hums").split("test")
     with pytest.raises(UserError, match="hums:test has no word and no shape; it has "):
-        evaluate(model, readers, model.task("find"), hums)
+        evaluate(model, readers, model.task("find"), hums, load_registry())
     with pytest.raises(FailedJob, match="none of 6 items of test could be read: it has no field 'label'"):
-        evaluate(model, readers, dataclasses.replace(model.task("hear"), target="label"), hums)
+        evaluate(model, readers, dataclasses.replace(model.task("hear"), target="label"), hums, load_registry())
 
 
 def test_a_metric_that_does_not_fit_is_a_mistake(world: World) -> None:
@@ -178,6 +179,6 @@ def test_a_metric_that_does_not_fit_is_a_mistake(world: World) -> None:
     split = world.prepare("pairs").split("test")
     for metrics in (("accuracy",), ("recall@0",), ("recall@x",), ("recall",)):
         with pytest.raises(UserError, match="measured by recall@K"):
-            evaluate(model, readers, dataclasses.replace(model.task("find"), metrics=metrics), split)
+            evaluate(model, readers, dataclasses.replace(model.task("find"), metrics=metrics), split, load_registry())
     with pytest.raises(UserError, match="unknown metric 'acuracy'"):
-        evaluate(model, readers, dataclasses.replace(model.task("kind"), metrics=("acuracy",)), split)
+        evaluate(model, readers, dataclasses.replace(model.task("kind"), metrics=("acuracy",)), split, load_registry())

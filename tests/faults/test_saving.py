@@ -19,6 +19,7 @@ import torch
 from skillnet_cli.engine.checkpoint.format import DESCRIPTION, Checkpoint, Checkpoints
 from skillnet_cli.engine.checkpoint.writer import CheckpointWriter
 from skillnet_cli.engine.trainer import run_stage
+from skillnet_cli.plugins import load_registry
 from skillnet_cli.recipe import Recipe
 from tests.ranks import run_ranks, start_ranks
 from tests.workbench import World, tasks, toy_world
@@ -38,7 +39,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def train(recipe: Recipe, run: Path, roots: Sequence[Path]) -> None:
-    run_stage(recipe, "finetune", run, roots)
+    run_stage(recipe, "finetune", load_registry(), run, roots)
 
 
 def saves(world: World) -> Path:
@@ -118,7 +119,7 @@ def _train_with_little_room(recipe: Recipe, run: Path, roots: Sequence[Path]) ->
         return original(self, step, *arguments)
 
     CheckpointWriter.save = save  # type: ignore[method-assign]
-    run_stage(recipe, "finetune", run, roots)
+    run_stage(recipe, "finetune", load_registry(), run, roots)
 
 
 @pytest.mark.parametrize(("ranks", "strategy"), [(1, "replicate"), (2, "fsdp")])

@@ -33,7 +33,7 @@ def files(world: World) -> Path:
 
 def add(world: World, *what: str, **sizes: Any) -> tuple[CollectionWriter, Collection]:
     model, readers = world.model(**sizes)
-    capabilities = Capabilities(model.config)
+    capabilities = Capabilities(model.config, load_registry())
     collection = Collection.create(world.folder / "c", "model", 16)
     writer = CollectionWriter(collection, model, readers, capabilities)
     writer.add(gather(what, capabilities, load_registry(), [world.data])[1])
@@ -41,12 +41,12 @@ def add(world: World, *what: str, **sizes: Any) -> tuple[CollectionWriter, Colle
 
 
 def embed(query: str, model: SkillNet, readers: Mapping[str, Reader]) -> tuple[str, torch.Tensor]:
-    capabilities = Capabilities(model.config)
+    capabilities = Capabilities(model.config, load_registry())
     return Query.parse(query, capabilities, load_registry()).embed(model, readers, capabilities)
 
 
 def test_what_the_tasks_teach(world: World) -> None:
-    capabilities = Capabilities(world.model()[0].config)
+    capabilities = Capabilities(world.model()[0].config, load_registry())
     assert capabilities.embeddable == ("word", "shape") and capabilities.query_skill == "word"
     routes = [capabilities.route_of(skill) for skill in ("word", "shape", "hum", "lone")]
     assert routes == ["content", "content", "transcript", None]
@@ -113,7 +113,7 @@ def test_nothing_to_embed_is_said_before_anything_is_made(
 ) -> None:
     world.prepare("pairs")
     (world.folder / "empty").mkdir()
-    capabilities = Capabilities(world.model()[0].config)
+    capabilities = Capabilities(world.model()[0].config, load_registry())
     with pytest.raises(UserError, match=reason):
         gather(what, capabilities, load_registry(), [world.data])
 
@@ -151,10 +151,12 @@ def test_what_is_needed_is_enough(world: World, routing: str) -> None:
     """Of a saved model of any routing, the skills and tasks that are needed give the whole model's vectors."""
     model, readers = world.model(routing=routing)
     model.save(world.folder / "saved", readers)
-    skills, tasks = Capabilities(model.config).needed_for(["shape"])
+    capabilities = Capabilities(model.config, load_registry())
+    skills, tasks = capabilities.needed_for(["shape"])
     part = SkillNet.from_pretrained(world.folder / "saved", skills=skills, tasks=tasks)
     assert set(part.config.tasks) <= {"find"} and "hum" not in part.config.skills
-    whole, alone = (encode_sources(each, readers, "shape", [b"abc"]).vectors for each in (model, part))
+    task = capabilities.vector_task
+    whole, alone = (encode_sources(each, readers, "shape", [b"abc"], task).vectors for each in (model, part))
     assert torch.equal(whole, alone)
 
 

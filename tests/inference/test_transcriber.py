@@ -11,6 +11,7 @@ import torch
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.inference.capabilities import Capabilities
 from skillnet_cli.inference.transcriber import Passage, Transcriber, Transcript
+from skillnet_cli.plugins import load_registry
 from tests.inference.world import World
 
 
@@ -18,7 +19,7 @@ from tests.inference.world import World
 def transcriber(world: World, monkeypatch: pytest.MonkeyPatch) -> Transcriber:
     """Hears every byte as itself: ``a`` is label 0, its frames are certain."""
     model, readers = world.model()
-    task = Capabilities(model.config).transcribing_task()
+    task = Capabilities(model.config, load_registry()).transcribing_task()
 
     def predict(name: str, towers: list[list[dict[str, torch.Tensor]]]) -> list[torch.Tensor]:
         assert name == "hear"
@@ -52,9 +53,10 @@ def test_batched_is_as_singly(world: World, tmp_path: Path, monkeypatch: pytest.
     model, readers = world.model()
     path = tmp_path / "x.hum"
     path.write_bytes(bytes(range(40, 120)) + b"uvw")
-    together = Transcriber(model, readers, Capabilities(model.config).transcribing_task()).transcribe(path)
+    task = Capabilities(model.config, load_registry()).transcribing_task()
+    together = Transcriber(model, readers, task).transcribe(path)
     monkeypatch.setattr("skillnet_cli.inference.encoder.by_length.__defaults__", (1,))
-    singly = Transcriber(model, readers, Capabilities(model.config).transcribing_task()).transcribe(path)
+    singly = Transcriber(model, readers, task).transcribe(path)
     assert together == singly and len(singly.passages) == 11 and singly.text
 
 
@@ -69,19 +71,19 @@ def test_a_damaged_file_says_why(transcriber: Transcriber, tmp_path: Path) -> No
 def test_the_task_that_transcribes_is_found_or_asked_for(world: World) -> None:
     model, _ = world.model()
     assert (
-        Capabilities(model.config).transcribing_task().name
-        == Capabilities(model.config).transcribing_task("hear").name
+        Capabilities(model.config, load_registry()).transcribing_task().name
+        == Capabilities(model.config, load_registry()).transcribing_task("hear").name
         == "hear"
     )
     with pytest.raises(UserError, match="no task 'kind' that transcribes: choose one of hear"):
-        Capabilities(model.config).transcribing_task("kind")
+        Capabilities(model.config, load_registry()).transcribing_task("kind")
     model.config.tasks["listen"] = {**model.config.tasks["hear"], "name": "listen"}
     with pytest.raises(UserError, match=r"transcribe \(hear, listen\): choose one with --task"):
-        Capabilities(model.config).transcribing_task()
-    assert Capabilities(model.config).transcribing_task("listen").name == "listen"
+        Capabilities(model.config, load_registry()).transcribing_task()
+    assert Capabilities(model.config, load_registry()).transcribing_task("listen").name == "listen"
     del model.config.tasks["hear"], model.config.tasks["listen"]
     with pytest.raises(UserError, match="no task of the model transcribes"):
-        Capabilities(model.config).transcribing_task()
+        Capabilities(model.config, load_registry()).transcribing_task()
 
 
 SPOKEN = Transcript((Passage(0.0, 1.5, "你好"), Passage(1.5, 2.0, ""), Passage(3599.9996, 3661.25, "a < b & c")), "")

@@ -62,7 +62,7 @@ class World:
             for name, owned in registry.tasks.items()
         ]
         readers = build_readers({skill: {} for skill in registry.modalities}, registry)
-        return SkillNet(build_config({**SIZES, **sizes}, readers, tasks, registry)).eval(), readers
+        return SkillNet(build_config({**SIZES, **sizes}, readers, tasks, registry), registry).eval(), readers
 
     def save_run(self, seed: int = 1) -> Path:
         """A run with a model; returns the model's folder."""

@@ -16,6 +16,7 @@ from skillnet_cli.data.labels import frames_needed
 from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.objectives.masked_tokens import corrupt
 from skillnet_cli.objectives.masked_units import span_mask
+from skillnet_cli.plugins import load_registry
 from tests.integers import ToyConfig, ToyReader, ToyVocabulary
 
 RNG = np.random.default_rng
@@ -85,14 +86,14 @@ IDS = [[torch.tensor([1, 3, 4, 5])]]
 )
 def test_targets_that_do_not_fit_are_damaged(objective: str, target: object, message: str) -> None:
     task = TaskConfig("task", (("alpha",),), objective, labels=("a", "b", "c"))
-    targets = objectives.load(objective).targets(task, READERS)
+    targets = objectives.load(objective, load_registry()).targets(task, READERS)
     with pytest.raises(DamagedItem, match=message):
         targets.example(IDS, target, RNG(0))
 
 
 def test_units_are_collated_with_a_mask_that_spares_cls() -> None:
     task = TaskConfig("task", (("alpha",),), "masked-units", "units", labels=tuple("abc"))
-    targets = objectives.load("masked-units").targets(task, READERS)
+    targets = objectives.load("masked-units", load_registry()).targets(task, READERS)
     wanted = [targets.example(IDS, [0, 1, 2], RNG(seed))[1] for seed in range(2)]
     batch = READERS["alpha"].collate([IDS[0][0], IDS[0][0]])
     collated = targets.collate([[batch]], wanted)

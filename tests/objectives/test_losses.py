@@ -13,6 +13,7 @@ from skillnet_cli import objectives
 from skillnet_cli.objectives import Encoded, TaskConfig, contrastive
 from skillnet_cli.objectives.contrastive import Temperature
 from skillnet_cli.objectives.ctc import BLANK, greedy
+from skillnet_cli.plugins import load_registry
 
 HIDDEN = 16
 
@@ -35,7 +36,7 @@ def ctc_by_hand(probabilities: Tensor, wanted: list[int]) -> float:
 
 def test_ctc_sums_over_all_alignments() -> None:
     task = TaskConfig("spell", (("alpha",),), "ctc", labels=("a", "b"))
-    objective = objectives.load("ctc")(task)
+    objective = objectives.load("ctc", load_registry())(task)
     heads = nn.ModuleDict({name: make() for name, make in objective.heads(HIDDEN).items()})
     tower = encoded([5, 6])  # 4 and 5 frames after [CLS]
     targets = {"transcripts": torch.tensor([1, 1, 1, 2]), "transcript_lengths": torch.tensor([2, 2])}
@@ -55,7 +56,8 @@ def test_greedy_merges_repeats_and_drops_blanks() -> None:
 
 
 def test_contrastive_is_the_mean_of_both_directions() -> None:
-    objective = objectives.load("contrastive")(TaskConfig("match", (("alpha",), ("beta",)), "contrastive"))
+    task = TaskConfig("match", (("alpha",), ("beta",)), "contrastive")
+    objective = objectives.load("contrastive", load_registry())(task)
     heads = nn.ModuleDict({"match": Temperature()})
     one, other = encoded([2, 3, 4], 1), encoded([5, 1, 2], 2)
     total, count = objective.loss([one, other], {}, heads, nn.ModuleDict())
@@ -71,7 +73,7 @@ def test_contrastive_is_the_mean_of_both_directions() -> None:
 
 def test_a_dot_product_is_left_as_it_is() -> None:
     task = TaskConfig("match", (("alpha",), ("beta",)), "contrastive")
-    objective = objectives.load("contrastive")(task, similarity="dot")
+    objective = objectives.load("contrastive", load_registry())(task, similarity="dot")
     heads = nn.ModuleDict({name: make() for name, make in objective.heads(HIDDEN).items()})
     one, other = encoded([2, 3, 4], 1), encoded([5, 1, 2], 2)
     total, _ = objective.loss([one, other], {}, heads, nn.ModuleDict())
@@ -86,7 +88,8 @@ def test_what_is_the_same_is_no_negative(monkeypatch: pytest.MonkeyPatch, at_onc
     monkeypatch.setattr(contrastive, "SCORES", at_once)
     content_ids = torch.tensor([[7, 1], [8, 2], [9, 3], [7, 2], [-5, 7]])
     same = {(0, 3), (3, 0), (1, 3), (3, 1)}
-    objective = objectives.load("contrastive")(TaskConfig("match", (("alpha",), ("beta",)), "contrastive"))
+    task = TaskConfig("match", (("alpha",), ("beta",)), "contrastive")
+    objective = objectives.load("contrastive", load_registry())(task)
     heads = nn.ModuleDict({"match": Temperature()})
     towers = [encoded([2, 1, 3, 1, 2], 1), encoded([1, 4, 1, 2, 2], 2)]
     for tower in towers:
@@ -129,7 +132,7 @@ def test_a_frozen_temperature_is_left_alone() -> None:
 
 def test_classification_is_the_negative_log_softmax() -> None:
     task = TaskConfig("classify", (("alpha",),), "classification", labels=("a", "b", "c"))
-    objective = objectives.load("classification")(task)
+    objective = objectives.load("classification", load_registry())(task)
     heads = nn.ModuleDict({"classify": nn.Linear(HIDDEN, 3)})
     tower = encoded([2, 3])
     total, count = objective.loss([tower], {"classes": torch.tensor([2, 0])}, heads, nn.ModuleDict())
@@ -147,7 +150,7 @@ class Table(nn.Module):
 
 
 def test_masked_tokens_count_only_what_was_hidden_and_use_the_embedders_table() -> None:
-    objective = objectives.load("masked-tokens")(TaskConfig("fill", (("alpha",),), "masked-tokens"))
+    objective = objectives.load("masked-tokens", load_registry())(TaskConfig("fill", (("alpha",),), "masked-tokens"))
     heads, table = (
         nn.ModuleDict({name: make() for name, make in objective.heads(HIDDEN).items()}),
         nn.ModuleDict({"alpha": Table()}),
@@ -168,7 +171,7 @@ def test_masked_tokens_count_only_what_was_hidden_and_use_the_embedders_table() 
 
 def test_masked_units_count_only_hidden_frames() -> None:
     task = TaskConfig("guess", (("alpha",),), "masked-units", "units", labels=("0", "1", "2"))
-    objective = objectives.load("masked-units")(task)
+    objective = objectives.load("masked-units", load_registry())(task)
     heads = nn.ModuleDict({"guess": nn.Linear(HIDDEN, 3)})
     tower = encoded([3, 4])
     hidden = torch.tensor([False, True, True, False, False])

@@ -49,7 +49,7 @@ def test_texts_are_asked_for_once_and_answered_in_their_order(tmp_path: Path) ->
 
 
 def test_none_translates_nothing_and_names_are_checked(tmp_path: Path) -> None:
-    assert open_translation("none", tmp_path) is None and open_translation(None, tmp_path) is None
+    assert open_translation("none", tmp_path, REGISTRY) is None and open_translation(None, tmp_path, REGISTRY) is None
     with pytest.raises(UserError, match="unknown translator 'upsid': did you mean 'upside'"):
         open_translation("upsid", tmp_path, REGISTRY)
     with pytest.raises(UserError, match="unknown translator 'marian': pip install skillnet-text"):

@@ -29,7 +29,7 @@ from skillnet_cli.model.device import autocast
 from skillnet_cli.model.encoder import Encoder
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives.contrastive import SCORES
-from skillnet_cli.plugins import suggest
+from skillnet_cli.plugins import Registry, suggest
 from skillnet_cli.recipe.schema import EmaSection, Stage
 
 UTILISATION = 0.4
@@ -175,7 +175,13 @@ class _PeakMemory(TorchDispatchMode):
 
 
 def dry_run(
-    config: SkillNetConfig, task: str, lengths: Sequence[Sequence[int]], flops: float, most: int, backend: Backend
+    config: SkillNetConfig,
+    task: str,
+    lengths: Sequence[Sequence[int]],
+    flops: float,
+    most: int,
+    backend: Backend,
+    registry: Registry,
 ) -> Cost | None:
     """The cost of a task's longest items; None where the objective has no dummy targets.
 
@@ -186,15 +192,20 @@ def dry_run(
         flops: of a forward pass of one item.
         most: items of the largest batch.
         backend: what to compute on.
+        registry: the plugins to build the model from.
     """
     # n items and then 2 n, each forward and backward (three forward passes): 9 n forward passes in all
     items = int(max(1, min(most // 2, WORK // (9 * flops))))
     shallow = config.layers > 2 and 9 * flops * items > WORK
     depth = 1 if shallow else config.layers
-    one, two = (_read(config, depth, task, lengths, count, backend) for count in (items, 2 * items))
+
+    def read(layers: int, count: int) -> _Measurement | None:
+        return _read(SkillNet(_cut(config, task, layers), registry), task, lengths, count, backend)
+
+    one, two = read(depth, items), read(depth, 2 * items)
     if one is None or two is None:
         return None
-    deeper = _read(config, 2, task, lengths, items, backend) if shallow else None
+    deeper = read(2, items) if shallow else None
     return _line(items, one, two, deeper or one, config.layers - depth)
 
 
@@ -220,9 +231,8 @@ def _line(items: int, one: _Measurement, two: _Measurement, deeper: _Measurement
 
 
 def _read(
-    config: SkillNetConfig, layers: int, task: str, lengths: Sequence[Sequence[int]], items: int, backend: Backend
+    model: SkillNet, task: str, lengths: Sequence[Sequence[int]], items: int, backend: Backend
 ) -> _Measurement | None:
-    model = SkillNet(_cut(config, task, layers))
     targets = model.objectives[task].dummy_targets(items, lengths)
     if targets is None:
         return None

@@ -303,7 +303,7 @@ class _Forecaster:
         here = max(1, settings.batch // self.cluster.ranks)
         micro = min(here, settings.micro_batch or here)
         flops, tokens = float(self.facts["tasks"][name]["flops"]), self.flops.tokens_of(name) or []
-        cost = dry_run(self._labelled(name), name, tokens, flops, micro, self.backend)
+        cost = dry_run(self._labelled(name), name, tokens, flops, micro, self.backend, self.registry)
         twice = settings.recompute or (contrastive and micro < here)
         return Load(settings.batch, micro, flops, cost, contrastive, share, twice)
 

@@ -69,7 +69,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_more_processes_than_gpus_are_one_line(world: World, gpus: None) -> None:
     with pytest.raises(UserError, match=r"^--nproc 3, and this machine has 2 GPUs: at most one process for each"):
-        launch(world.recipe(), "finetune", world.run(), world.roots, Processes(nproc=3))
+        launch(world.recipe(), "finetune", load_registry(), world.run(), world.roots, Processes(nproc=3))
     with pytest.raises(UserError, match=r"^3 processes for 2 GPUs"):
         distribution._device(0, 3)
     assert distribution._device(1, 2) == torch.device("cuda", 1)

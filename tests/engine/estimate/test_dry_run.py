@@ -37,12 +37,12 @@ def config(layers: int) -> SkillNetConfig:
 
 def costs(task: str, layers: int, monkeypatch: pytest.MonkeyPatch, work: float) -> Any:
     monkeypatch.setattr(dry, "WORK", work)
-    configured = config(layers)
+    configured, registry = config(layers), load_registry()
     with torch.device("meta"):
-        flops = Flops(SkillNet(configured))
+        flops = Flops(SkillNet(configured, registry))
     counted, tokens = flops.of_task(task), flops.tokens_of(task)
     assert counted is not None and tokens is not None
-    return dry_run(configured, task, tokens, float(sum(counted.values())), 8, HERE)
+    return dry_run(configured, task, tokens, float(sum(counted.values())), 8, HERE, registry)
 
 
 def test_memory_is_what_lives_at_once() -> None:

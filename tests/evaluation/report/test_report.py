@@ -51,7 +51,7 @@ def measured(world: World) -> Path:
     world.save_run()
     model, readers = world.model()
     results = [
-        evaluate(model, readers, model.task(task), world.prepare(name).split("test"))
+        evaluate(model, readers, model.task(task), world.prepare(name).split("test"), load_registry())
         for task, name in [("find", "pairs"), ("kind", "pairs"), ("hear", "hums"), ("guess", "hums")]
     ]
     record_results(world.run, results, "model")

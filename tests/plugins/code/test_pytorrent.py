@@ -45,11 +45,11 @@ class Phrases:
         return [ENGLISH.get(text) for text in texts]
 
 
+REGISTRY = build_registry([Plugin("tests", "tests", "1", translators=(Translator("phrases", f"{__name__}:Phrases"),))])
+
+
 @pytest.fixture
 def phrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    brought = (Translator("phrases", f"{__name__}:Phrases"),)
-    registry = build_registry([Plugin("tests", "tests", "1", translators=brought)])
-    monkeypatch.setattr(translation, "load_registry", lambda: registry)
     monkeypatch.setattr(translation, "resolve", lambda name: Phrases)
 
 
@@ -109,7 +109,14 @@ def test_every_record_is_a_pair_or_a_row_of_the_ledger(tmp_path: Path) -> None:
     write(tmp_path / "python" / "train" / "train_0.jsonl.gz", train)
     write(tmp_path / "python" / "valid" / "valid_0.jsonl.gz", [record(20), record(1)])
     out = tmp_path / "set"
-    made = prepare("pytorrent", [tmp_path / "python"], out, protocol="official", options={"translator": "phrases"})
+    made = prepare(
+        "pytorrent",
+        [tmp_path / "python"],
+        out,
+        protocol="official",
+        options={"translator": "phrases"},
+        registry=REGISTRY,
+    )
     name = "train/train_0.jsonl.gz"
     found = {id.removeprefix(f"{name}:"): row for id, row in rows(made).items() if row[0] == "train"}
     assert found == {

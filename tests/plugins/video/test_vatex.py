@@ -262,7 +262,7 @@ def test_missing_chinese_captions_are_translated(
 ) -> None:
     asked = []
     monkeypatch.setattr(
-        vatex, "open_translation", lambda named, cache: asked.append(named) or counting(tmp_path / "cache")
+        vatex, "open_translation", lambda named, cache, registry: asked.append(named) or counting(tmp_path / "cache")
     )
     entries = [entry("a_000000_000010", chCap=[], enCap=["a man is running", "poor"]), entry("b_000000_000010"),
                entry("c_000000_000010", chCap=[], enCap=["poor"])]  # fmt: skip

@@ -155,7 +155,7 @@ class Vatex(Preparer):
         named = self.job.options.get("translator") or "none"
         if named == "none" and self.job.options.get("translate"):
             named = "marian"
-        return open_translation(named, self.job.cache)
+        return open_translation(named, self.job.cache, self.job.registry)
 
 
 def _name_of(entry: Any) -> str | None:
