@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
@@ -226,6 +227,11 @@ class Metric:
     name: str
     compute: str
     higher_is_better: bool = True
+
+
+def frames_needed(transcript: str) -> int:
+    """The fewest frames by which CTC can spell a transcript: one a character, and a blank between equal neighbours."""
+    return len(transcript) + sum(one == other for one, other in pairwise(transcript))
 
 
 @dataclass(frozen=True)

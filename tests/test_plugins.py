@@ -120,7 +120,8 @@ def test_every_new_name_exists_and_no_old_module_does() -> None:
         if name.endswith("="):
             assert name[:-1] in inspect.signature(resolve(f"skillnet_cli.api:{owner}")).parameters
         elif owner:
-            module = modules.get(owner, "skillnet_cli.prepare.preparer")
+            rooms = {"Objective": "skillnet_cli.objectives", "Preparer": "skillnet_cli.prepare.preparer"}
+            module = modules.get(owner) or rooms[owner]
             assert resolve(f"{module}:{'' if owner in modules else owner + '.'}{name.removesuffix('()')}")
 
 

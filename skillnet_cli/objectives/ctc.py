@@ -11,8 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skillnet_cli.api import Batch, DamagedItem, Features, Reader
-from skillnet_cli.data.labels import frames_needed
+from skillnet_cli.api import Batch, DamagedItem, Features, Reader, frames_needed
 from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets, TaskConfig
 
 BLANK = 0

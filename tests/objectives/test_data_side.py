@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skillnet_cli import objectives
-from skillnet_cli.api import DamagedItem
-from skillnet_cli.data.labels import frames_needed
+from skillnet_cli.api import DamagedItem, frames_needed
 from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.objectives.masked_tokens import corrupt
 from skillnet_cli.objectives.masked_units import span_mask

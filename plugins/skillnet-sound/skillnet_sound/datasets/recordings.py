@@ -10,8 +10,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import soundfile
 
-from skillnet_cli.api import DamagedItem
-from skillnet_cli.data.labels import frames_needed
+from skillnet_cli.api import DamagedItem, frames_needed
 from skillnet_cli.prepare.preparer import Kept, Rejected
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.decode import Block, blocks
