@@ -38,7 +38,7 @@ class UserError(Exception):
 
 
 class DamagedItem(Exception):
-    """One item that cannot be read, with the reason: it is counted and written down, and the job goes on."""
+    """One item that cannot be read, with the reason: it is counted and written down, and the job continues."""
 
 
 class FailedJob(Exception):
@@ -268,7 +268,7 @@ class TranslationEngine(Protocol):
             target: of the wanted one, ``"zh"``.
 
         Raises:
-            FailedJob: it does not work now; what was translated before is kept, and running again goes on.
+            FailedJob: it does not work now; what was translated before is kept, and running again resumes.
         """
 
 

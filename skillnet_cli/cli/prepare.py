@@ -38,7 +38,7 @@ class _PrepareGroup(Group):
         return super().parse_args(ctx, args if is_own else [NAME, *args])
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
-        """Complete the other commands, and whatever may stand in the place of ``NAME``."""
+        """Complete the other commands, and whatever is valid in place of ``NAME``."""
         command: Any = self.commands[NAME]
         named = [item for each in (command, *command.params[:1]) for item in each.shell_complete(ctx, incomplete)]
         return [item for item in super().shell_complete(ctx, incomplete) if item.value != NAME] + named
@@ -182,7 +182,7 @@ def prepare(
 ) -> None:
     """Make a data set ready for training.
 
-    A set that is complete is left as it is; delete its folder to make it anew. Interrupted work resumes where it
+    A set that is complete is left as it is; delete its folder to prepare it again. Interrupted work resumes where it
     stopped. To see a data set's own options, name it: skillnet prepare demo-text --help.
 
     \b

@@ -152,7 +152,7 @@ class Stream:
 
     Without weights the sets are shuffled together, so each counts by its size. With weights every block of the
     stream has each set's exact share, and a small set comes round more often. The items of an update are distinct as
-    long as it asks no set for more than it holds; a larger batch goes on into the next epoch and repeats items, which
+    long as it asks no set for more than it holds; a larger batch runs on into the next epoch and repeats items, which
     a contrastive task, whose batch mates are its negatives, must not be given.
 
     Args:

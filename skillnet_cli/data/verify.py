@@ -214,7 +214,7 @@ class _Ids:
         self.shards.setdefault(split, []).append((facts, digest.hexdigest() if digest else None))
 
     def compare(self, kept: Mapping[str, _Kept]) -> Iterator[_Fault]:
-        """The shards whose ids are others than the ledger says."""
+        """The shards whose ids differ from the ledger's."""
         for split, shards in self.shards.items():
             found = kept.get(split)
             for (facts, digest), stated in zip(shards, found.digests if found else (), strict=False):

@@ -2,7 +2,7 @@
 
 Counted are the products of the encoder alone, for real tokens: two FLOPs for every weight that a token meets, and
 4 × hidden for every pair of tokens that attend to one another, in each layer; backward twice that. Embedders and heads
-are left out, and what is computed anew to save memory does not count: it is work, and brings the training no further.
+are left out, and what is recomputed to save memory does not count: it is work, and brings the training no further.
 """
 
 from __future__ import annotations

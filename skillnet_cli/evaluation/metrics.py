@@ -28,7 +28,7 @@ def scorer(name: str, registry: Registry) -> Scorer:
     if name == "accuracy":
         return accuracy
     if ":" in name:
-        # The name may stand in a model's configuration, which is data: only what a plugin names is imported.
+        # The name may come from a model's configuration, which is data: only what a plugin names is imported.
         registry.check_brought("metric", name)
     found: Scorer = resolve(name if ":" in name else registry.metric(name).compute)
     return found

@@ -77,7 +77,7 @@ class Capabilities:
         """The task that transcribes: the one named, or the only one.
 
         Raises:
-            UserError: there is none of that name, or none at all, or there are several and none is named.
+            UserError: no task of that name transcribes, or none at all, or there are several and none is named.
         """
         chosen = [task for task in self._transcribing if name in (None, task.name)]
         if len(chosen) == 1:

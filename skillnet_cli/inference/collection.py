@@ -247,7 +247,7 @@ class CollectionWriter:
         self._collection.put(entries, embedded.vectors)
 
     def _transcribe(self, fresh: Sequence[tuple[Candidate, str]]) -> tuple[list[tuple[Candidate, str]], list[str]]:
-        """The candidates in which something is said, and their transcripts."""
+        """The candidates in which something is spoken, and their transcripts."""
         transcriber = Transcriber(self._model, self._readers, self._capabilities.transcribing_task())
         kept, texts = [], []
         for candidate, stamp in fresh:

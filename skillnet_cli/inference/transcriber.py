@@ -15,7 +15,7 @@ from skillnet_cli.objectives import TaskConfig
 
 @dataclass(frozen=True)
 class Passage:
-    """What is said between two times, in seconds."""
+    """What is spoken between two times, in seconds."""
 
     start: float
     end: float

@@ -3,7 +3,7 @@
 Tokens are packed: the sequences of a batch lie one after another, T tokens in all, without padding. Which skill
 projects a token is an argument (:class:`Routes`), never state. Everything that a layer consists of is called with the
 tokens and their routes, so that a module which all skills share, one which every skill has of its own and a mixture of
-experts (:mod:`skillnet_cli.model.variants`) can stand in the same place.
+experts (:mod:`skillnet_cli.model.variants`) can take the same place.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class Encoder(nn.Module):
             tokens: the sequences one after another.
             lengths: how many tokens each has.
             routes: which skill each token is of.
-            recompute: keep only the layers' inputs for the backward pass, which computes the rest anew, with the same
+            recompute: keep only the layers' inputs for the backward pass, which recomputes the rest, with the same
                 dropout.
 
         Returns:
@@ -183,12 +183,12 @@ class Encoder(nn.Module):
         inverse = order.argsort()
         tokens, routes = tokens[order], routes.reordered(order, inverse)
         plan = AttentionPlan(lengths.sort().values, self.plain_longest)
-        # Alone, a layer that is computed anew stops as soon as it has what it needs. Over several ranks it runs to its
+        # Alone, a layer that is recomputed stops as soon as it has what it needs. Over several ranks it runs to its
         # end: stopped within a part that is a unit of communication, it would leave that unit waiting for the end.
-        anew = partial(checkpoint, use_reentrant=False, early_stop=not distributed.is_initialized())
+        recomputed = partial(checkpoint, use_reentrant=False, early_stop=not distributed.is_initialized())
         usages = []
         for block in self.blocks:
-            tokens, usage = anew(block, tokens, plan, routes) if recompute else block(tokens, plan, routes)
+            tokens, usage = recomputed(block, tokens, plan, routes) if recompute else block(tokens, plan, routes)
             usages += [] if usage is None else [usage]
         if self.final_norm is not None:
             tokens = self.final_norm(tokens, routes)

@@ -181,7 +181,7 @@ class PersistenceMixin(nn.Module):
 
         Raises:
             UserError: there is no such model, skill or task; a plugin is missing; a file is damaged or altered.
-            TypeError: an option is none of these.
+            TypeError: an option is not in this list.
         """
         source = find(pretrained_model_name_or_path, **_hub_options(options))
         registry = registry or load_registry()
@@ -221,7 +221,7 @@ class PersistenceMixin(nn.Module):
             hub_options: with ``push_to_hub``, those of :meth:`push_to_hub`.
 
         Raises:
-            TypeError: an option is none of these, such as ``max_shard_size``: every part is one file.
+            TypeError: an option is not supported, such as ``max_shard_size``: every part is one file.
         """
         for name in hub_options:
             if not push_to_hub or name not in PUSH_OPTIONS:

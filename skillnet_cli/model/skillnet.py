@@ -74,7 +74,7 @@ class SkillNet(PersistenceMixin):
             task: the task's name; it decides which skills are activated.
             towers: for each tower the batches of its segments, in the order of the task's towers.
             targets: what the objective's Targets collated.
-            recompute: whether the backward pass computes the layers' activations anew, to save memory.
+            recompute: whether the backward pass recomputes the layers' activations, to save memory.
 
         Raises:
             UserError: the model, as it was opened, does not have the task.
@@ -146,7 +146,7 @@ class SkillNet(PersistenceMixin):
     @property
     def tower(self) -> Tower:
         """The tower that all tasks share; there is none where tasks are separate."""
-        # Made anew each time, which costs microseconds: as a module of its own it would give every parameter its name.
+        # Created on every access (microseconds): as a module of its own it would give every parameter its name.
         return Tower(self.embedders, self.encoder)
 
     def towers_of(self, task: str) -> list[Tower]:

@@ -102,14 +102,14 @@ class Limited(Protocol):
 class Objective(ABC):
     """One loss. Objectives keep no state: their heads belong to the model and are handed to them by name.
 
-    All that the rest of skillnet asks about an objective is said by its class; a plugin's subclass inherits it.
+    Class attributes state all that the rest of skillnet asks about an objective; a plugin's subclass inherits them.
 
     Attributes:
         targets: the data side.
         evaluation: the protocol that measures its tasks, as ``"module:function"``; None where nothing measures them.
         compares: whether the loss compares the items of a batch by their vectors (:class:`ComparingObjective`); the
             skills of such a task can be searched.
-        transcribes: whether :meth:`decode` writes down what is said in an item.
+        transcribes: whether :meth:`decode` writes down what is spoken in an item.
         protocol: what a report says about the way in which :meth:`decode` finds its answers.
     """
 
@@ -182,7 +182,7 @@ class ComparingObjective(Objective):
     def duplicates(self, targets: Mapping[str, Tensor]) -> Int[Tensor, ""]:
         """How many of this rank's items are, in some tower, the same as another item of the global batch."""
         if "content_ids" not in targets:
-            return torch.tensor(0)  # nobody has said which are the same
+            return torch.tensor(0)  # without ids, no items are known to be the same
         own, everywhere = targets["content_ids"], gather(targets["content_ids"])
         return torch.stack([_comes_twice(*columns) for columns in zip(own.T, everywhere.T, strict=True)]).any(0).sum()
 

@@ -92,7 +92,7 @@ def _cross_entropy(
 ) -> Float[Tensor, ""]:
     """Summed over this rank's queries: the cross-entropy of each one's own answer among those of all ranks.
 
-    No more than SCORES similarities are in memory at once; the backward pass computes those of a large batch anew.
+    No more than SCORES similarities are in memory at once; the backward pass recomputes those of a large batch.
     """
     own = torch.arange(len(queries), device=queries.device) + rank() * len(queries)
     rows = max(1, SCORES // len(answers))

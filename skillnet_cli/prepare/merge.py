@@ -218,7 +218,7 @@ class _Rejections:
         self._path = path
         with self._disk():
             self._base = sqlite3.connect(path)
-            # Nothing of it is of use after a crash: a merge begins anew.
+            # Nothing of it is of use after a crash: a merge starts over.
             self._base.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")
             self._base.execute("CREATE TABLE rejected (place INTEGER PRIMARY KEY, why TEXT, reason TEXT)")
         self._pending: list[tuple[int, str, str]] = []

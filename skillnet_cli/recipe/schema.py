@@ -65,7 +65,7 @@ class ModelSection(_Section):
     @field_validator("routed", "balance")
     @classmethod
     def _fits_routing(cls, value: Any, info: Any) -> Any:
-        """What is said of one routing is said in vain of another, unless it is the default."""
+        """A setting of one routing has no effect with another: only its default is accepted there."""
         needed = {"routed": "skill", "balance": "moe"}[info.field_name]
         given = info.data.get("routing", needed)
         if given != needed and value != cls.model_fields[info.field_name].default:
@@ -180,7 +180,7 @@ class StageTask(_Section):
     """A task of a stage: its sets (mixed by size, or by the weights given), items an update, and share of updates.
 
     To save memory, an update's ``batch`` may be computed in pieces of ``micro_batch`` items (a contrastive task still
-    compares all of the batch), and with ``recompute`` the layers' activations are computed anew in the backward pass.
+    compares all of the batch), and with ``recompute`` the layers' activations are recomputed in the backward pass.
     """
 
     datasets: dict[str, PositiveFloat | None] = Field(min_length=1)

@@ -45,7 +45,7 @@ def download(
     """Return the file at an address, from the cache if it lies there whole.
 
     A download that breaks off is resumed by a range request, now or in the next call; a server that has changed the
-    file or knows no ranges starts it anew. Five tries in a row that bring nothing are the end.
+    file or knows no ranges starts over. Five tries in a row that bring nothing are the end.
 
     Args:
         url: an http(s) address.
@@ -188,7 +188,7 @@ class _Transfer:
         raise Unavailable(f"it redirects more than {MAX_REDIRECTS} times")
 
     def _begin(self, answer: httpx2.Response) -> None:
-        """Start anew, and remember which version of the file this is."""
+        """Start over, and remember which version of the file this is."""
         with disk_errors(self.partial):
             self.partial.write_bytes(b"")
             etag = answer.headers.get("ETag", "")

@@ -170,7 +170,7 @@ class CsvFile:
 
 
 def _cells(record: bytes, encoding: str) -> list[str] | None:
-    """The cells of a row; None where they cannot be told apart."""
+    """The cells of a row; None where their borders are ambiguous."""
     try:
         rows = list(csv.reader(io.StringIO(record.decode(encoding), newline=""), strict=True))
     except csv.Error:

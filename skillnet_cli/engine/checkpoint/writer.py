@@ -1,4 +1,4 @@
-"""Saves the training's state while it goes on: copied at the step, written by a thread, published by agreement."""
+"""Saves the state of a training while it runs: copied at the step, written by a thread, published by agreement."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from skillnet_cli.api import FailedJob
 
 SLOWEST, QUICKEST = 0.5, 0.2
-"""Seconds between two signs of life: at most, at least; in between a tenth of the patience."""
+"""Seconds between two signs of life: at most, at least; in between a tenth of the timeout."""
 
 
 class Heartbeat:
@@ -32,14 +32,14 @@ class Heartbeat:
     Args:
         rank: this one.
         world: how many there are.
-        patience: seconds that a rank may give no sign, or be a step behind, before this process ends with its name.
+        timeout: seconds that a rank may give no sign, or be a step behind, before this process ends with its name.
     """
 
-    def __init__(self, rank: int, world: int, patience: float) -> None:
+    def __init__(self, rank: int, world: int, timeout: float) -> None:
         self.rank = rank
-        self.patience = patience
-        self.every = min(SLOWEST, max(QUICKEST, patience / 10))
-        self._store = _own_store(timedelta(seconds=max(5.0, min(60.0, patience))))
+        self.timeout = timeout
+        self.every = min(SLOWEST, max(QUICKEST, timeout / 10))
+        self._store = _own_store(timedelta(seconds=max(5.0, min(60.0, timeout))))
         self._everyone = range(world)
         self._count = 0
         self._step = 0
@@ -88,10 +88,10 @@ class Heartbeat:
                 self._check(each, int(last[each].partition(" ")[0] or 0), now - seen[each], now - self._since)
 
     def _check(self, other: int, step: int, silent: float, waiting: float) -> None:
-        if step < self._step and waiting > self.patience:
-            self._end(f"{self._names[other]} did not reach step {self._step} within {self.patience:g} s")
-        if silent > self.patience:
-            self._end(f"{self._names[other]} has given no sign of life for {self.patience:g} s, last in step {step}")
+        if step < self._step and waiting > self.timeout:
+            self._end(f"{self._names[other]} did not reach step {self._step} within {self.timeout:g} s")
+        if silent > self.timeout:
+            self._end(f"{self._names[other]} has given no sign of life for {self.timeout:g} s, last in step {step}")
 
     def _end(self, message: str) -> NoReturn:
         """The main thread waits in a collective that nothing ends but the end of the process."""

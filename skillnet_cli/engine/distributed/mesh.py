@@ -70,7 +70,7 @@ class Ranks:
         """Compare ``facts`` with those of all other ranks.
 
         Raises:
-            FailedJob: a rank has others than rank 0; all of them raise it, with the rank's number and both values.
+            FailedJob: a rank's values differ from those of rank 0; all ranks raise it, with its number and both values.
         """
         main, *others = self.gather(dict(facts))
         differences = [
@@ -84,11 +84,11 @@ class Ranks:
 
 
 @contextmanager
-def process_group(patience: float = TIMEOUT.total_seconds()) -> Iterator[Ranks]:
+def process_group(timeout: float = TIMEOUT.total_seconds()) -> Iterator[Ranks]:
     """Join the group that the environment describes (torchrun's or srun's variables), or stand alone without one.
 
     Raises:
-        FailedJob: another rank has died, or has not come to a step for ``patience`` seconds.
+        FailedJob: another rank has died, or has not come to a step for ``timeout`` seconds.
     """
     os.environ |= torchrun_variables(os.environ)
     device = _device(int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
@@ -100,7 +100,7 @@ def process_group(patience: float = TIMEOUT.total_seconds()) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     rank, world = distributed.get_rank(), distributed.get_world_size()
-    heartbeat = Heartbeat(rank, world, patience)
+    heartbeat = Heartbeat(rank, world, timeout)
     try:
         yield Ranks(rank, world, device, heartbeat.reached)
     except RuntimeError as error:

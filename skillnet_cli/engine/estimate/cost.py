@@ -361,7 +361,7 @@ class Load:
 
     @property
     def flops_an_update(self) -> float:
-        """FLOPs that the update's gradient takes, over all ranks; computing anew does not count."""
+        """FLOPs that the update's gradient takes, over all ranks; recomputing does not count."""
         return self.batch * self.share * self.flops * (1 + BACKWARD)
 
     @property
