@@ -24,6 +24,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +40,12 @@ from yardstick_sources import write_published, write_tables
 
 KEYS = {"old": {"start_from": "init"}, "new": {"start_from": "start_from"}}
 """Keys of a recipe's [finetune] that have had two names."""
+
+RENAMED = {"log_scale": "logit_scale", '"fresh":': '"newly_initialised":'}
+"""Words in names of tensors and in files that were changed on purpose: the old one is read as the new one."""
+
+FINGERPRINT = re.compile(r'"model": "[0-9a-f]{16}"')
+"""A model's name for its exact files. It changes with the name of a tensor; the tensors are compared one by one."""
 
 CLOCKS = {"seconds", "data_wait", "samples_per_second", "tflops", "of_peak", "memory"}
 """What an update's row has of clocks and machines. Rows of the kinds in EVENTS tell of nothing else."""
@@ -260,6 +267,20 @@ def exact(value: Any) -> Any:
     return value.hex() if isinstance(value, float) else value
 
 
+def read_as_new(text: str) -> str:
+    """A text with the words of RENAMED as they are now, and without fingerprints."""
+    for old, new in RENAMED.items():
+        text = text.replace(old, new)
+    return FINGERPRINT.sub('"model": "…"', text)
+
+
+def index(path: Path) -> str:
+    """A sha256 of what a model's index says of its tensors; those of its files change with a tensor's name."""
+    document = json.loads(read_as_new(path.read_text(encoding="utf-8")))
+    document["metadata"].pop("sha256")
+    return sha(json.dumps(document, sort_keys=True))
+
+
 def tensors(path: Path) -> str:
     """A sha256 of the names, types, shapes and bytes of a safetensors file, without its metadata."""
     content = path.read_bytes()
@@ -267,7 +288,7 @@ def tensors(path: Path) -> str:
     header = json.loads(content[8:start])
     header.pop("__metadata__", None)
     total = hashlib.sha256()
-    for name, each in sorted(header.items()):
+    for name, each in sorted((read_as_new(name), each) for name, each in header.items()):
         begin, end = each["data_offsets"]
         total.update(f"{name} {each['dtype']} {each['shape']}".encode() + content[start + begin : start + end])
     return f"{total.hexdigest()[:20]} {len(header)} tensors"
@@ -277,7 +298,9 @@ def files(name: str, folder: Path) -> Facts:
     """The sha256 of every file below a folder but pages; of safetensors what their tensors are."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != "README.md" and ".work" not in path.parts:
-            value = tensors(path) if path.suffix == ".safetensors" else sha(path.read_bytes())
+            kinds = {".safetensors": tensors, ".json": index if path.name.endswith(".index.json") else None}
+            read = kinds.get(path.suffix)
+            value = read(path) if read else sha(path.read_bytes())
             yield f"{name}/{path.relative_to(folder).as_posix()}", value
 
 
@@ -303,13 +326,13 @@ def training(bench: Bench, run: str) -> Facts:
         for path in sorted(last.glob("*.safetensors")):
             yield f"{run}/{stage}/last checkpoint/{path.name}", tensors(path)
         for path in sorted(folder.glob("init.json")):
-            yield f"{run}/{stage}/init.json", sha(path.read_bytes())
+            yield f"{run}/{stage}/init.json", sha(read_as_new(path.read_text(encoding="utf-8")))
         for best in sorted(folder.glob("best/**/config.json")):
             yield from condensed(f"{run}/{stage}/{best.parent.relative_to(folder)}", best.parent)
         told = files if stage == stages[-1] else condensed
         yield from told(f"{run}/{stage}/model", bench.folder / "runs" / run / "model")
     for path in sorted((bench.folder / "runs" / run).glob("results.json")):
-        yield f"{run}/results", json.dumps(exact(json.loads(path.read_bytes())), ensure_ascii=False)
+        yield f"{run}/results", read_as_new(json.dumps(exact(json.loads(path.read_bytes())), ensure_ascii=False))
 
 
 def interrupt(process: subprocess.Popen[str], folder: Path, number: signal.Signals) -> None:
@@ -368,6 +391,7 @@ def verb(bench: Bench, name: str) -> Facts:
     answer = bench.say(*words)
     with contextlib.suppress(ValueError):
         answer = json.dumps(exact(json.loads(answer)), ensure_ascii=False)
+    answer = read_as_new(answer)
     yield f"verb {name}", f"{sha(answer)} {answer[:300]!r}"
     if "--to" in words and words[0] != "embed":
         yield from files(f"verb {name}/model", bench.folder / words[words.index("--to") + 1])
