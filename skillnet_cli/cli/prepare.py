@@ -451,13 +451,16 @@ def table(
     """
     from skillnet_cli.data.prepared import PreparedSet
     from skillnet_cli.data.progress import choose_progress
+    from skillnet_cli.objectives import load
     from skillnet_cli.prepare.table import TableJob, prepare_table
 
     registry = load_registry()
+    feeds = registry.task(task)
     job = TableJob(
         table=table,
         out=out or DATA / table.stem,
-        task=registry.task(task),
+        task=feeds,
+        target_kind=load(feeds.objective, registry).target_kind,
         columns=_pairs("--columns", columns),
         split_column=split_column,
         fractions=_fractions(shares),

@@ -109,6 +109,8 @@ class Objective(ABC):
         evaluation: the protocol that measures its tasks, as ``"module:function"``; None where nothing measures them.
         compares: whether the loss compares the items of a batch by their vectors (:class:`ComparingObjective`); the
             skills of such a task can be searched.
+        target_kind: what the target of its tasks is made of: ``"class"``, ``"characters"`` of a text, or ``"units"``,
+            numbers from 0 up; a set's values are read, and its labels listed, by it.
         transcribes: whether :meth:`decode` writes down what is spoken in an item.
         protocol: what a report says about the way in which :meth:`decode` finds its answers.
     """
@@ -116,6 +118,7 @@ class Objective(ABC):
     targets: ClassVar[type[Targets]] = Targets
     evaluation: ClassVar[str | None] = None
     compares: ClassVar[bool] = False
+    target_kind: ClassVar[str] = "class"
     transcribes: ClassVar[bool] = False
     protocol: ClassVar[Mapping[str, str]] = {}
 

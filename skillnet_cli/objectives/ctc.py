@@ -50,6 +50,7 @@ class Ctc(Objective):
 
     targets = _TranscriptTargets
     evaluation = "skillnet_cli.evaluation.predictions:answer"
+    target_kind = "characters"
     transcribes = True
     protocol: ClassVar[Mapping[str, str]] = {"decoding": "greedy"}
 

@@ -58,6 +58,7 @@ class MaskedUnits(Objective):
     """Cross-entropy of the hidden frames' units; counted by hidden frame."""
 
     targets = _UnitTargets
+    target_kind = "units"
     evaluation = "skillnet_cli.evaluation.predictions:fill_in"
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:

@@ -39,6 +39,7 @@ class TableJob:
         table: a .csv, .tsv, .jsonl or .parquet; its paths of files are relative to its folder.
         out: the new set's folder; its name is the set's.
         task: what the set shall feed.
+        target_kind: what the target of its objective is made of: "class", "characters" or "units".
         columns: field -> column, for fields that the table calls something else; ``id`` may name a column of ids.
         split_column: a column that names each row's split.
         fractions: split -> share of the items, drawn at random, where no column names splits.
@@ -51,6 +52,7 @@ class TableJob:
     table: Path
     out: Path
     task: Task
+    target_kind: str = "class"
     columns: Mapping[str, str] = field(default_factory=dict)
     split_column: str | None = None
     fractions: Mapping[str, float] = field(default_factory=FRACTIONS.copy)
@@ -79,7 +81,7 @@ def prepare_table(job: TableJob, registry: Registry) -> Manifest:
         items = _Gathering(layout, job.split_column, writer).gather(job.progress.track(rows, len(rows), "rows read"))
         if not job.split_column:
             _split(items, job.fractions, job.seed)
-        targets = _Targets(job.task)
+        targets = _Targets(job.task.target, job.target_kind)
         _Keeping(job, layout, readers, writer, targets).keep_all(items)
         return writer.finish(targets.values())
 
@@ -317,14 +319,14 @@ class _Targets:
     A transcript is spelt in characters, units are numbers from 0 up, anything else is a class of its own.
     """
 
-    def __init__(self, task: Task) -> None:
-        self._field = task.target
-        self._objective = task.objective
+    def __init__(self, field: str | None, kind: str) -> None:
+        self._field = field
+        self._kind = kind
         self._seen: set[Any] = set()
 
     def parse(self, value: Any) -> Any:
         """A cell's value as the sample's field has it. Raises DamagedItem where it cannot be one."""
-        if self._objective != "masked-units":
+        if self._kind != "units":
             if isinstance(value, (list, dict)) or value != value:  # not a number is not equal to itself
                 raise DamagedItem(f"the {self._field} must be a text or a number, not {value!r}"[:200])
             return str(value).strip()
@@ -339,12 +341,12 @@ class _Targets:
 
     def add(self, value: Any) -> None:
         """Add a parsed value: a class as a whole, a transcript by its characters, units one by one."""
-        self._seen.update(value if self._objective in ("ctc", "masked-units") else [value])
+        self._seen.update([value] if self._kind == "class" else value)
 
     def values(self) -> dict[str, list[str]]:
         """The target's field and, in order, what it can be; nothing for a task without a target."""
         if self._field is None:
             return {}
-        if self._objective == "masked-units":
+        if self._kind == "units":
             return {self._field: [str(unit) for unit in range(max(self._seen, default=-1) + 1)]}
         return {self._field: sorted(self._seen)}

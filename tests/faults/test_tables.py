@@ -15,6 +15,7 @@ from skillnet_cli.cli.app import run
 from skillnet_cli.data.format import Entry, read_ledger
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.data.verify import verify
+from skillnet_cli.objectives import load
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.prepare.table import TableJob, prepare_table
 from tests.faults.corpus import damaged_files, sound_files
@@ -24,8 +25,11 @@ TASKS = {"image": ("t2i", "text"), "sound": ("asr", "transcript"), "video": ("t2
 
 def prepare(table: Path, task: str, **more: Any) -> list[Entry]:
     """Prepare a table; the ledger's rows, once all that must hold of every set does."""
-    job = TableJob(table, table.parent / "set", load_registry().task(task), fractions={"train": 1.0}, **more)
-    manifest = prepare_table(job, load_registry())
+    registry = load_registry()
+    feeds = registry.task(task)
+    kind = load(feeds.objective, registry).target_kind
+    job = TableJob(table, table.parent / "set", feeds, kind, fractions={"train": 1.0}, **more)
+    manifest = prepare_table(job, registry)
     rows = list(read_ledger(job.out))
     assert manifest.ledger == {**dict.fromkeys(manifest.ledger, 0), **Counter(row.why for row in rows)}
     assert list(verify(job.out)) == []

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.api import FailedJob, Task, UserError
 from skillnet_cli.data.format import Entry, read_ledger
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.plugins import Registry
+from skillnet_cli.objectives import load
+from skillnet_cli.objectives.ctc import Ctc
+from skillnet_cli.plugins import Plugin, Registry, build_registry
 from skillnet_cli.prepare.table import TableJob, prepare_table
 
 
@@ -47,8 +49,9 @@ def left_out(folder: Path) -> list[Entry]:
 
 
 def job(registry: Registry, table: Path, task: str, **settings: Any) -> TableJob:
-    defaults: dict[str, Any] = {"fractions": {"train": 1.0}}
-    return TableJob(table, table.parent / "set", registry.task(task), **{**defaults, **settings})
+    feeds = registry.task(task)
+    kind = load(feeds.objective, registry).target_kind
+    return TableJob(table, table.parent / "set", feeds, kind, **{"fractions": {"train": 1.0}, **settings})
 
 
 COLUMNS = {"blob": "file", "words": "caption"}
@@ -229,3 +232,17 @@ def test_a_table_of_nothing_but_damage_fails(tmp_path: Path, registry: Registry)
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path, registry: Registry) -> None:
     (tmp_path / "t.csv").write_text("\ufeffwords,label\n3,x\n", encoding="utf-8")
     assert prepare_table(job(registry, tmp_path / "t.csv", "sort"), registry).ledger["kept"] == 1
+
+
+class Spelling(Ctc):
+    """An objective that a plugin brings."""
+
+
+def test_a_plugins_own_objective_says_what_its_target_is_made_of(tmp_path: Path, registry: Registry) -> None:
+    own = Task("say", (("blob",),), "tests.prepare.test_table:Spelling", "transcript")
+    blob = Plugin("own", "own", "1", modalities=(registry.modality("blob"),), tasks=(own,))
+    files = sorted({row["file"] for row in blobs(tmp_path, 2)})
+    rows = [{"blob": file, "transcript": text} for file, text in zip(files, ["车站", "火车"], strict=True)]
+    theirs = build_registry([blob])
+    manifest = prepare_table(job(theirs, write(tmp_path / "own.csv", rows), "say"), theirs)
+    assert manifest.targets == {"transcript": sorted("火车站")}
