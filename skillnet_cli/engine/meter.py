@@ -83,7 +83,7 @@ class Meter:
 def _weights_a_token(config: SkillNetConfig) -> int:
     """The weights of a layer that one token is multiplied with."""
     projections = 4 * config.hidden**2
-    if config.routing == "moe":
+    if config.experts:
         return projections + 2 * TOP * config.hidden * config.ffn + config.hidden * config.experts
     return projections + 2 * config.hidden * config.ffn
 
