@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,9 @@ HOOK = """
 @hookimpl
 def skillnet_tasks():
     return [
-        Task("dictate", (("waves",),), "own_parts:Dictation", target="transcript", metrics=("accuracy",)),
-        Task("meet", (("letters",), ("waves",)), "own_parts:Meeting", metrics=("recall@1", "recall@5")),
-        Task("mute", (("letters",),), "own_parts:Mute", target="label", metrics=("accuracy",)),
+        Task("dictate", (("waves",),), "spoken_parts:Dictation", target="transcript", metrics=("accuracy",)),
+        Task("meet", (("letters",), ("waves",)), "spoken_parts:Meeting", metrics=("recall@1", "recall@5")),
+        Task("mute", (("letters",),), "spoken_parts:Mute", target="label", metrics=("accuracy",)),
     ]
 """
 PARTS = """
@@ -43,16 +44,17 @@ OWN = {"dictate": "spell", "meet": "match"}
 
 
 @pytest.fixture
-def own(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def own(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """The toy world with a plugin beside the toy, which brings subclasses of the core's objectives."""
     site = tmp_path / "site"
     site.mkdir()
-    Site(site).install("own", HOOK)
-    (site / "own_parts.py").write_text(PARTS)
+    Site(site).install("spoken", HOOK)
+    (site / "spoken_parts.py").write_text(PARTS)
     monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("SKILLNET_PLUGINS", "toy,own")
+    monkeypatch.setenv("SKILLNET_PLUGINS", "toy,spoken")
     load_registry.cache_clear()
-    return world
+    yield world
+    load_registry.cache_clear()
 
 
 def test_it_trains_and_measures_as_its_base_does(own: World) -> None:
@@ -96,5 +98,5 @@ def test_one_that_nothing_measures_trains_unmeasured(own: World) -> None:
     plan = plan_stage(
         own.recipe(finetune__tasks=tasks("mute"), finetune__eval={"every": 4}), "finetune", load_registry(), own.roots
     )
-    with pytest.raises(UserError, match="'own_parts:Mute' has no evaluation"):
+    with pytest.raises(UserError, match="'spoken_parts:Mute' has no evaluation"):
         plan.check(1, load_registry())
