@@ -30,11 +30,11 @@ demo: venv
 test: venv
 	$(TESTS) -m 'not soak' $(ARGS)
 
-# For the day's work: the rooms' own tests, without whole trainings, several ranks, kills and the plugins' data sets.
-QUICK := api data files fidelity model objectives prepare recipe runs sources evaluation inference plugins floors
+# For the day's work: the tests of the rooms and the plugins, without the command line, whole trainings, several ranks,
+# kills and faults.
+QUICK := data evaluation fidelity files floors inference model objectives plugins prepare recipe runs sources
 quick: venv
-	$(TESTS) -m 'not soak' $(wildcard $(foreach room,$(QUICK),tests/$(room) tests/test_$(room).py)) \
-	  --ignore tests/plugins $(ARGS)
+	$(TESTS) -m 'not soak' $(wildcard $(foreach room,$(QUICK),tests/$(room) tests/test_$(room).py)) $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .
