@@ -180,7 +180,7 @@ def digest_of(path: Path, kind: str) -> str:
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
+def file_lock(lock: Path) -> Iterator[None]:
     """Wait until no other process holds the lock file, and keep others waiting."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -51,7 +51,7 @@ class Saved:
         if given is not None:
             return given
         if self.run is None:
-            raise UserError(f"name a collection: {self.folder} does not lie in a run, which would have one")
+            raise UserError(f"name a collection: {self.folder} is not in a run, whose collection would be used")
         return self.run / "collection"
 
     def task(self, name: str) -> TaskConfig:

@@ -156,7 +156,7 @@ def _read_index(path: Path) -> dict[str, Any]:
         if not all(isinstance(table, dict) for table in tables):
             raise TypeError("its metadata is no table")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: damaged: this is no index of weights ({error})") from error
+        raise UserError(f"{path}: damaged: not an index of weights ({error})") from error
     for name, file in items:
         _check_file_name(path, name, file)
     return document

@@ -103,7 +103,7 @@ def read_config(folder: Path, registry: Registry) -> SkillNetConfig:
             raise UserError(
                 f"{folder}: a checkpoint of a training: skillnet export --checkpoint {folder} --to DIR first"
             )
-        raise UserError(f"{folder}: no model lies there (config.json is missing)")
+        raise UserError(f"{folder}: not a model: config.json is missing")
     try:
         stated = json.loads(path.read_text(encoding="utf-8")).get("model_type")
         config: SkillNetConfig = SkillNetConfig.from_pretrained(folder)

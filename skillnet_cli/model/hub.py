@@ -109,7 +109,7 @@ def fetch_pretrained(source: str) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(f"'{source}' is no folder here and cannot be fetched: {str(error).splitlines()[0]}") from error
+        raise UserError(f"'{source}' is not a folder and cannot be fetched: {str(error).splitlines()[0]}") from error
 
 
 class Pretrained(Mapping[str, Tensor]):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from skillnet_cli.api import FailedJob, TranslationEngine, UserError
-from skillnet_cli.files import alone, make_folder
+from skillnet_cli.files import file_lock, make_folder
 from skillnet_cli.plugins import Registry, resolve
 from skillnet_cli.prepare.preparer import Preparation
 
@@ -33,7 +33,7 @@ class TranslationCache:
     def __init__(self, path: Path) -> None:
         self._path = path
         make_folder(path.parent, "name another with SKILLNET_CACHE")
-        with self._guarded(), alone(path.with_name(f"{path.name}.lock")):
+        with self._guarded(), file_lock(path.with_name(f"{path.name}.lock")):
             self._base = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False)
             self._base.execute("PRAGMA journal_mode=WAL")
             self._base.execute("PRAGMA synchronous=NORMAL")

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.format import MANIFEST, WORK
-from skillnet_cli.files import alone, make_folder, write_whole
+from skillnet_cli.files import file_lock, make_folder, write_whole
 from skillnet_cli.prepare.part import PART, PartFacts
 from skillnet_cli.prepare.preparer import Preparation, Preparer, Range
 
@@ -57,7 +57,7 @@ class WorkFolder:
 
     def alone(self) -> AbstractContextManager[None]:
         """Wait until no other process plans or completes this set, and keep others waiting."""
-        return alone(self.folder / "lock")
+        return file_lock(self.folder / "lock")
 
     @contextmanager
     def lock_share(self, job: Preparation) -> Iterator[None]:

@@ -29,7 +29,7 @@ def local_folder(source: str) -> Path | None:
         return folder
     if _HUB_NAME.fullmatch(source):
         return None
-    raise UserError(f"'{source}' is no folder here, and no hub's name (ORGANISATION/MODEL)")
+    raise UserError(f"'{source}' is neither a folder nor a repository on the hub (OWNER/NAME)")
 
 
 def _reads_pretrained(skill: str, registry: Registry) -> str:
@@ -57,7 +57,7 @@ def read_source_checkpoint(folder: Path, skill: str, embedder: Any, registry: Re
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"no pretrained model lies in {folder} ({CONFIG} is missing)") from None
+        raise UserError(f"not a pretrained model: {folder} has no {CONFIG}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
     if not isinstance(config, dict):

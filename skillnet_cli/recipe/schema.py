@@ -74,7 +74,7 @@ class ModelSection(_Section):
 
 
 class InitSection(_Section):
-    """A pretrained model that starts a skill: a folder, or a hub's ``ORGANISATION/MODEL[@REVISION]``.
+    """A pretrained model that starts a skill: a folder, or a hub's ``OWNER/NAME[@REVISION]``.
 
     Written ``SKILL = "…"``, or ``SKILL = { from = "…", shared = false }`` to leave the parts that all skills share
     as they are.

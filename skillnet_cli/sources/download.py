@@ -18,7 +18,7 @@ import httpx2
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.progress import Progress, Silent
-from skillnet_cli.files import PARTIAL, alone, digest_of, disk_errors, replace_path
+from skillnet_cli.files import PARTIAL, digest_of, disk_errors, file_lock, replace_path
 from skillnet_cli.sources.http import (
     FIRST_WAIT,
     HEADERS,
@@ -73,7 +73,7 @@ def download(
         return path
     locks = cache / _LOCKS
     locks.mkdir(parents=True, exist_ok=True)
-    with alone(locks / path.name):
+    with file_lock(locks / path.name):
         if is_wanted(path):
             return path  # another process has fetched it meanwhile
         transfer = _Transfer(url, path)

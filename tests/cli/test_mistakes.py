@@ -89,7 +89,7 @@ MISTAKES = [
     ("skills graft lone --tasks guess --to new", "name that with --from"),
     ("skills diff runs/small/model nothing", "index.json: the model's weights are missing"),
     ("inspect --checkpoint nowhere", "nowhere"),
-    ("eval --task kind --checkpoint nothing", "nothing: no model lies there"),
+    ("eval --task kind --checkpoint nothing", "nothing: not a model: config.json is missing"),
     ("eval --task kind --checkpoint nowhere", "nowhere: there is no such folder"),
 ]
 

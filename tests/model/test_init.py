@@ -79,7 +79,7 @@ def no_index(folder: Path) -> None:
         (disguised, "model.safetensors: damaged: "),
         (truncated, "model.safetensors: damaged: it ends inside tensor"),
         (leading_out, "tensor 'table' should be in '../outside.safetensors', which lies outside the folder"),
-        (no_index, "model.safetensors.index.json: damaged: this is no index of weights"),
+        (no_index, "model.safetensors.index.json: damaged: not an index of weights"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(change: Callable[[Path], None], message: str, tmp_path: Path) -> None:
@@ -104,6 +104,6 @@ def test_only_safetensors_are_fetched_from_a_hub(tmp_path: Path, monkeypatch: py
 
 
 def test_a_hubs_model_that_cannot_be_fetched_is_one_line() -> None:
-    with pytest.raises(UserError, match=r"'nobody/nothing' is no folder here and cannot be fetched: ") as caught:
+    with pytest.raises(UserError, match=r"'nobody/nothing' is not a folder and cannot be fetched: ") as caught:
         fetch_pretrained("nobody/nothing")
     assert "\n" not in str(caught.value)

@@ -115,7 +115,7 @@ def folder(model: SkillNet, tmp_path: Path) -> Path:
 
 
 def test_a_folder_without_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no model lies there"):
+    with pytest.raises(UserError, match=r"not a model: config.json is missing"):
         SkillNet.from_pretrained(tmp_path, registry=toy_registry())
 
 

@@ -61,8 +61,8 @@ def wrong(name: str, donor: str, folder: Path) -> dict[str, Any]:
 SAID = {
     "no such skill": "init.letter: no task of the recipe uses this skill",
     "a skill that reads none": "init.waves: the plugin of skill 'waves' reads no pretrained models",
-    "no folder": "init.letters: './nowhere/at/all' is no folder here, and no hub's name (ORGANISATION/MODEL)",
-    "an empty folder": "init.letters: no pretrained model lies in",
+    "no folder": "init.letters: './nowhere/at/all' is neither a folder nor a repository on the hub (OWNER/NAME)",
+    "an empty folder": "init.letters: not a pretrained model: ",
     "other sizes": "init.letters: needs model.hidden = 8, and the recipe has 16",
     "another norm": 'init.letters: needs model.norm = "pre", and the recipe has "post"',
     "two for the shared": "init.marks: would start the shared parts, as init.letters does: write { from",

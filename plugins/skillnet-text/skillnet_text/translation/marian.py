@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from skillnet_cli.api import UserError
-from skillnet_cli.files import PARTIAL, alone, make_folder, replace_path, sha256_of
+from skillnet_cli.files import PARTIAL, file_lock, make_folder, replace_path, sha256_of
 
 MODEL = "Helsinki-NLP/opus-mt-en-zh"
 BEAMS = 4
@@ -76,7 +76,7 @@ class Marian:
         """The model in int8, converted once."""
         made = self._folder / f"marian-{self._digest}-int8"
         make_folder(self._folder, "name another with SKILLNET_CACHE")
-        with alone(self._folder / "marian.lock"):
+        with file_lock(self._folder / "marian.lock"):
             if not made.is_dir():
                 from ctranslate2.converters import TransformersConverter
 

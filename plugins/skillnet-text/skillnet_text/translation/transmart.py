@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.files import alone, make_folder
+from skillnet_cli.files import file_lock, make_folder
 
 URL, KEY, RATE = "SKILLNET_TRANSMART_URL", "SKILLNET_TRANSMART_KEY", "SKILLNET_TRANSMART_RATE"
 USUAL_RATE = 2.0
@@ -104,7 +104,7 @@ class _Pace:
 
     def wait(self) -> None:
         """Return when it is this request's turn."""
-        with alone(self._path.with_name(f"{self._path.name}.lock")):
+        with file_lock(self._path.with_name(f"{self._path.name}.lock")):
             now, last = time.time(), self._last()
             turn = max(now, last + self._between) if last < now + FORGET else now
             self._path.write_text(repr(turn))
