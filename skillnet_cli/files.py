@@ -6,7 +6,6 @@ never half of it. That takes three steps in this order: have the content on the 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from skillnet_cli.api import FailedJob, UserError
@@ -182,6 +182,27 @@ def digest_of(path: Path, kind: str) -> str:
 @contextmanager
 def file_lock(lock: Path) -> Iterator[None]:
     """Wait until no other process holds the lock file, and keep others waiting."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(lock):
         yield
+
+
+@contextmanager
+def only_one(lock: Path, busy: str) -> Iterator[None]:
+    """Hold the lock file, without waiting for it.
+
+    Args:
+        lock: the lock file; it is let go when its process ends, whatever ends it.
+        busy: what to say where another process holds it.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    held = FileLock(lock)
+    try:
+        held.acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(busy) from error
+    try:
+        yield
+    finally:
+        held.release()

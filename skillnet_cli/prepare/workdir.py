@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -15,7 +14,7 @@ from typing import Any, TypeAlias
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.format import MANIFEST, WORK
-from skillnet_cli.files import file_lock, make_folder, write_whole
+from skillnet_cli.files import file_lock, make_folder, only_one, write_whole
 from skillnet_cli.prepare.part import PART, PartFacts
 from skillnet_cli.prepare.preparer import Preparation, Preparer, Range
 
@@ -63,11 +62,7 @@ class WorkFolder:
     def lock_share(self, job: Preparation) -> Iterator[None]:
         """Take a share of the ranges. Raises UserError where another process has it."""
         name = f"lock-{job.share.number}-of-{job.share.count}" if job.share else "lock-all"
-        with (self.folder / name).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserError(f"{self.out}: another process prepares it right now: wait for it, or end it") from error
+        with only_one(self.folder / name, f"{self.out}: another process prepares it right now: wait for it, or end it"):
             yield
 
     def record_job(self, job: Preparation, version: str) -> None:

@@ -1,0 +1,153 @@
+"""Reading what comes from outside: regular files only, JSON within bounds, and text that a terminal does not obey.
+
+A model's folder, a set, a collection, a run and whatever lies beside them may have been written by anyone. Every JSON
+document of theirs passes through :func:`parse_json`, and through a schema of whoever reads it; every name and sentence
+of theirs is shown through :func:`printable`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+import unicodedata
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+MAX_BYTES = 256 << 20
+"""The largest JSON document that is read, unless its reader says otherwise."""
+
+MAX_DEPTH = 50
+"""How deep lists and objects may stand in one another: ours reach 8, and Python's own limit is 1,000 frames."""
+
+_JOINERS = "\u200c\u200d"
+"""Characters without a shape that belong to words of Persian and to emoji."""
+
+
+class Untrusted(ValueError):
+    """What came from outside is not what it should be; the message is the end of a line that begins with its name."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading. A named pipe, a socket or a device, which could block or never end, is not opened.
+
+    Raises:
+        Untrusted: it is not a regular file.
+        OSError: it cannot be opened.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        raise Untrusted(f"is {_kind_of(mode)}, not a file")
+    return os.fdopen(handle, "rb")
+
+
+def _kind_of(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
+    """The content of a file of at most ``most`` bytes.
+
+    Raises:
+        Untrusted: it is larger, or not a regular file.
+        OSError: it cannot be read.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise Untrusted(f"has more than {most:,} bytes")
+    return content
+
+
+def read_json(path: Path, most: int = MAX_BYTES) -> Any:
+    """The document in a JSON file of at most ``most`` bytes.
+
+    Raises:
+        Untrusted: it is larger, no JSON, nested too deep, or holds a number that is not finite.
+        OSError: it cannot be read.
+    """
+    return parse_json(read_bytes(path, most))
+
+
+def parse_json(content: bytes | str, depth: int = MAX_DEPTH) -> Any:
+    """The document in a JSON text.
+
+    Args:
+        content: the text; bytes are UTF-8, with or without a byte order mark.
+        depth: how deep lists and objects may stand in one another.
+
+    Raises:
+        Untrusted: it is no JSON, nested too deep, or holds a number that is not finite.
+    """
+    try:
+        text = content if isinstance(content, str) else str(content, "utf-8-sig")
+        document = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except Untrusted:
+        raise
+    except RecursionError as error:
+        raise Untrusted(f"is nested more than {depth} deep") from error
+    except ValueError as error:  # of the decoder, of JSON, or a number of thousands of digits
+        raise Untrusted(f"is not JSON ({error})") from error
+    if not _is_within(document, depth):
+        raise Untrusted(f"is nested more than {depth} deep")
+    return document
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise Untrusted(f"holds {constant}, which is no finite number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse(digits[:20])
+
+
+def _is_within(document: Any, depth: int) -> bool:
+    """Whether lists and objects stand at most ``depth`` deep in one another. Goes level by level, not recursively."""
+    level = [document]
+    for _ in range(depth + 1):
+        level = [each for each in level if isinstance(each, (dict, list))]
+        if not level:
+            return True
+        level = [each for parent in level for each in (parent.values() if isinstance(parent, dict) else parent)]
+    return False
+
+
+def validate(schema: type[Schema], document: Any) -> Schema:
+    """A document as its schema has it.
+
+    Raises:
+        Untrusted: it does not fit; the message names the first key that does not, and says what is wrong with it.
+    """
+    try:
+        return schema.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise Untrusted(f"{place}: {first['msg']}" if place else first["msg"]) from error
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would act on, each such character as ``\\ufffd``.
+
+    Control characters but line ends and tabs, marks that turn the direction of writing or cannot be seen, and halves
+    of characters (file names that are not UTF-8) are replaced.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(each if _is_shown(each) else "\ufffd" for each in text)
+
+
+def _is_shown(character: str) -> bool:
+    return character in "\n\t" or character in _JOINERS or unicodedata.category(character) not in _OBEYED
+
+
+_OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
