@@ -7,6 +7,8 @@ named as ``"module:attribute"`` and imported when it is first used.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -43,6 +45,31 @@ class DamagedItem(Exception):
 
 class FailedJob(Exception):
     """Damaged data or a failing machine stopped a whole job: one clear line, exit code 1."""
+
+
+_remarks: ContextVar[list[str] | None] = ContextVar("remarks", default=None)
+
+
+def add_remark(text: str) -> None:
+    """Say what is to be known of the item that is being read although it is read: that its end is missing, say.
+
+    For readers. ``text`` is the end of a line that begins with the item's name. Where nobody asks for remarks, as in
+    training, nothing becomes of them.
+    """
+    remarks = _remarks.get()
+    if remarks is not None and text not in remarks:
+        remarks.append(text)
+
+
+@contextmanager
+def collect_remarks() -> Iterator[list[str]]:
+    """The remarks that readers make within the ``with``, for whoever reads an item and can tell its user."""
+    remarks: list[str] = []
+    token = _remarks.set(remarks)
+    try:
+        yield remarks
+    finally:
+        _remarks.reset(token)
 
 
 @dataclass(frozen=True)
@@ -236,11 +263,14 @@ def frames_needed(transcript: str) -> int:
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a file too long to be read at once: ``start`` and ``end`` in seconds."""
+    """A part of a file too long to be read at once: ``start`` and ``end`` in seconds.
+
+    ``features`` is None where there is nothing in it to read, such as silence.
+    """
 
     start: float
     end: float
-    features: Features
+    features: Features | None
 
 
 @runtime_checkable
@@ -296,6 +326,8 @@ class Reader(Protocol):
 
     def read(self, source: Source, rng: np.random.Generator | None = None) -> Features:
         """Read one item. With ``rng`` (training) a reader may choose at random, of a clip's frames for instance.
+
+        What is to be said of an item that is read all the same goes through :func:`add_remark`.
 
         Raises:
             DamagedItem: the item cannot be decoded, or holds nothing.

@@ -66,6 +66,8 @@ def embed(
 
 def _report_counts(writer: CollectionWriter, folder: Path, size: int) -> None:
     """Print what became of the items on standard error."""
+    for path, remark_ in writer.remarks.items():
+        remark(f"{path}: {remark_}")
     for path, reason in writer.damaged.items():
         remark(f"{path}: {reason}")
     for skill, count in writer.refused.items():

@@ -13,7 +13,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from skillnet_cli.api import DamagedItem, Reader, Source, UserError
+from skillnet_cli.api import DamagedItem, Reader, Source, UserError, collect_remarks
 from skillnet_cli.files import write_json
 from skillnet_cli.inference.capabilities import Capabilities
 from skillnet_cli.inference.encoder import encode_sources
@@ -180,6 +180,7 @@ class CollectionWriter:
         reused: skill -> candidates that the collection had already, unchanged.
         refused: skill -> candidates of a skill that the model does not embed.
         damaged: path -> why the candidate could not be read.
+        remarks: path -> what is to be said of a candidate that was read all the same.
     """
 
     def __init__(
@@ -197,6 +198,7 @@ class CollectionWriter:
         self.reused: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.damaged: dict[str, str] = {}
+        self.remarks: dict[str, str] = {}
         self._collection = collection
         self._model = model
         self._readers = readers
@@ -244,6 +246,10 @@ class CollectionWriter:
             entries.append(Entry(candidate.path, skill, stamp, texts[place], route))
             self.added[skill] += 1
         self.damaged.update((fresh[place][0].path, reason) for place, reason in embedded.damaged)
+        # What was transcribed had its remarks when it was heard; the text of a transcript has none of its own.
+        self.remarks.update(
+            (fresh[place][0].path, remark) for place, remark in embedded.remarks if route != "transcript"
+        )
         self._collection.put(entries, embedded.vectors)
 
     def _transcribe(self, fresh: Sequence[tuple[Candidate, str]]) -> tuple[list[tuple[Candidate, str]], list[str]]:
@@ -252,7 +258,9 @@ class CollectionWriter:
         kept, texts = [], []
         for candidate, stamp in fresh:
             try:
-                text = transcriber.transcribe(candidate.source()).text
+                with collect_remarks() as said:
+                    text = transcriber.transcribe(candidate.source()).text
+                self.remarks.update((candidate.path, remark) for remark in said)
                 if not text:
                     raise DamagedItem("its transcript is empty")
                 kept.append((candidate, stamp))

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from skillnet_cli.api import DamagedItem, Features, Reader, Source
+from skillnet_cli.api import DamagedItem, Features, Reader, Source, collect_remarks
 from skillnet_cli.data.pipeline import to_device
 from skillnet_cli.model.device import autocast
 from skillnet_cli.model.skillnet import SkillNet
@@ -55,12 +55,14 @@ def _blocks(items: Iterable[T], length: Callable[[T], int], tokens: int) -> Iter
 class Vectors:
     """The vectors of the sources that could be read, and why the others could not.
 
-    ``kept[i]`` is the position, among the sources, of ``vectors[i]``; ``damaged`` holds (position, reason).
+    ``kept[i]`` is the position, among the sources, of ``vectors[i]``; ``damaged`` holds (position, reason), and
+    ``remarks`` (position, remark) of what was read all the same.
     """
 
     vectors: Float[Tensor, "kept hidden"]
     kept: tuple[int, ...]
     damaged: tuple[tuple[int, str], ...] = ()
+    remarks: tuple[tuple[int, str], ...] = ()
 
 
 @contextmanager
@@ -101,9 +103,10 @@ def encode_sources(
     """
     reader = readers[skill]
     damaged: list[tuple[int, str]] = []
+    remarks: list[tuple[int, str]] = []
     vectors: dict[int, Tensor] = {}
     with inferring(model, precision):
-        for batch in by_length(_read(reader, sources, damaged), lambda item: reader.length(item[1])):
+        for batch in by_length(_read(reader, sources, damaged, remarks), lambda item: reader.length(item[1])):
             collated = to_device(reader.collate([features for _, features in batch]), model.device)
             encoded = model.encode(skill, collated, task)
             # On the CPU, batch by batch: the vectors of a whole set need not fit beside the model.
@@ -111,12 +114,18 @@ def encode_sources(
     kept = tuple(sorted(vectors))  # batches come by length, results in the order of the sources
     rows = [vectors[position] for position in kept]
     empty = torch.empty(0, model.config.hidden)
-    return Vectors(torch.stack(rows) if rows else empty, kept, tuple(damaged))
+    return Vectors(torch.stack(rows) if rows else empty, kept, tuple(damaged), tuple(remarks))
 
 
-def _read(reader: Reader, sources: Iterable[Source], damaged: list[tuple[int, str]]) -> Iterator[tuple[int, Features]]:
+def _read(
+    reader: Reader, sources: Iterable[Source], damaged: list[tuple[int, str]], remarks: list[tuple[int, str]]
+) -> Iterator[tuple[int, Features]]:
     for position, source in enumerate(sources):
         try:
-            yield position, reader.read(source)
+            with collect_remarks() as said:
+                features = reader.read(source)
         except DamagedItem as error:
             damaged.append((position, str(error)))
+        else:
+            remarks.extend((position, remark) for remark in said)
+            yield position, features
