@@ -10,7 +10,6 @@ import difflib
 import functools
 import importlib
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -20,6 +19,7 @@ import pluggy
 
 from skillnet_cli.api import API_VERSION, Dataset, Metric, Modality, Task, Translator, UserError
 from skillnet_cli.api_changes import changes_needed, stated_version
+from skillnet_cli.terminal import remark
 
 GROUP = "skillnet"
 """The entry-point group of plugins, and pluggy's name for the project."""
@@ -217,7 +217,7 @@ def load_registry() -> Registry:
             message += "; 'skillnet plugins' lists what to change" if plugin.changes else ""
             if os.environ.get("SKILLNET_STRICT_PLUGINS") == "1":
                 raise UserError(message)
-            print(f"skillnet: {message}", file=sys.stderr)
+            remark(message)
     return registry
 
 

@@ -13,11 +13,12 @@ import os
 import stat
 import unicodedata
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
 
-from pydantic import BaseModel, ValidationError
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
-Schema = TypeVar("Schema", bound=BaseModel)
+Schema = TypeVar("Schema", bound="BaseModel")
 
 MAX_BYTES = 256 << 20
 """The largest JSON document that is read, unless its reader says otherwise."""
@@ -127,6 +128,8 @@ def validate(schema: type[Schema], document: Any) -> Schema:
     Raises:
         Untrusted: it does not fit; the message names the first key that does not, and says what is wrong with it.
     """
+    from pydantic import ValidationError  # what only prints need not wait for it
+
     try:
         return schema.model_validate(document)
     except ValidationError as error:
@@ -143,10 +146,11 @@ def printable(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(each if _is_shown(each) else "\ufffd" for each in text)
+    return "".join(each if is_shown(each) else "\ufffd" for each in text)
 
 
-def _is_shown(character: str) -> bool:
+def is_shown(character: str) -> bool:
+    """Whether a terminal shows the character, and does nothing else."""
     return character in "\n\t" or character in _JOINERS or unicodedata.category(character) not in _OBEYED
 
 

@@ -13,6 +13,7 @@ from skillnet_cli import __version__
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
 from skillnet_cli.cli import data, evaluate, models, plugins, prepare, recipes, search, train, transcribe
 from skillnet_cli.cli.common import Group
+from skillnet_cli.terminal import print_error, print_line, tolerate_encodings
 
 USER_MISTAKE = 2
 FAILED = 1
@@ -32,7 +33,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> bool:
     if wanted:
-        print(f"skillnet {__version__}")
+        print_line(f"skillnet {__version__}")
         raise typer.Exit
     return wanted
 
@@ -66,6 +67,7 @@ app.command("plugins", rich_help_panel="Models and plugins")(plugins.plugins)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    tolerate_encodings()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -84,7 +86,5 @@ def run(arguments: Sequence[str]) -> int:
 
 def _complain(error: Exception, code: int) -> int:
     described = error.format_message() if hasattr(error, "format_message") else str(error)
-    # A damaged file or a server chooses some of these characters; a terminal must not act on them.
-    shown = "".join(each if each.isprintable() or each == "\n" else "?" for each in described)
-    print(f"skillnet: error: {shown}", file=sys.stderr)
+    print_error(f"skillnet: error: {described}")
     return code

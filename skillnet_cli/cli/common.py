@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import os
+import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +12,11 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+
+from skillnet_cli.terminal import print_error, print_json, print_line, remark
+from skillnet_cli.untrusted import printable
+
+__all__ = ["print_error", "print_json", "print_line", "remark"]
 
 
 class Group(TyperGroup):
@@ -105,23 +111,61 @@ Overrides = Annotated[
 ]
 
 
-def print_json(document: Any) -> None:
-    """Print one JSON document on standard output, escaped where the terminal is not UTF-8."""
-    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    print(json.dumps(document, ensure_ascii=not unicode, indent=2))
-
-
-def remark(text: str) -> None:
-    """Print a line on standard error: what is not the answer."""
-    print(f"skillnet: {text}", file=sys.stderr)
-
-
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows with their columns aligned; wide characters count twice."""
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    """Print rows with their columns aligned; wide characters count twice.
+
+    A table that is wider than the terminal has its cells folded; into a pipe, every row is one line.
+    """
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(*shown, strict=True)]
+    if (space := _space()) and sum(widths) + _GAP * (len(widths) - 1) > space:
+        return _print_folded(shown, space)
+    for row in shown:
         cells = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
-        print("  ".join(cells).rstrip())
+        print_line((" " * _GAP).join(cells).rstrip())
+
+
+_GAP = 2
+"""Blanks between two columns."""
+
+
+def _space() -> int | None:
+    """How many characters a line may have; None where no terminal shows it."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+        return shutil.get_terminal_size().columns
+    return None
+
+
+def _print_folded(rows: Sequence[Sequence[str]], space: int) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=False)
+    for number in range(len(rows[0])):
+        table.add_column(overflow="fold", no_wrap=number == 0 and _is_short(rows, space))
+    for row in rows:
+        table.add_row(*map(Text, row))
+    print_layout(table)
+
+
+WIDTH = 100
+"""Characters of a line in a layout that no terminal shows."""
+
+
+def print_layout(layout: Any) -> None:
+    """Print a table of rich's. Rich lays it out; its lines are printed as all others are."""
+    from rich.console import Console
+
+    console = Console(width=_space() or WIDTH, color_system=None, highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        console.print(layout)
+    for line in captured.get().splitlines():
+        print_line(line.rstrip())
+
+
+def _is_short(rows: Sequence[Sequence[str]], space: int) -> bool:
+    """Whether the first column, a row's name, can stay in one piece."""
+    return max(_width(row[0]) for row in rows) <= space // 3
 
 
 def _width(text: str) -> int:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.cli.common import AsJson, Data, Group, PreparedName, complete, print_json, print_table, remark
+from skillnet_cli.cli.common import (
+    AsJson,
+    Data,
+    Group,
+    PreparedName,
+    complete,
+    print_json,
+    print_line,
+    print_table,
+    remark,
+)
 from skillnet_cli.cli.prepare import describe, summary
 from skillnet_cli.plugins import load_registry
 
@@ -68,7 +78,7 @@ def show(
         remark(f"{html}: {sum(map(len, chosen.values()))} items to look at")
     if as_json:
         return print_json(_document(opened, surveys, {name: _shown(splits[name], chosen[name]) for name in splits}))
-    print(f"{opened.path}: {summary(opened)}; licence: {opened.manifest.licence}")
+    print_line(f"{opened.path}: {summary(opened)}; licence: {opened.manifest.licence}")
     for name, found in surveys.items():
         _print_split(name, found)
         for place in chosen[name]:
@@ -101,13 +111,13 @@ def _shown(split: Split, places: list[int]) -> list[dict[str, Any]]:
 def _print_split(name: str, found: Survey) -> None:
     """Print the numbers of a split."""
     part = f", {found.looked_at:,} of them looked at" if found.looked_at < found.items else ""
-    print(f"\n{name} ({found.items:,} items{part})")
+    print_line(f"\n{name} ({found.items:,} items{part})")
     if found.spreads:
         head = ("", "smallest", "median", "mean", "largest", "")
         print_table([head, *(_spread_row(what, spread) for what, spread in found.spreads.items())])
     for label, values in found.labels.items():
         most = ", ".join(f"{value} {count:,}" for value, count in list(values.items())[:SHOWN_LABELS])
-        print(f"{label}: {most}{f' and {len(values) - SHOWN_LABELS} more' if len(values) > SHOWN_LABELS else ''}")
+        print_line(f"{label}: {most}{f' and {len(values) - SHOWN_LABELS} more' if len(values) > SHOWN_LABELS else ''}")
 
 
 def _spread_row(what: str, spread: Spread) -> tuple[str, ...]:
@@ -120,10 +130,10 @@ def _spread_row(what: str, spread: Spread) -> tuple[str, ...]:
 
 def _print_item(sample: Mapping[str, Any]) -> None:
     """Print an item, a field a line."""
-    print(f"- {_short(sample['id'])}")
+    print_line(f"- {_short(sample['id'])}")
     for name, value in sample.items():
         if name != "id":
-            print(f"    {name}: {f'{len(value):,} bytes' if isinstance(value, bytes) else _short(value)}")
+            print_line(f"    {name}: {f'{len(value):,} bytes' if isinstance(value, bytes) else _short(value)}")
 
 
 def _short(value: Any) -> str:
@@ -156,13 +166,13 @@ def verify(
     for fault in verify(folder):
         faults.append(fault)
         if not as_json:
-            print(fault)
+            print_line(str(fault))
     if as_json:
         print_json({"path": str(folder), "sound": not faults, "faults": [vars(fault) for fault in faults]})
     if faults:
         raise FailedJob(f"{folder}: damaged in {len(faults)} place{'s' * (len(faults) > 1)}: prepare the set again")
     if not as_json:
-        print(f"{folder}: sound ({summary(PreparedSet.open(folder))})")
+        print_line(f"{folder}: sound ({summary(PreparedSet.open(folder))})")
 
 
 FORMS = {"bytes": "the same file", "text": "the same text", "normal": "the same but for case, width and spaces"}
@@ -237,7 +247,7 @@ def _print_overlaps(found: list[Overlap]) -> None:
         pairs = ", ".join(left if left == right else f"{left} = {right}" for left, right in each.examples)
         remark(f"{each.left} and {each.right}, {each.field} ({each.form}): {pairs}")
     if not rows:
-        print(f"nothing in common ({len({(each.left, each.right) for each in found})} pairs compared)")
+        print_line(f"nothing in common ({len({(each.left, each.right) for each in found})} pairs compared)")
 
 
 def _counts(overlap: Overlap) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -19,6 +19,7 @@ from skillnet_cli.cli.common import (
     Overrides,
     complete,
     print_json,
+    print_line,
     print_table,
     remark,
 )
@@ -96,8 +97,8 @@ def _sketch(path: Path, changes: list[str], data: list[Path]) -> tuple[Any, dict
 
 def _print_facts(facts: dict[str, Any]) -> None:
     """Print what a model consists of."""
-    print(facts.get("recipe") or facts["checkpoint"])
-    print(", ".join(f"{key} {value}" for key, value in facts["encoder"].items()))
+    print_line(facts.get("recipe") or facts["checkpoint"])
+    print_line(", ".join(f"{key} {value}" for key, value in facts["encoder"].items()))
     parameters, flops = facts["parameters"], facts["flops"]
     rows = [("", "parameters", "forward FLOPs", "")]
     if "task" not in facts:
@@ -110,7 +111,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
             rows += [_row(part, own["parameters"], own["flops"]) for part, own in each["parts"].items()]
     print_table(rows)
     for name, reason in facts["unknown_heads"].items():
-        print(f"the head of {name} is not counted: {reason}")
+        print_line(f"the head of {name} is not counted: {reason}")
 
 
 def _row(what: str, parameters: int, flops: int | None, remark: str = "") -> tuple[str, str, str, str]:

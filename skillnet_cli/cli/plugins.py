@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from skillnet_cli.api import API_VERSION, Task, UserError
-from skillnet_cli.cli.common import AsJson, print_json, print_table
+from skillnet_cli.cli.common import AsJson, print_json, print_line, print_table
 from skillnet_cli.plugins import Plugin, Registry, load_registry
 
 
@@ -55,17 +55,17 @@ def _missing(registry: Registry, task: Task) -> str | None:
 def _print_plugins(registry: Registry) -> None:
     """Print a row for each plugin, then what is missing."""
     if not registry.plugins:
-        return print("no plugin is installed: pip install 'skillnet-cli[all]'")
+        return print_line("no plugin is installed: pip install 'skillnet-cli[all]'")
     print_table([("plugin", "version", "skills", "tasks", "data sets"), *(_row(plugin) for plugin in registry.plugins)])
     for plugin in registry.plugins:
         if plugin.error:
-            print(f"\n{plugin.distribution} cannot be loaded: {plugin.error}")
+            print_line(f"\n{plugin.distribution} cannot be loaded: {plugin.error}")
         if plugin.changes:
-            print(f"Change these names, then state API_VERSION = {API_VERSION} (see docs/plugins.md):")
-            print("\n".join(f"  {change}" for change in plugin.changes))
+            print_line(f"Change these names, then state API_VERSION = {API_VERSION} (see docs/plugins.md):")
+            print_line("\n".join(f"  {change}" for change in plugin.changes))
     for owned in registry.tasks.values():
         if hint := _missing(registry, owned.value):
-            print(hint)
+            print_line(hint)
 
 
 def _row(plugin: Plugin) -> tuple[str, ...]:

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from skillnet_cli.api import UserError
-from skillnet_cli.cli.common import AsJson, Group, Overrides, RecipeFile, complete, print_json, print_table, remark
+from skillnet_cli.cli.common import (
+    AsJson,
+    Group,
+    Overrides,
+    RecipeFile,
+    complete,
+    print_json,
+    print_line,
+    print_table,
+    remark,
+)
 from skillnet_cli.files import write_whole
 from skillnet_cli.plugins import load_registry
 
@@ -41,9 +51,9 @@ def list_recipes(as_json: AsJson = False) -> None:
     if as_json:
         return print_json({"recipes": rows})
     if not rows:
-        return print("this installation has no recipes")
+        return print_line("this installation has no recipes")
     for row in rows:
-        print(f"{row['name']}: {row['purpose']}")
+        print_line(f"{row['name']}: {row['purpose']}")
         print_table([("", stage, ", ".join(tasks)) for stage, tasks in row["stages"].items()])
 
 
@@ -76,11 +86,11 @@ def show(
     path = find_recipe(recipe)
     if not (set_ or resolved or as_json):
         load_recipe(path)  # raises where the recipe is wrong
-        return print(path.read_text(encoding="utf-8-sig"), end="")
+        return print_line(path.read_text(encoding="utf-8-sig"), end="")
     document = load_recipe(path, set_ or (), load_registry()).model_dump(mode="json", exclude_none=True)
     if as_json:
         return print_json(document)
-    print(tomli_w.dumps(document), end="")
+    print_line(tomli_w.dumps(document), end="")
 
 
 @app.command("check")
@@ -114,7 +124,7 @@ def check(
             wrong.append(str(error))
         else:
             stages = (f"{name} of {', '.join(stage.tasks)}" for name, stage in loaded.stages().items())
-            print(f"{recipe}: no mistakes; {'; '.join(stages)}")
+            print_line(f"{recipe}: no mistakes; {'; '.join(stages)}")
     if wrong:
         raise UserError("\n".join(wrong))
 

@@ -12,7 +12,17 @@ import typer
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.cli.checkpoint import hush_transformers
-from skillnet_cli.cli.common import AsJson, Data, Group, Overrides, RecipeFile, print_json, remark
+from skillnet_cli.cli.common import (
+    AsJson,
+    Data,
+    Group,
+    Overrides,
+    RecipeFile,
+    print_json,
+    print_layout,
+    print_line,
+    remark,
+)
 from skillnet_cli.plugins import load_registry
 
 if TYPE_CHECKING:
@@ -170,7 +180,7 @@ def verify_resume(
         print_json({"same": not found.differences, **asdict(found)})
     else:
         for line in _lines(found):
-            print(line)
+            print_line(line)
     if found.differences:
         raise FailedJob(f"{len(found.differences)} differences: the resumed run differs from the undisturbed one")
 
@@ -198,23 +208,14 @@ def _open_recipe(recipe: Path, overrides: list[str] | None) -> Recipe:
     return load_recipe(find_recipe(recipe), overrides or (), load_registry())
 
 
-WIDTH = 100
-"""Columns of a forecast that is not printed to a terminal."""
-
-
 def _print_forecast(found: Forecast) -> None:
     """Print a look ahead at a stage on standard output."""
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=WIDTH)
     for line in _head(found):
-        console.print(line, soft_wrap=True)
-    console.print(_work(found))
-    console.print(_needs(found))
+        print_line(line)
+    print_layout(_work(found))
+    print_layout(_needs(found))
     for line in _tail(found):
-        console.print(line, soft_wrap=True)
+        print_line(line)
 
 
 def _head(found: Forecast) -> Iterator[str]:
@@ -307,7 +308,7 @@ def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> object:
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for place, title in enumerate(titles):
-        table.add_column(title, justify="right" if place else "left", no_wrap=place == 0)
+        table.add_column(title, justify="right" if place else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table

@@ -11,7 +11,7 @@ import typer
 
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
 from skillnet_cli.cli.checkpoint import find_checkpoint
-from skillnet_cli.cli.common import AsJson, Checkpoint, complete, print_json, remark
+from skillnet_cli.cli.common import AsJson, Checkpoint, complete, print_json, print_line, remark
 from skillnet_cli.plugins import load_registry
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def transcribe(
         print_json({"model": saved.fingerprint, "transcripts": [_row(*each) for each in transcripts.items()]})
     else:
         for file, transcript in transcripts.items():
-            print(_written(transcript, wanted, f"{file}: " if len(files) > 1 else ""))
+            print_line(_written(transcript, wanted, f"{file}: " if len(files) > 1 else ""))
     if damaged:
         raise FailedJob(f"{damaged} of {len(files)} files could not be read")
 

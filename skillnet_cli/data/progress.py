@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from skillnet_cli.terminal import print_error
+from skillnet_cli.untrusted import printable
+
 T = TypeVar("T")
 SECONDS_A_LINE = 10.0
 """Seconds between two lines of a log: often enough to see that a job lives, seldom enough to read."""
@@ -47,8 +50,8 @@ class _Plain:
             now = time.monotonic()
             if now - shown >= SECONDS_A_LINE:
                 shown = now
-                _print(f"{what}: {count}{f' of {total}' if total else ''}{_pace(count, total, now - start)}")
-        _print(f"{what}: {count} done")
+                print_error(f"{what}: {count}{f' of {total}' if total else ''}{_pace(count, total, now - start)}")
+        print_error(f"{what}: {count} done")
 
 
 def _pace(count: int, total: int | None, seconds: float) -> str:
@@ -73,7 +76,13 @@ class _Bar:
             def render(self, task: Any) -> Text:
                 return Text(f"{task.finished_speed or task.speed or 0:.3g}/s")
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeRemainingColumn(),
+        )
         self._bars = Bars(*columns, console=Console(stderr=True))
         self._running = 0
 
@@ -82,7 +91,7 @@ class _Bar:
         self._running += 1
         self._bars.start()
         try:
-            yield from self._bars.track(items, total=total, description=what)
+            yield from self._bars.track(items, total=total, description=printable(what))
         finally:
             self._running -= 1
             if not self._running:
@@ -92,7 +101,3 @@ class _Bar:
 def choose_progress() -> Progress:
     """A bar where a person watches standard error, plain lines where none does."""
     return _Bar() if sys.stderr.isatty() else _Plain()
-
-
-def _print(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -28,6 +28,8 @@ from skillnet_cli.engine.step import UpdateResult
 from skillnet_cli.model.analysis import Flops
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.runs import MetricsLog, Result, StageFolder, read_metrics
+from skillnet_cli.terminal import print_error
+from skillnet_cli.untrusted import printable
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -202,7 +204,7 @@ class _Lines(_Display):
             self._last = (now, step)
 
     def message(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print_error(text)
 
 
 @dataclass
@@ -240,7 +242,8 @@ class _Table(_Display):
         self._rows.setdefault(task, _Row()).evaluated = figures
 
     def message(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False, markup=False)  # names of items may look like markup
+        # The names of items may look like markup.
+        self._progress.console.print(printable(text), highlight=False, markup=False)
 
     def __rich__(self) -> Table:
         table = Table("task", "updates", "loss", "samples/s", "of peak", "last evaluation", box=SIMPLE_HEAD)
@@ -329,4 +332,4 @@ def log_lines(ranks: Ranks, lines: Iterable[str]) -> None:
     """Print lines on standard error, on the main rank alone."""
     if ranks.is_main:
         for line in lines:
-            print(line, file=sys.stderr, flush=True)
+            print_error(line)

@@ -21,6 +21,7 @@ from torch import distributed
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from skillnet_cli.api import FailedJob
+from skillnet_cli.terminal import print_error
 
 SLOWEST, QUICKEST = 0.5, 0.2
 """Seconds between two signs of life: at most, at least; in between a tenth of the timeout."""
@@ -100,7 +101,7 @@ class Heartbeat:
         text = f"{message}; run it again to resume"
         get_error_handler().record_exception(FailedJob(text))
         if multiprocessing.parent_process() is None:  # else the launcher says it
-            print(f"skillnet: error: {text}", file=sys.stderr, flush=True)
+            print_error(f"skillnet: error: {text}")
         os._exit(1)
 
     def _sign(self) -> None:
