@@ -48,14 +48,14 @@ def embed(
 
     from skillnet_cli.data.prepared import data_roots
     from skillnet_cli.inference.capabilities import Capabilities
-    from skillnet_cli.inference.collection import Collection, CollectionWriter
+    from skillnet_cli.inference.collection import Collection, CollectionWriter, MadeBy
     from skillnet_cli.inference.inputs import gather
 
     capabilities = Capabilities(saved.config, load_registry())
     skills, candidates = gather(what, capabilities, load_registry(), data_roots(data or ()))
     model, readers = saved.open(*capabilities.needed_for(sorted(skills)))
     folder = saved.collection(to)
-    collection = Collection.create(folder, saved.fingerprint, saved.config.hidden)
+    collection = Collection.create(folder, MadeBy.of(saved.folder, capabilities), saved.config.hidden)
     writer = CollectionWriter(collection, model, readers, capabilities)
     writer.add(candidates)
     _report_counts(writer, folder, len(collection))
@@ -99,7 +99,7 @@ def search(
     """Search a collection with a sentence or a file.
 
     The file may be of any kind that the model embeds. Scores are cosines, or dot products where the model was trained
-    with them. A collection that another model made is refused.
+    with them. A collection is refused where other weights have made its vectors than the model's.
 
     \b
     Examples:
@@ -109,18 +109,17 @@ def search(
     saved = find_checkpoint(checkpoint)
 
     from skillnet_cli.inference.capabilities import Capabilities
-    from skillnet_cli.inference.collection import Collection
+    from skillnet_cli.inference.collection import Collection, MadeBy
 
-    collection = Collection.open(saved.collection(in_), saved.fingerprint)
+    capabilities = Capabilities(saved.config, load_registry())
+    collection = Collection.open(saved.collection(in_), MadeBy.of(saved.folder, capabilities))
     asking, vector = _asked(saved, query)
     hits = collection.search(vector, top, skill or ())
-    never = Capabilities(saved.config, load_registry()).untrained_pairs(
-        asking, {hit.entry.skill for hit in hits if hit.entry.by == "content"}
-    )
+    never = capabilities.untrained_pairs(asking, {hit.entry.skill for hit in hits if hit.entry.by == "content"})
     for other in never:
         remark(f"{asking} and {other} were never trained together: their scores mean little")
     if as_json:
-        document = {"query": query, "skill": asking, "collection": str(collection.folder), "model": collection.model}
+        document = {"query": query, "skill": asking, "collection": str(collection.folder), "model": saved.fingerprint}
         print_json({**document, "untrained": never, "hits": [_row_of(hit) for hit in hits]})
     else:
         print_table([(f"{hit.score:.3f}", _marked(hit), hit.entry.path, hit.entry.text) for hit in hits])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Literal
 
 from skillnet_cli import objectives
 from skillnet_cli.api import UserError
+from skillnet_cli.model.checkpoint import ASSETS, digest_of_json
 from skillnet_cli.model.config import SkillNetConfig
+from skillnet_cli.model.parts import SHARED
 from skillnet_cli.objectives import Objective, TaskConfig
 from skillnet_cli.plugins import Registry
 
@@ -104,6 +106,36 @@ class Capabilities:
             tasks.append(self.transcribing_task())
         every = [*needed, *(skill for task in tasks for skill in task.skills)]
         return list(dict.fromkeys(every)), [task.name for task in tasks]
+
+    def checksums(self, parts: Mapping[str, str]) -> dict[str, str]:
+        """For every skill whose items enter a collection, a checksum of all that makes their vectors.
+
+        Models of the same checksum give an item the same vector, to the bit, whatever else they have.
+
+        Args:
+            parts: of the model: :func:`~skillnet_cli.model.checkpoint.checksums_by_part`.
+        """
+        found = {}
+        for skill in self.config.skills:
+            with suppress(UserError):  # several tasks could make them, and none is chosen
+                if (route := self.route_of(skill)) is not None:
+                    maker = [self._made_by(skill if route == "content" else self.query_skill, self.vector_task, parts)]
+                    if route == "transcript":
+                        task = self.transcribing_task()
+                        maker += [self._made_by(skill, task.name, parts), self._head_of(task, parts), list(task.labels)]
+                    found[skill] = digest_of_json(maker)
+        return found
+
+    def _made_by(self, skill: str, task: str | None, parts: Mapping[str, str]) -> list[Any]:
+        """What turns an item of a skill into tokens; ``task`` is whose, where tasks are separate."""
+        separate = self.config.routing == "separate"
+        own = [f"task:{task}"] if separate else [SHARED, f"skill:{skill}", f"embedder:{skill}"]
+        facts = [self.config.encoder_settings(), self.config.skills[skill]["embedder"]]
+        return [*facts, {part: parts.get(part) for part in [*own, f"{ASSETS}:{skill}"]}]
+
+    def _head_of(self, task: TaskConfig, parts: Mapping[str, str]) -> list[str | None]:
+        objective = objectives.load(task.objective, self._registry)(task, self.config.similarity)
+        return [parts.get(f"task:{head}") for head in objective.heads(self.config.hidden)]
 
     def untrained_pairs(self, skill: str, others: Iterable[str]) -> list[str]:
         """Those of ``others`` whose vectors no task has compared with those of ``skill``."""

@@ -1,8 +1,12 @@
-"""Collections: vectors of many items in a folder (LanceDB), marked with the model that made them."""
+"""Collections: vectors of many items in a folder (LanceDB), marked with what made them.
+
+Vectors belong to the parts of a model that made them: the encoder, the skill's projections, its embedder and assets. A
+collection takes vectors of every model whose parts are the same to the bit: of one that was cut out of the first by
+``export``, given a skill more by ``graft``, or trained on with those parts frozen.
+"""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
+from pydantic import BaseModel, PositiveInt
 from torch import Tensor
 
 from skillnet_cli.api import DamagedItem, Reader, Source, UserError, collect_remarks
@@ -19,7 +24,9 @@ from skillnet_cli.inference.capabilities import Capabilities
 from skillnet_cli.inference.encoder import encode_sources
 from skillnet_cli.inference.inputs import Candidate
 from skillnet_cli.inference.transcriber import Transcriber
+from skillnet_cli.model.checkpoint import checksums_by_part, fingerprint
 from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.untrusted import Untrusted, read_json, validate
 
 FACTS = "collection.json"
 TABLE = "items"
@@ -45,6 +52,32 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class MadeBy:
+    """What makes a model's vectors.
+
+    Attributes:
+        model: the model's fingerprint, which names it.
+        skills: for each skill whose items enter a collection, the checksum of all that makes their vectors.
+    """
+
+    model: str
+    skills: Mapping[str, str]
+
+    @classmethod
+    def of(cls, folder: Path, capabilities: Capabilities) -> MadeBy:
+        """That of the model in a folder, whose capabilities these are."""
+        return cls(fingerprint(folder), capabilities.checksums(checksums_by_part(folder)))
+
+
+class _Facts(BaseModel):
+    """What ``collection.json`` says. Those of skillnet 0.2 and earlier have no ``skills``."""
+
+    model: str
+    hidden: PositiveInt
+    skills: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
 class Hit:
     """An item that a search found, with the similarity of its vector and the query's."""
 
@@ -53,52 +86,71 @@ class Hit:
 
 
 class Collection:
-    """Items with their vectors, one a path, all of one model."""
+    """Items with their vectors, one a path, whose vectors can be compared."""
 
-    def __init__(self, folder: Path, table: Any, model: str) -> None:
+    def __init__(self, folder: Path, table: Any, made_by: MadeBy) -> None:
         self.folder = folder
-        self.model = model
+        self.made_by = made_by
         self._table = table
 
     @classmethod
-    def create(cls, folder: Path, model: str, hidden: int) -> Collection:
+    def create(cls, folder: Path, made_by: MadeBy, hidden: int) -> Collection:
         """Open a collection for adding to, or start it where the folder is empty or does not exist.
 
         Args:
             folder: the collection's.
-            model: the fingerprint of the model that makes the vectors.
+            made_by: what makes the vectors.
             hidden: the width of the vectors.
 
         Raises:
-            UserError: the folder holds something else, or vectors of another model.
+            UserError: the folder holds something else, or vectors that other parts have made.
         """
         if (folder / FACTS).exists():
-            return cls.open(folder, model)
+            return cls.open(folder, made_by)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder} already exists and is not a collection: choose another folder")
         database = _lancedb().connect(folder)
         table = database.create_table(TABLE, schema=_schema(hidden))
         # Last, so that a folder in which creation was interrupted is not taken for a collection.
-        write_json(folder / FACTS, {"model": model, "hidden": hidden})
-        return cls(folder, table, model)
+        write_json(folder / FACTS, {"model": made_by.model, "hidden": hidden, "skills": dict(made_by.skills)})
+        return cls(folder, table, made_by)
 
     @classmethod
-    def open(cls, folder: Path, model: str) -> Collection:
-        """Open a collection for a model, named by its fingerprint.
+    def open(cls, folder: Path, made_by: MadeBy) -> Collection:
+        """Open a collection for a model.
 
         Raises:
-            UserError: there is no collection, or its vectors are another model's.
+            UserError: there is no collection, or the model's vectors cannot be compared with those in it.
         """
-        made_by = _facts(folder)["model"]
-        if made_by != model:
-            raise UserError(
-                f"collection {folder} holds vectors of model {made_by}, not of {model}: "
-                "choose its model with --checkpoint, or embed the items again into another folder"
-            )
+        facts = _facts(folder)
         try:
-            return cls(folder, _lancedb().connect(folder).open_table(TABLE), model)
+            collection = cls(folder, _lancedb().connect(folder).open_table(TABLE), made_by)
         except (ValueError, OSError) as error:
             raise UserError(f"collection {folder} is damaged ({error}): delete it and embed again") from error
+        if facts.skills or facts.model != made_by.model:
+            collection._check_parts(facts)
+        return collection
+
+    def _check_parts(self, facts: _Facts) -> None:
+        """Raises UserError where the model that is at work is not made of the parts that made the vectors.
+
+        Every part that both have must be the same, one at least: all skills' vectors come from the shared part too. A
+        skill of which there are no items may have changed.
+        """
+        common = [skill for skill in facts.skills if skill in self.made_by.skills]
+        same = [skill for skill in common if facts.skills[skill] == self.made_by.skills[skill]]
+        others = [skill for skill in common if skill not in same and self._has_items(skill)]
+        if same and not others:
+            return
+        which = f" of {', '.join(others)}" if others else ""
+        raise UserError(
+            f"collection {self.folder} holds vectors{which} that other weights, settings or assets have made than "
+            f"those of this model ({facts.model}, not {self.made_by.model}): choose its model with --checkpoint, or embed "
+            "the items again into another folder"
+        )
+
+    def _has_items(self, skill: str) -> bool:
+        return bool(self._table.count_rows(f"skill = {_quoted(skill)}"))
 
     def stamps(self) -> dict[str, str]:
         """The stamp of every item, by its path."""
@@ -112,11 +164,19 @@ class Collection:
 
         if not entries:
             return
+        self._note_parts({entry.skill for entry in entries})
         columns = {name: [asdict(entry)[name] for entry in entries] for name in asdict(entries[0])}
         flat = pyarrow.array(vectors.flatten().numpy())
         columns["vector"] = pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
         rows = pyarrow.table(columns, schema=_schema(vectors.shape[1]))
         self._table.merge_insert("path").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+    def _note_parts(self, skills: Iterable[str]) -> None:
+        """Write down, before vectors of these skills come in, what makes them."""
+        facts = _facts(self.folder)
+        made_by = {skill: self.made_by.skills[skill] for skill in skills if skill in self.made_by.skills}
+        if not made_by.items() <= facts.skills.items():
+            write_json(self.folder / FACTS, {**facts.model_dump(), "skills": facts.skills | made_by})
 
     def search(self, vector: Float[Tensor, " hidden"], top: int, skills: Iterable[str] = ()) -> list[Hit]:
         """The items nearest to a vector, best first.
@@ -127,8 +187,7 @@ class Collection:
             skills: only items of these, if any are given.
         """
         query = self._table.search(vector.numpy(), vector_column_name="vector").distance_type("dot")
-        # The filter is SQL: a quote within a string is written twice.
-        quoted = ["'" + skill.replace("'", "''") + "'" for skill in skills]
+        quoted = [_quoted(skill) for skill in skills]
         if quoted:
             # Before the search: afterwards it would leave fewer than the best of these skills.
             query = query.where(f"skill IN ({', '.join(quoted)})", prefilter=True)
@@ -138,19 +197,23 @@ class Collection:
         return int(self._table.count_rows())
 
 
+def _quoted(text: str) -> str:
+    """A string of SQL, in which a quote is written twice."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def _hit(row: dict[str, Any]) -> Hit:
     entry = Entry(**{name: row[name] for name in Entry.__dataclass_fields__})
     return Hit(entry, 1 - row["_distance"])  # LanceDB's distance "dot" is one minus the product
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def _facts(folder: Path) -> _Facts:
     try:
-        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        return {"model": facts["model"], "hidden": facts["hidden"]}
+        return validate(_Facts, read_json(folder / FACTS))
     except OSError as error:
         raise UserError(f"{folder} is not a collection ({FACTS} is missing): make one with 'skillnet embed'") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / FACTS} is damaged: delete the collection and embed again") from error
+    except Untrusted as error:
+        raise UserError(f"{folder / FACTS} is damaged ({error}): delete the collection and embed again") from error
 
 
 def _schema(hidden: int) -> Any:

@@ -229,8 +229,40 @@ def _asset_digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
+def _assets_of(weights: Weights) -> dict[str, str]:
+    """The sha256 of every asset: of the files that are there, and, as the index has it, of those that are not."""
+    return {**weights.facts.get("assets", {}), **_asset_digests(weights.folder)}
+
+
+def checksums_by_part(folder: Path) -> dict[str, str]:
+    """A checksum of each part's tensors, and as ``assets:SKILL`` one of the files that a skill's reader needs.
+
+    Two models whose part has the same tensors, to the bit, have the same checksum of it, whatever else they consist of.
+    It goes by the checksums of the tensors in the index, without opening the weights; where there are none, the
+    tensors are read.
+
+    Raises:
+        UserError: there are no weights, or a file is missing or damaged.
+    """
+    weights = Weights.open(folder)
+    known = dict(weights.facts.get("crc32", {}))
+    for name in weights.files.keys() - known.keys():
+        known[name] = _crc32_of(weights.read([name])[name])
+    contents: dict[str, list[tuple[str, Any]]] = defaultdict(list)
+    for name in sorted(weights.files):
+        contents[part_of(name)].append((name, known[name]))
+    for path, digest in sorted(_assets_of(weights).items()):
+        contents[f"{ASSETS}:{Path(path).parts[1]}"].append((path, digest))
+    return {part: digest_of_json(content) for part, content in contents.items()}
+
+
+def digest_of_json(document: Any) -> str:
+    """The sha256 of a document of JSON; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
 def fingerprint(folder: Path) -> str:
-    """A name for a model's exact weights, configuration and assets: vectors of other fingerprints do not compare.
+    """A name for a model's exact weights, configuration and assets. Parts have checksums: :func:`checksums_by_part`.
 
     It goes by the checksums that the index has of the files of weights, so that it is the same, and quickly there,
     where only some of them are; what is read is compared with them when it is read. Where the index has none, the
@@ -240,8 +272,7 @@ def fingerprint(folder: Path) -> str:
     digests = dict(weights.facts.get("sha256", {}))
     for file in set(weights.files.values()) - digests.keys():
         digests[file] = sha256_of(folder / file)
-    assets = {**weights.facts.get("assets", {}), **_asset_digests(folder)}
-    named = json.dumps([sha256_of(folder / CONFIG), sorted(digests.items()), sorted(assets.items())])
+    named = json.dumps([sha256_of(folder / CONFIG), sorted(digests.items()), sorted(_assets_of(weights).items())])
     return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 

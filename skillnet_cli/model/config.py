@@ -54,6 +54,11 @@ class SkillNetConfig(PretrainedConfig):
     skills: dict[str, Any] = field(default_factory=dict)
     tasks: dict[str, Any] = field(default_factory=dict)
 
+    def encoder_settings(self) -> dict[str, Any]:
+        """All that says how an encoder computes: two models of equal settings and weights give the same vectors."""
+        keys = sorted(type(self).__annotations__.keys() - _NOT_OF_THE_ENCODER)
+        return {key: getattr(self, key) for key in keys} | {"routed": list(self.routed)}
+
     def task(self, name: str) -> TaskConfig:
         """A task of this model. Raises KeyError where it has none of that name."""
         fields = dict(self.tasks[name])
@@ -61,6 +66,10 @@ class SkillNetConfig(PretrainedConfig):
         for key in ("metrics", "labels", "datasets"):
             fields[key] = tuple(fields[key])
         return TaskConfig(**fields)
+
+
+_NOT_OF_THE_ENCODER = {"model_type", "skills", "tasks", "dropout", "balance"}
+"""What says which model it is, and what matters in training alone."""
 
 
 class _SkillFacts(BaseModel):

@@ -26,8 +26,6 @@ from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry
 
 ModelPath = str | os.PathLike[str]
-OWN = {"model_type", "skills", "tasks", "dropout", "balance"}
-"""Keys of a configuration in which two models of one shared part may differ."""
 
 
 def export(
@@ -238,9 +236,9 @@ def _skills_of(config: SkillNetConfig, tasks: Iterable[str], skill: str) -> list
 
 def _must_agree(base: SkillNet, given: SkillNet, parts: set[str], first: str, second: str) -> None:
     """Raises UserError, with the first tensor that differs, where parts that both models have are not the same."""
-    for key in SkillNetConfig.__annotations__.keys() - OWN:
-        one, two = getattr(base.config, key), getattr(given.config, key)
-        if one != two:
+    settings = given.config.encoder_settings()
+    for key, one in base.config.encoder_settings().items():
+        if one != (two := settings[key]):
             raise UserError(f"the models do not fit: {key} is {one} in {first} and {two} in {second}")
     own = base.state_dict()
     for name, tensor in given.state_dict().items():

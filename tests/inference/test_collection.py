@@ -11,7 +11,9 @@ import torch
 from torch.nn import functional as F
 
 from skillnet_cli.api import UserError
-from skillnet_cli.inference.collection import Collection, Entry
+from skillnet_cli.inference.collection import Collection, Entry, MadeBy
+
+MODEL, OTHER = MadeBy("model", {"image": "a", "text": "b"}), MadeBy("other", {"image": "c", "text": "b"})
 
 
 def entries(count: int, skill: str = "image") -> list[Entry]:
@@ -24,7 +26,7 @@ def vectors(count: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.fixture
 def collection(tmp_path: Path) -> Collection:
-    return Collection.create(tmp_path / "c", "model", 8)
+    return Collection.create(tmp_path / "c", MODEL, 8)
 
 
 def test_the_nearest_come_first_with_their_cosines(collection: Collection) -> None:
@@ -54,8 +56,8 @@ def test_the_same_path_is_replaced(collection: Collection) -> None:
 
 def test_it_is_there_after_it_was_closed(collection: Collection) -> None:
     collection.put(entries(3), vectors(3))
-    assert len(Collection.open(collection.folder, "model")) == 3
-    assert len(Collection.create(collection.folder, "model", 8)) == 3
+    assert len(Collection.open(collection.folder, MODEL)) == 3
+    assert len(Collection.create(collection.folder, MODEL, 8)) == 3
 
 
 def test_an_empty_one_answers_with_nothing(collection: Collection) -> None:
@@ -69,21 +71,22 @@ def test_many_stamps_are_all_read(collection: Collection) -> None:
 
 
 def test_vectors_of_another_model_are_refused(collection: Collection) -> None:
+    collection.put(entries(3), vectors(3))
     for opening in (
-        lambda: Collection.open(collection.folder, "other"),
-        lambda: Collection.create(collection.folder, "other", 8),
+        lambda: Collection.open(collection.folder, OTHER),
+        lambda: Collection.create(collection.folder, OTHER, 8),
     ):
-        with pytest.raises(UserError, match="vectors of model model, not of other"):
+        with pytest.raises(UserError, match="other weights, settings or assets have made than those of this model"):
             opening()
 
 
 def test_what_is_no_collection_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a collection"):
-        Collection.open(tmp_path / "nowhere", "model")
+        Collection.open(tmp_path / "nowhere", MODEL)
     (tmp_path / "notes.txt").write_text("mine")
     for folder in (tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(UserError, match="already exists and is not a collection"):
-            Collection.create(folder, "model", 8)
+            Collection.create(folder, MODEL, 8)
 
 
 @pytest.mark.parametrize("damage", ["facts", "table"])
@@ -93,7 +96,7 @@ def test_a_damaged_one_is_named(collection: Collection, damage: str) -> None:
     else:
         (collection.folder / "items.lance").rename(collection.folder / "elsewhere")
     with pytest.raises(UserError, match="is damaged"):
-        Collection.open(collection.folder, "model")
+        Collection.open(collection.folder, MODEL)
 
 
 def test_without_lancedb_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,5 +109,5 @@ def test_without_lancedb_it_says_what_to_install(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(UserError, match=r"pip install 'skillnet-cli\[search\]'"):
-        Collection.create(tmp_path / "c", "model", 8)
+        Collection.create(tmp_path / "c", MODEL, 8)
     assert not (tmp_path / "c").exists()

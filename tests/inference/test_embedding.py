@@ -12,7 +12,7 @@ import torch
 
 from skillnet_cli.api import DamagedItem, Reader, UserError
 from skillnet_cli.inference.capabilities import Capabilities
-from skillnet_cli.inference.collection import Collection, CollectionWriter
+from skillnet_cli.inference.collection import Collection, CollectionWriter, MadeBy
 from skillnet_cli.inference.encoder import encode_sources
 from skillnet_cli.inference.inputs import Query, gather
 from skillnet_cli.model import SkillNet
@@ -34,7 +34,7 @@ def files(world: World) -> Path:
 def add(world: World, *what: str, **sizes: Any) -> tuple[CollectionWriter, Collection]:
     model, readers = world.model(**sizes)
     capabilities = Capabilities(model.config, load_registry())
-    collection = Collection.create(world.folder / "c", "model", 16)
+    collection = Collection.create(world.folder / "c", MadeBy("model", {}), 16)
     writer = CollectionWriter(collection, model, readers, capabilities)
     writer.add(gather(what, capabilities, load_registry(), [world.data])[1])
     return writer, collection
