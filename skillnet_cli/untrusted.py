@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-Schema = TypeVar("Schema", bound="BaseModel")
+    Schema = TypeVar("Schema", bound=BaseModel)
+else:
+    Schema = TypeVar("Schema")  # a bound that is not imported could not be checked at run time
 
 MAX_BYTES = 256 << 20
 """The largest JSON document that is read, unless its reader says otherwise."""

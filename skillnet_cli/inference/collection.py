@@ -145,8 +145,8 @@ class Collection:
         which = f" of {', '.join(others)}" if others else ""
         raise UserError(
             f"collection {self.folder} holds vectors{which} that other weights, settings or assets have made than "
-            f"those of this model ({facts.model}, not {self.made_by.model}): choose its model with --checkpoint, or embed "
-            "the items again into another folder"
+            f"those of this model ({facts.model}, not {self.made_by.model}): choose its model with --checkpoint, or "
+            "embed the items again into another folder"
         )
 
     def _has_items(self, skill: str) -> bool:
