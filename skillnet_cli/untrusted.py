@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import reprlib
 import stat
 import unicodedata
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from pydantic_core import ErrorDetails
 
     Schema = TypeVar("Schema", bound=BaseModel)
 else:
@@ -135,9 +137,63 @@ def validate(schema: type[Schema], document: Any) -> Schema:
     try:
         return schema.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise Untrusted(f"{place}: {first['msg']}" if place else first["msg"]) from error
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part)[:_BRIEF] for part in first["loc"])
+        raise Untrusted(f"{place}: {describe(first)}" if place else describe(first)) from error
+
+
+_EXPECTED = {
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "dict_type": "must be a table",
+    "extra_forbidden": "is not known here",
+    "finite_number": "must be a finite number",
+    "float_type": "must be a number",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "int_from_float": "must be a whole number",
+    "int_type": "must be a whole number",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "list_type": "must be an array",
+    "literal_error": "must be {expected}",
+    "model_attributes_type": "must be a table",
+    "model_type": "must be a table",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "path_type": "must be a path",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_type": "must be a string",
+    "too_long": "must have at most {max_length} elements",
+    "too_short": "must have at least {min_length} elements",
+    "tuple_type": "must be an array",
+}
+"""Our messages by pydantic's types of errors: its own speak of inputs and of Python's types."""
+
+_BRIEF = 40
+"""Characters of a value that a message repeats."""
+
+
+def describe(details: ErrorDetails) -> str:
+    """What is wrong with one value, in words: one of the errors of pydantic's ValidationError."""
+    if details["type"] == "missing":
+        return "is missing"
+    if details["type"] == "value_error":  # a validator of ours, or of a plugin
+        return details["msg"].removeprefix("Value error, ")
+    bounds = details.get("ctx", {})
+    if bounds.get("min_length") == 1:
+        return "must not be empty"
+    # 1 rather than 1.0, as people write it
+    shown = {key: f"{bound:g}" if isinstance(bound, float) else bound for key, bound in bounds.items()}
+    expected = _EXPECTED.get(details["type"], "is not valid").format(**shown)
+    return expected if details["type"] == "extra_forbidden" else f"{expected}, not {_brief(details['input'])}"
+
+
+def _brief(value: Any) -> str:
+    # What is nested deep, or is long, is not written out before it is found to be too long.
+    text = reprlib.repr(value) if isinstance(value, (dict, list)) else repr(value)
+    return text if len(text) <= _BRIEF else f"a {type(value).__name__}"
 
 
 def printable(text: str) -> str:

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from skillnet_cli.plugins import suggest
 from skillnet_cli.recipe.toml import KeyPath
+from skillnet_cli.untrusted import describe
 
 
 @dataclass(frozen=True)
@@ -62,38 +63,9 @@ _FORMER_KEYS: dict[KeyPath, str] = {
 }
 """Keys of earlier versions, by the end of their path, and the message about each."""
 
-_EXPECTED = {
-    "bool_type": "must be true or false",
-    "dict_type": "must be a table",
-    "finite_number": "must be a finite number",
-    "float_type": "must be a number",
-    "greater_than": "must be greater than {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "int_from_float": "must be a whole number",
-    "int_type": "must be a whole number",
-    "less_than": "must be less than {lt}",
-    "less_than_equal": "must be at most {le}",
-    "list_type": "must be an array",
-    "literal_error": "must be {expected}",
-    "model_attributes_type": "must be a table",
-    "model_type": "must be a table",
-    "multiple_of": "must be a multiple of {multiple_of}",
-    "path_type": "must be a path",
-    "string_pattern_mismatch": "must match the pattern {pattern}",
-    "string_too_long": "must have at most {max_length} characters",
-    "string_too_short": "must have at least {min_length} characters",
-    "string_type": "must be a string",
-    "too_long": "must have at most {max_length} elements",
-    "too_short": "must have at least {min_length} elements",
-    "tuple_type": "must be an array",
-}
-"""Our messages by pydantic's types of errors: its own speak of inputs and of Python's types, and a recipe is TOML."""
-
 
 def _text(details: ErrorDetails, schema: type[BaseModel]) -> str:
     path, given = details["loc"], details["input"]
-    if details["type"] == "missing":
-        return "is missing"
     if details["type"] == "extra_forbidden":
         for former, text in _FORMER_KEYS.items():
             if path[-len(former) :] == former:
@@ -101,15 +73,7 @@ def _text(details: ErrorDetails, schema: type[BaseModel]) -> str:
         return f"unknown key{suggest(str(path[-1]), _keys_at(schema, path[:-1]))}"
     if details["type"].startswith("union_tag"):
         return _about_kind(details)
-    if details["type"] == "value_error":  # a validator of ours, or of a plugin
-        return details["msg"].removeprefix("Value error, ")
-    bounds = details.get("ctx", {})
-    if bounds.get("min_length") == 1:
-        return "must not be empty"
-    # 1 rather than 1.0, as a recipe would have it
-    shown = {key: f"{bound:g}" if isinstance(bound, float) else bound for key, bound in bounds.items()}
-    expected = _EXPECTED.get(details["type"], "is not valid").format(**shown)
-    text = f"{expected}, not {_brief(given)}"
+    text = describe(details)
     if details["type"] == "literal_error" and isinstance(given, str):
         text += suggest(given, details["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
     return text
@@ -123,11 +87,6 @@ def _about_kind(details: ErrorDetails) -> str:
     known = details["ctx"]["expected_tags"].replace("'", "").split(", ")
     given = details["ctx"]["tag"]
     return f"{key} must be {' or '.join(map(repr, known))}, not '{given}'{suggest(given, known)}"
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"a {type(value).__name__}"
 
 
 def _keys_at(schema: type[BaseModel], path: KeyPath) -> list[str]:
