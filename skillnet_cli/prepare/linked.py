@@ -58,8 +58,8 @@ class Linked(Preparer):
         """Why a sound row is left out before its file is looked for: class and reason."""
 
     @abstractmethod
-    def place(self, file: str, row: Row) -> str:
-        """Where a row's file lies if it was fetched before, with or without its suffix."""
+    def places(self, file: str, row: Row) -> Sequence[str]:
+        """Where a row's file may lie if it was fetched before, with or without its suffix, the first choice first."""
 
     @abstractmethod
     def converted(self, content: bytes) -> Media:
@@ -72,6 +72,10 @@ class Linked(Preparer):
     def id(self, file: str, row: Row) -> str:
         """What a row is called: its file and its number."""
         return f"{PurePosixPath(file).stem}-{row.number:07d}"
+
+    def needed(self, columns: Sequence[str]) -> Sequence[str]:
+        """The columns that a table must have, of which ``columns`` are there."""
+        return self.columns
 
     def whole_range(self, rows: Iterable[Row]) -> Iterable[Row]:
         """The rows of a range, before anything is fetched: where several are to be looked at together."""
@@ -90,7 +94,7 @@ class Linked(Preparer):
         found: list[list[Any]] = []
         for member in self.job.progress.track(files, len(files), f"{self.job.dataset.name}: tables looked through"):
             table = CsvFile(member)
-            table.check_columns(self.columns)
+            table.check_columns(self.needed(table.columns))
             found += [[member.name, each] for each in table.ranges(rows)]
         write_whole(self.folder / PLAN, json.dumps(found).encode())
 
@@ -112,12 +116,13 @@ class Linked(Preparer):
 
     def _found(self, name: str, rows: Iterable[Row]) -> Iterator[tuple[Row, Outcome]]:
         for row in rows:
-            yield row, None if self._rejection(row) else self._from_cache(self.place(name, row))
+            yield row, None if self._rejection(row) else self._from_cache(self.places(name, row))
 
-    def _from_cache(self, place: str) -> Outcome:
+    def _from_cache(self, places: Sequence[str]) -> Outcome:
         assert self._cached is not None
         try:
-            content = self._cached.find(place, self.suffixes)
+            found = (self._cached.find(place, self.suffixes) for place in places)
+            content = next((each for each in found if each is not None), None)
             return Unavailable("there is no file of it") if content is None else self.converted(content)
         except DamagedItem as error:
             return error
@@ -125,7 +130,7 @@ class Linked(Preparer):
     def _rejection(self, row: Row) -> tuple[Rejection, str] | None:
         if row.damage:
             return "damaged", row.damage
-        if not row.cells[self.link].strip():
+        if self.link in row.cells and not row.cells[self.link].strip():
             return "damaged", "it has no address"
         return self.rejection(row)
 

@@ -1,13 +1,14 @@
 """``wukong``: a hundred million pictures of the web with Chinese captions (Noah-Wukong).
 
-The release is CSV files with the columns ``url`` and ``caption``. What the paper leaves out of them is left out here,
-and every picture is made small and encoded anew.
+The release is CSV files with the columns ``url`` and ``caption``, that of its test set has ``dir``, a path, and
+``caption``. What the paper leaves out of them is left out here, and every picture is made small and encoded anew.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from skillnet_cli.data.format import Rejection
@@ -31,7 +32,7 @@ NAMES = ("file", "filename", "path", "dir", "image")
 
 
 class Wukong(Linked):
-    """Pictures and their captions; all of them train."""
+    """Pictures and their captions; ``wukong_test.csv`` becomes ``test``, all others train."""
 
     columns = ("url", "caption")
     link = "url"
@@ -44,23 +45,28 @@ class Wukong(Linked):
         side_of(self.job)
         super().setup()
 
+    def needed(self, columns: Sequence[str]) -> Sequence[str]:
+        """Addresses are needed where pictures are fetched, and where no column says how they are called."""
+        named = self.job.options.get("images") and not set(NAMES).isdisjoint(columns)
+        return ("caption",) if named else self.columns
+
     def split_of(self, file: str) -> str:
-        """All of them train."""
-        return "train"
+        """By the file's name."""
+        return "test" if "test" in PurePosixPath(file).stem.lower() else "train"
 
     def rejection(self, row: Row) -> tuple[Rejection, str] | None:
         """The paper's rules for captions."""
         reason = reason_against(row.cells["caption"])
         return ("filtered", reason) if reason else None
 
-    def place(self, file: str, row: Row) -> str:
+    def places(self, file: str, row: Row) -> Sequence[str]:
         """The path in one of the columns, or the numbers of table and row, both from 0, as in ``003/00017``.
 
         The latter is where the publisher's own script puts what it fetches.
         """
         named = next((row.cells[name] for name in NAMES if row.cells.get(name)), None)
         number = re.search(r"\d+$", PurePosixPath(file).stem)
-        return named or f"{int(number[0]) if number else 0:03d}/{row.number - 1:05d}"
+        return (named or f"{int(number[0]) if number else 0:03d}/{row.number - 1:05d}",)
 
     def converted(self, content: bytes) -> Media:
         """The picture made small."""
@@ -68,8 +74,8 @@ class Wukong(Linked):
 
     def item(self, split: str, id: str, row: Row, media: Media) -> Kept:
         """The picture, its caption, and where it came from."""
-        cells = row.cells
-        return Kept(split, id, {"text": [cells["caption"].strip()], "url": cells["url"].strip()}, {"image": media})
+        url = {"url": row.cells["url"].strip()} if "url" in row.cells else {}
+        return Kept(split, id, {"text": [row.cells["caption"].strip()], **url}, {"image": media})
 
 
 def reason_against(caption: str) -> str | None:

@@ -6,7 +6,7 @@ first ten seconds are kept, three frames a second.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -59,9 +59,10 @@ class Webvid(Linked):
             return "damaged", "it has no caption"
         return ("filtered", row.cells[POOR]) if POOR in row.cells else None
 
-    def place(self, file: str, row: Row) -> str:
-        """The customary name of a fetched clip: ``PAGE_DIR/VIDEOID.mp4``."""
-        return f"{row.cells['page_dir'].strip()}/{row.cells['videoid'].strip()}".lstrip("/")
+    def places(self, file: str, row: Row) -> Sequence[str]:
+        """The customary name of a fetched clip, ``PAGE_DIR/VIDEOID.mp4``, or its number alone."""
+        number = row.cells["videoid"].strip()
+        return f"{row.cells['page_dir'].strip()}/{number}".lstrip("/"), number
 
     def converted(self, content: bytes) -> Media:
         """The clip made small."""
