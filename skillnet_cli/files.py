@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from skillnet_cli.api import FailedJob, UserError
@@ -182,6 +181,8 @@ def digest_of(path: Path, kind: str) -> str:
 @contextmanager
 def file_lock(lock: Path) -> Iterator[None]:
     """Wait until no other process holds the lock file, and keep others waiting."""
+    from filelock import FileLock
+
     with FileLock(lock):
         yield
 
@@ -197,6 +198,8 @@ def only_one(lock: Path, busy: str) -> Iterator[None]:
     Raises:
         UserError: another process holds it.
     """
+    from filelock import FileLock, Timeout
+
     held = FileLock(lock)
     try:
         held.acquire(blocking=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import email
+import email.policy
 import re
 import subprocess
 import sys
@@ -119,3 +121,28 @@ def test_the_public_workflow_runs_the_same_commands() -> None:
     assert {"make lint", "make test"} <= set(re.findall(r"- run: (.+)", workflow))
     assert all(f'"3.{minor}"' in workflow for minor in range(10, 14))
     assert "exec make test" in (ROOT / ".ci/run").read_text()
+
+
+@pytest.mark.parametrize("package", FOLDERS)
+def test_u15_the_metadata_are_whole_and_their_links_lead_somewhere(package: str, tmp_path: Path) -> None:
+    build_wheel(FOLDERS[package], tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [each for each in archive.namelist() if each.endswith("/METADATA")]
+        facts = email.message_from_bytes(archive.read(name), policy=email.policy.default)
+    assert (
+        facts["Author"] and facts["Keywords"] and facts["Project-URL"] and facts["License-Expression"] == "Apache-2.0"
+    )
+    described = facts.get_content() if facts.get_content_type().startswith("text/") else ""
+    assert (
+        f"# skillnet{'' if package == 'skillnet_cli' else package.removeprefix('skillnet').replace('_', '-')}"
+        in described
+    )
+    assert all(target.startswith("https://") for target in re.findall(r"\]\(([^)]+)\)", described))
+
+
+def test_u15_the_readme_says_the_name_of_the_distribution() -> None:
+    assert 'pip install "skillnet-cli[all]"' in (ROOT / "README.md").read_text()
+    extras = project("skillnet_cli")["optional-dependencies"]["all"]
+    assert {Requirement(line).name for line in extras} >= {f"skillnet-{name}" for name in PLUGINS}
+    assert "skillnet-sound[demo]" in extras

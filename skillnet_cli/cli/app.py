@@ -14,6 +14,7 @@ from skillnet_cli.api import DamagedItem, FailedJob, UserError
 from skillnet_cli.cli import data, evaluate, models, plugins, prepare, recipes, search, train, transcribe
 from skillnet_cli.cli.common import Group
 from skillnet_cli.terminal import print_error, print_line, tolerate_encodings
+from skillnet_cli.untrusted import describe
 
 USER_MISTAKE = 2
 FAILED = 1
@@ -85,6 +86,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _complain(error: Exception, code: int) -> int:
+    errors = getattr(error.__cause__, "errors", None)
+    if isinstance(error, TyperException) and errors:  # typer has pydantic check values, whose words are for programmers
+        error.message = describe(errors()[0])
     described = error.format_message() if hasattr(error, "format_message") else str(error)
     print_error(f"skillnet: error: {described}")
     return code

@@ -8,10 +8,10 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperGroup
 
 from skillnet_cli.terminal import print_error, print_json, print_line, remark
 from skillnet_cli.untrusted import printable
@@ -26,6 +26,13 @@ class Group(TyperGroup):
         """Ask for help where nothing is given; completion (``resilient_parsing``) is left alone."""
         return super().parse_args(ctx, args or ([] if ctx.resilient_parsing else ["--help"]))
 
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command, whose options say what they take as other command lines do: ``INTEGER``, not ``<int range>``."""
+        command = super().get_command(ctx, cmd_name)
+        for parameter in command.params if command else ():
+            name_value(parameter)
+        return command
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the first sentence of each command's help, in full."""
         panels: dict[str, list[tuple[str, str]]] = {}
@@ -36,6 +43,19 @@ class Group(TyperGroup):
         for panel, rows in sorted(panels.items(), key=lambda each: _panel_order(each[0])):
             with formatter.section(panel):
                 formatter.write_dl([(name.ljust(width), help_) for name, help_ in rows])
+
+
+_VALUES = {"int": "INTEGER", "float": "NUMBER", "str": "TEXT", "Path": "PATH"}
+
+
+def name_value(parameter: Any) -> None:
+    """Name what an option takes by its type, where its author has not named it; an argument's name says it already."""
+    if isinstance(parameter, TyperArgument):
+        parameter.display_type = lambda ctx: ""
+    elif parameter.metavar is None and not parameter.is_flag and not parameter.type_descriptor.is_choice:
+        annotation = parameter.type_descriptor.annotation
+        inner = (get_args(annotation) or (annotation,))[0]
+        parameter.metavar = _VALUES.get(inner.__name__)
 
 
 PANELS = ("Prepare data", "Train", "Measure", "Use a model", "Models and plugins")
