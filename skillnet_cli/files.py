@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -72,24 +73,21 @@ def write_whole(path: Path, content: bytes) -> str:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write a document as JSON for people to read, in the order that it has, as :class:`AtomicFile` does."""
-    write_whole(path, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
+    """Write a document as JSON for people to read, in the order that it has, as :class:`AtomicFile` does.
 
-
-def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """The lines of a file that are JSON, each with its number, counted from 1; no lines where there is no file.
-
-    A line that is not JSON is passed over: the last one was cut off where its writer was killed. NaN and the
-    infinities, which JSON does not have, are read as None.
+    Numbers that are not finite become null, and half of a character, which UTF-8 has no bytes for, a question mark.
     """
-    if not path.exists():
-        return
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                yield number, json.loads(line, parse_constant=lambda _: None)
-            except (ValueError, RecursionError):
-                continue
+    text = json.dumps(finite(document), ensure_ascii=False, indent=1, allow_nan=False)
+    write_whole(path, f"{text}\n".encode("utf-8", errors="replace"))
+
+
+def finite(document: Any) -> Any:
+    """A document of JSON in which null stands for every number that is not finite: JSON has no word for such."""
+    if isinstance(document, dict):
+        return {key: finite(value) for key, value in document.items()}
+    if isinstance(document, (list, tuple)):
+        return [finite(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
 def replace_path(path: Path, fresh: Path) -> None:

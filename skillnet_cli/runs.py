@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from skillnet_cli.api import UserError
-from skillnet_cli.files import PARTIAL, read_json_lines, replace_path, write_json, write_whole
+from skillnet_cli.files import PARTIAL, disk_errors, finite, replace_path, write_json, write_whole
+from skillnet_cli.untrusted import Untrusted, open_regular, parse_json, read_json, validate
 
 
 @dataclass(frozen=True)
@@ -90,38 +93,121 @@ def _link(source: str, target: str) -> str:
     return target
 
 
+MAX_LINE = 16 << 20
+"""Bytes of a row of a metrics.jsonl: ours have some hundreds."""
+
+
 class MetricsLog:
-    """Appends rows; every row is on disk before the next step begins."""
+    """Appends rows; every row is on disk before the next step begins.
+
+    ``damaged`` says what became of a file that was there and cannot be read whole; it is empty where all was well.
+    """
 
     def __init__(self, path: Path, step: int) -> None:
-        """Continue behind ``step``: rows of later steps, which this run will repeat, are dropped."""
+        """Continue behind ``step``: rows of later steps, which this run will repeat, are dropped.
+
+        A file with rows that cannot be read, other than a last one that was cut off, is set aside, and those of its
+        rows that can be read are kept in the new one.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [row for row in read_metrics(path) if row["step"] <= step]
-        write_whole(path, "".join(map(_line, kept)).encode())
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self.damaged = ""
+        kept: list[dict[str, Any]] = []
+        what = ""
+        try:
+            lines = [line for _, line in _read_lines(path)]
+            kept = [line for line in lines if _is_row(line) and line["step"] <= step]
+            lost = len(lines) - sum(map(_is_row, lines))
+            if lost > (not _ends_a_line(path)):  # the last one was cut off where its writer was killed
+                what = f"{lost} of {len(lines)} lines are no rows"
+        except (Untrusted, OSError) as error:
+            what = str(error.strerror if isinstance(error, OSError) else error)
+        with disk_errors(path):
+            if what:
+                aside = next(
+                    place for number in itertools.count(1) if not (place := _aside(path, number)).exists()
+                )
+                path.rename(aside)
+                self.damaged = f"{path} is damaged ({what}): it is kept as {aside.name}, and a new one goes on"
+            write_whole(path, "".join(map(_line, kept)).encode("utf-8", errors="replace"))
+            self._file = path.open("a", encoding="utf-8", errors="replace", buffering=1)
+        self._path = path
 
     def write(self, kind: str, step: int, **facts: Any) -> None:
         """Add a row; numbers that are not finite become null, which JSON has a word for."""
-        self._file.write(_line({"kind": kind, "step": step, **facts}))
+        with disk_errors(self._path):
+            self._file.write(_line({"kind": kind, "step": step, **facts}))
 
     def close(self) -> None:
         """End the file."""
-        self._file.close()
+        with suppress(OSError):  # a full disk has been reported already
+            self._file.close()
+
+
+def _aside(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}.damaged{number if number > 1 else ''}{path.suffix}")
+
+
+def _ends_a_line(path: Path) -> bool:
+    """Whether a file, if there is one, ends with a whole line."""
+    if not path.exists() or path.stat().st_size == 0:
+        return True
+    with open_regular(path) as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a last line that was cut off is passed over."""
-    for _, row in read_json_lines(path):
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            yield row
+    """The rows of a metrics.jsonl; none where there is no file. Lines that are no rows are passed over.
+
+    Raises:
+        UserError: it is not a file, or has a line of many megabytes.
+    """
+    return (line for _, line in read_metrics_lines(path) if _is_row(line))
+
+
+def read_metrics_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """The lines of a metrics.jsonl, each with its number, counted from 1: what is in it, None where it is not JSON.
+
+    Raises:
+        UserError: it is not a file, or has a line of many megabytes.
+    """
+    try:
+        yield from _read_lines(path)
+    except (Untrusted, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path} cannot be read ({why}): move it away") from error
+
+
+def _read_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    if not os.path.lexists(path):
+        return
+    with open_regular(path) as file:
+        number = 0
+        while line := file.readline(MAX_LINE + 1):
+            number += 1
+            if len(line) > MAX_LINE:
+                raise Untrusted(f"line {number} has more than {MAX_LINE:,} bytes")
+            yield number, _parse_line(line)
+
+
+def _parse_line(line: bytes) -> Any:
+    """What is in a line; NaN and the infinities, which earlier versions wrote, are read as None."""
+    try:
+        return parse_json(_NOT_FINITE.sub(b"null", line))
+    except Untrusted:
+        return None
+
+
+def _is_row(line: Any) -> bool:
+    known = isinstance(line, dict) and isinstance(line.get("kind"), str) and type(line.get("step")) is int
+    return known and 0 <= line["step"] <= MOST
+
+
+_NOT_FINITE = re.compile(rb"(?<=: )-?(?:NaN|Infinity)(?=[,}\]])")
 
 
 def _line(row: dict[str, Any]) -> str:
-    return json.dumps({key: _finite(value) for key, value in row.items()}, ensure_ascii=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 RESULTS = "results.json"
@@ -129,7 +215,9 @@ RESULTS = "results.json"
 Figure = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e300, le=1e300)]
 """A number that can be drawn: finite, as are differences and sums of such."""
 
-Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+MOST = 2**53
+
+Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
 """A number of things, or the place of one; a float holds it."""
 
 
@@ -138,6 +226,8 @@ class Result:
     """The figures of one task on one split of a prepared set, and how they were measured.
 
     Attributes:
+        set: the set's name, as recipes and ``--split`` have it.
+        checksum: of the split's items, which tells sets of one name apart.
         items: how many items were measured; ``damaged`` could not be read and are not among them.
         queries: how many predictions were scored: items, texts, or masked places.
         protocol: what a reader must know to compare the figures: pool, split, positives, normaliser, …
@@ -155,6 +245,7 @@ class Result:
     protocol: dict[str, Any] = field(default_factory=dict)
     damaged: int = 0
     cases: tuple[dict[str, Any], ...] = ()
+    checksum: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The result as JSON can hold it."""
@@ -193,10 +284,12 @@ class _Row(_Checked):
     task: str
     set: str
     split: str
-    metrics: dict[str, Figure]
+    metrics: dict[str, Figure | None]
     items: Count
     queries: Count
     damaged: Count
+    checksum: str = ""
+    model: str | None = None
     protocol: dict[str, Any]
     cases: list[Annotated[Annotated[_Search, Tag("search")] | Annotated[_Answer, Tag("answer")], Discriminator(_kind)]]
 
@@ -212,31 +305,25 @@ def read_results(run: Path) -> list[dict[str, Any]]:
         UserError: the file is no results.json, or a figure in it is no finite number.
     """
     path = run / RESULTS
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        _Results.model_validate(document)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not readable as results ({_why(error)}): delete it and evaluate again") from error
+        document = read_json(path)
+        validate(_Results, document)
+    except (Untrusted, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path} is not readable as results ({why}): delete it and evaluate again") from error
     rows: list[dict[str, Any]] = document["results"]
     return rows
-
-
-def _why(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
 
 
 def record_results(run: Path, results: Iterable[Result], model: str) -> list[dict[str, Any]]:
     """Put results of the model with that fingerprint into the run's results.json, atomically.
 
-    They replace older results of the same task and split, and all results of other models. Returns the rows that are
-    there now.
+    They replace older results of the same task on the same split of a set of that name and content, and all results of
+    other models. Returns the rows that are there now.
     """
-    fresh = [{**result.as_json(), "model": model} for result in results]
+    fresh = [finite({**result.as_json(), "model": model}) for result in results]
     replaced = {_key(row) for row in fresh}
     kept = [row for row in read_results(run) if row.get("model") == model and _key(row) not in replaced]
     rows = sorted([*kept, *fresh], key=_key)
@@ -244,5 +331,5 @@ def record_results(run: Path, results: Iterable[Result], model: str) -> list[dic
     return rows
 
 
-def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    return row["task"], row["set"], row["split"]
+def _key(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return row["task"], row["set"], row["split"], row.get("checksum", "")

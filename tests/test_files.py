@@ -71,9 +71,3 @@ def test_a_name_is_given_once_the_content_is_on_the_disk(tmp_path: Path, monkeyp
     assert (tmp_path / "facts.json").read_text(encoding="utf-8") == '{\n "word": "识别"\n}\n'
     with pytest.raises(FailedJob, match=r"nowhere/facts.json cannot be written: No such file"):
         files.write_json(tmp_path / "nowhere" / "facts.json", {})
-
-
-def test_lines_that_are_json_have_their_numbers(tmp_path: Path) -> None:
-    (tmp_path / "rows").write_bytes(b'{"a": NaN}\n\xff\n[1]\n' + b"[" * 100_000 + b'\n{"cut": "o')
-    assert list(files.read_json_lines(tmp_path / "rows")) == [(1, {"a": None}), (3, [1])]
-    assert list(files.read_json_lines(tmp_path / "none")) == []

@@ -15,6 +15,7 @@ from skillnet_cli.plugins import load_registry
 
 if TYPE_CHECKING:
     from skillnet_cli.data.prepared import Split
+    from skillnet_cli.objectives import TaskConfig
     from skillnet_cli.runs import Result
 
 
@@ -24,7 +25,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="SET[:PART]",
-            help="What to measure on; may be repeated. PART defaults to test.",
+            help="What to measure on; may be repeated. PART defaults to test, or to dev where test lacks the target.",
             autocompletion=complete("sets"),
             show_default="the sets that the task was trained on",
         ),
@@ -33,7 +34,11 @@ def evaluate(
     data: Data = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Only this many items, evenly spread; the results are not kept.", show_default=False),
+        typer.Option(
+            min=1,
+            help="Ask about this many items only, evenly spread; a search still sees all. The results are not kept.",
+            show_default=False,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -66,33 +71,57 @@ def _measured(saved: Saved, name: str, places: list[str], data: list[Path], limi
     from skillnet_cli.evaluation.evaluate import evaluate as measure
 
     task = saved.task(name)
-    splits = list(_open_splits(places or list(task.datasets), data, strict=bool(places)))
-    if not splits:
-        raise UserError(f"none of the sets of task '{name}' has a split 'test': name another with --split SET:PART")
+    splits = list(_open_splits(task, places, data))
     model, readers = saved.open(tasks=[name])
     results = []
     for split in splits:
         result = measure(model, readers, task, split, load_registry(), limit=limit)
+        place = f"{result.set}:{result.split}"
         if result.damaged:
-            remark(f"{result.set}:{result.split}: {result.damaged} items could not be read and were left out")
+            remark(f"{place}: {result.damaged} items could not be read and were left out")
+        if "unknown" in result.protocol:
+            remark(f"{place}: {result.protocol['unknown']}")
         results.append(result)
     return results
 
 
-def _open_splits(places: list[str], data: list[Path], strict: bool) -> Iterator[Split]:
-    """The splits that ``SET[:PART]`` names; without ``strict``, sets that lack the part are passed over."""
-    from skillnet_cli.data.prepared import DEFAULT_SPLIT, data_roots, find_split
+def _open_splits(task: TaskConfig, places: list[str], data: list[Path]) -> list[Split]:
+    """The splits that ``SET[:PART]`` names, or those of the sets that the task was trained on.
 
-    for place in places:
+    Raises:
+        UserError: a set or a part is not there, or lacks what the task needs. Of the task's own sets only that no one
+            can be measured on is a mistake; what is left out is printed.
+    """
+    from skillnet_cli.data.prepared import DEFAULT_SPLIT, data_roots, find_split
+    from skillnet_cli.evaluation.evaluate import choose_split, lacking
+
+    found, left_out = [], []
+    for place in places or task.datasets:
         prepared, part = find_split(place, data_roots(data))
-        part = part or DEFAULT_SPLIT
-        if strict or part in prepared.manifest.splits:
-            yield prepared.split(part)
+        try:
+            split = choose_split(prepared, part, task)
+        except UserError as error:
+            if places:
+                raise
+            left_out.append(str(error))
+            continue
+        if part is None and split.name != DEFAULT_SPLIT:
+            there = DEFAULT_SPLIT in prepared.manifest.splits
+            why = lacking(task, prepared.split(DEFAULT_SPLIT)) if there else "is not there"
+            remark(f"{prepared.name}: measured on {split.name}, as {DEFAULT_SPLIT} {why}")
+        found.append(split)
+    if not found:
+        raise UserError("\n".join(left_out) or f"task '{task.name}' names no set: name one with --split SET:PART")
+    for line in left_out:
+        remark(f"left out: {line}")
+    return found
 
 
 def _as_document(saved: Saved, results: list[Result]) -> dict[str, Any]:
     """The results as JSON, without the examples that reports show."""
-    rows = [{key: value for key, value in each.as_json().items() if key != "cases"} for each in results]
+    from skillnet_cli.files import finite
+
+    rows = [{key: value for key, value in finite(each.as_json()).items() if key != "cases"} for each in results]
     return {"checkpoint": str(saved.folder), "model": saved.fingerprint, "results": rows}
 
 
@@ -100,7 +129,14 @@ def _print_results(results: list[Result]) -> None:
     """Print a row a result."""
     for result in results:
         figures = [(name, f"{value:.4f}") for name, value in result.metrics.items()]
-        print_table([(f"{result.task} {result.set}:{result.split}", f"{result.items} items"), *figures])
+        print_table([(f"{result.task} {result.set}:{result.split}", _asked(result)), *figures])
+
+
+def _asked(result: Result) -> str:
+    """How many items and questions a result is about."""
+    if "pool" in result.protocol:
+        return f"{result.queries} queries in a pool of {result.items} items"
+    return f"{result.items} items"
 
 
 def report(

@@ -131,11 +131,8 @@ class TaskPipeline:
 
     def _read(self, skill: str, sample: Mapping[str, Any], rng: np.random.Generator | None) -> tuple[Features, Source]:
         """The features of a skill's field, and which text or medium of it they were made of."""
-        source = _field(sample, skill)
-        if isinstance(source, list):
-            if not source:
-                raise DamagedItem(f"the field '{skill}' is empty")
-            source = source[0 if rng is None else int(rng.integers(len(source)))]
+        sources, several = sources_of(sample, skill), isinstance(sample[skill], list)
+        source = sources[0 if rng is None or not several else int(rng.integers(len(sources)))]
         features = self._readers[skill].read(source, rng)
         augment = self._augments.get(skill)
         return (features if rng is None or augment is None else augment(features, rng)), source
@@ -155,6 +152,21 @@ def _fingerprint(sources: Iterable[Source]) -> int:
         content = source if isinstance(source, bytes) else str(source).encode("utf-8", errors="surrogatepass")
         digest.update(len(content).to_bytes(8, "little") + content)
     return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def sources_of(sample: Mapping[str, Any], skill: str) -> list[Source]:
+    """What a skill can read of a sample: all texts of its field, or the one medium.
+
+    Raises:
+        DamagedItem: there is no such field, or something else in it.
+    """
+    value = _field(sample, skill)
+    sources = value if isinstance(value, list) else [value]
+    if not sources:
+        raise DamagedItem(f"the field '{skill}' is empty")
+    if not all(isinstance(source, (str, bytes)) for source in sources):
+        raise DamagedItem(f"the field '{skill}' is neither a text nor a file")
+    return sources
 
 
 def _field(sample: Mapping[str, Any], name: str) -> Any:

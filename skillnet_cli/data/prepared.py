@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import hashlib
 import os
 import zlib
 from collections.abc import Iterable, Sequence
@@ -26,29 +27,74 @@ from skillnet_cli.plugins import suggest
 DEFAULT_SPLIT = "test"
 """The split that verbs which measure or embed a set take where none is named."""
 
+DEV_SPLITS = ("dev", "validation", "valid", "val")
+"""Names that publishers give to the split on which progress is measured, whatever their case."""
+
+
+def is_dev(split: str) -> bool:
+    """Whether a split of that name is the one on which progress is measured."""
+    return split.casefold() in DEV_SPLITS
+
+
+def usual_splits(names: Iterable[str]) -> list[str]:
+    """Those of some splits that figures are usually of: the test split first, then that of progress."""
+    wanted = (DEFAULT_SPLIT, *DEV_SPLITS)
+    there = [name for name in names if name.casefold() in wanted]
+    return sorted(there, key=lambda name: wanted.index(name.casefold()))
+
+CHECKSUM_DIGITS = 16
+"""Of a split's checksum: 64 bits tell a person's sets apart, and fit into a line."""
+
 OPEN_SHARDS = 128
 """Shards that a process holds open at a time."""
 
 
 class PreparedSet:
-    """A whole prepared set on disk."""
+    """A whole prepared set on disk.
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    ``name`` is that of its folder, as recipes and ``--split`` have it. ``manifest.name`` is its preparer's, which
+    several folders may share.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, name: str | None = None) -> None:
         self.path = path
         self.manifest = manifest
+        self.name = name or Path(os.path.abspath(path)).name
 
     @classmethod
-    def open(cls, path: Path | str) -> PreparedSet:
-        """Open the set in a folder. Raises UserError where there is none, or it is unfinished or damaged."""
-        return cls(Path(path), Manifest.read(Path(path)))
+    def open(cls, path: Path | str, roots: Iterable[Path] = ()) -> PreparedSet:
+        """Open the set in a folder.
+
+        Args:
+            path: the folder.
+            roots: where sets are looked for: below one of them, the set's name is its path from there.
+
+        Raises:
+            UserError: there is none, or it is unfinished or damaged.
+        """
+        return cls(Path(path), Manifest.read(Path(path)), _name_below(Path(path), roots))
 
     def split(self, name: str) -> Split:
         """One of its splits. Raises UserError naming the splits there are."""
         facts = self.manifest.splits.get(name)
         if facts is None:
             there = ", ".join(self.manifest.splits)
-            raise UserError(f"set '{self.manifest.name}' has no split '{name}': it has {there}")
-        return Split(self.manifest.name, name, self.path, facts)
+            raise UserError(f"set '{self.name}' has no split '{name}': it has {there}")
+        return Split(self.name, name, self.path, facts)
+
+    def splits_with(self, fields: Iterable[str]) -> list[str]:
+        """The splits of which every item has all of some fields."""
+        wanted = set(fields)
+        return [name for name, facts in self.manifest.splits.items() if wanted <= set(facts.fields)]
+
+
+def _name_below(folder: Path, roots: Iterable[Path]) -> str | None:
+    """A folder's path from the first of the roots that it lies in; None where it lies in none."""
+    whole = Path(os.path.abspath(folder))
+    for root in map(os.path.abspath, roots):
+        if Path(root) in whole.parents:
+            return whole.relative_to(root).as_posix()
+    return None
 
 
 class Split(Sequence[dict[str, Any]]):
@@ -63,6 +109,12 @@ class Split(Sequence[dict[str, Any]]):
 
     def __len__(self) -> int:
         return self.facts.items
+
+    @property
+    def checksum(self) -> str:
+        """A checksum of the items: equal in splits that hold the same, whatever their sets are called."""
+        shards = "".join(shard.sha256 for shard in self.facts.shards)
+        return hashlib.sha256(shards.encode()).hexdigest()[:CHECKSUM_DIGITS]
 
     @overload
     def __getitem__(self, index: int) -> dict[str, Any]: ...
@@ -177,13 +229,14 @@ def find_split(named: str, roots: Iterable[Path] | None = None) -> tuple[Prepare
         # A folder of the same name that is no set, such as one of raw files, must not hide the set.
         return Path(name) if (Path(name) / MANIFEST).is_file() else find_set(name, roots)
 
+    below = list(data_roots() if roots is None else roots)
     name, colon, split = named.rpartition(":")
     try:
-        return PreparedSet.open(folder(named)), None
+        return PreparedSet.open(folder(named), below), None
     except UserError:
         if not colon:
             raise
-    return PreparedSet.open(folder(name)), split
+    return PreparedSet.open(folder(name), below), split
 
 
 def data_roots(given: Sequence[Path] = ()) -> list[Path]:

@@ -197,7 +197,7 @@ def _set_without(prepared: PreparedSet, broken: Mapping[str, str]) -> PreparedSe
     items = sum(shard.items for shard in shards)
     split = prepared.manifest.splits[TRAIN].model_copy(update={"shards": shards, "items": items})
     splits = {**prepared.manifest.splits, TRAIN: split}
-    return PreparedSet(prepared.path, prepared.manifest.model_copy(update={"splits": splits}))
+    return PreparedSet(prepared.path, prepared.manifest.model_copy(update={"splits": splits}), prepared.name)
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any], broken: _Broken) -> Iterator[str]:

@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from skillnet_cli import objectives
-from skillnet_cli.api import Reader, Task, UserError
-from skillnet_cli.data.prepared import PreparedSet, Split, find_set
+from skillnet_cli.api import DamagedItem, Reader, Task, UserError
+from skillnet_cli.data.prepared import PreparedSet, Split, find_set, is_dev, usual_splits
+from skillnet_cli.evaluation.evaluate import fields_of, lacking
 from skillnet_cli.evaluation.metrics import scorer
 from skillnet_cli.model.build import build_config, build_readers
 from skillnet_cli.model.config import SkillNetConfig
-from skillnet_cli.objectives import Objective, TaskConfig
+from skillnet_cli.objectives import Objective, TaskConfig, check_target
 from skillnet_cli.plugins import Registry
 from skillnet_cli.recipe.schema import LastSection, Recipe, Stage, StageTask
 
 TRAIN = "train"
 """The split that is trained on."""
-_DEV = ("dev", "validation")
-"""Names that publishers give to the split on which progress is measured."""
 _PROBES = 1_000
 """How many items of a set are searched for labels that the set does not list: about a second for a large one."""
 
@@ -47,11 +46,25 @@ class TaskPlan:
         return weights or None
 
     def dev_splits(self) -> Iterator[Split]:
-        """The split of every set on which progress is measured; some sets have none."""
+        """The split of every set on which progress is measured; some sets have none that the task can be measured on."""
         for each in self.sets.values():
-            found = [name for name in _DEV if name in each.manifest.splits]
-            if found:
-                yield each.split(found[0])
+            split = self._dev_split(each)
+            if split is not None and not lacking(self.config, split):
+                yield split
+
+    def unmeasured(self) -> Iterator[str]:
+        """The sets on which progress is not measured, with the reason."""
+        for name, each in self.sets.items():
+            split = self._dev_split(each)
+            if split is None:
+                yield f"{name} has no split 'dev' (it has {', '.join(each.manifest.splits)})"
+            elif wrong := lacking(self.config, split):
+                yield f"{name}:{split.name} {wrong}"
+
+    def _dev_split(self, prepared: PreparedSet) -> Split | None:
+        found = [name for name in usual_splits(prepared.manifest.splits) if is_dev(name)]
+        there = [split for split in map(prepared.split, found) if len(split)]
+        return next((split for split in there if not lacking(self.config, split)), there[0] if there else None)
 
     def problems(
         self, world: int, registry: Registry, *, prepared: bool = True, measured: bool = True
@@ -87,14 +100,15 @@ class TaskPlan:
 
     def _unusable_sets(self) -> Iterator[str]:
         for name, each in self.sets.items():
-            wanted = [*self.config.skills, *filter(None, [self.config.target])]
-            missing = [field for field in wanted if field not in each.manifest.fields]
+            missing = [field for field in fields_of(self.config) if field not in each.manifest.fields]
             if missing:
                 yield f"data set '{name}' has no {' and no '.join(missing)}; it has {', '.join(each.manifest.fields)}"
             elif TRAIN not in each.manifest.splits:
                 yield f"data set '{name}' has no split '{TRAIN}'; it has {', '.join(each.manifest.splits)}"
             elif not len(each.split(TRAIN)):
                 yield f"the split '{TRAIN}' of data set '{name}' is empty"
+            elif wrong := lacking(self.config, each.split(TRAIN)):
+                yield f"the split '{TRAIN}' of data set '{name}' {wrong}"
             elif self.config.target is not None:
                 yield from self._unlisted_label(name, each.split(TRAIN))
 
@@ -106,6 +120,10 @@ class TaskPlan:
             return
         probes = min(_PROBES, len(split))
         for sample in (split[place * len(split) // probes] for place in range(probes)):
+            try:
+                check_target(self.objective.target_kind, sample.get(target))
+            except DamagedItem:
+                continue  # counted and replaced when it is read
             unlisted = sorted(self.objective.symbols(sample[target]) - known)
             if unlisted:
                 place = f"data set '{name}', item {sample['id']}"
@@ -248,7 +266,7 @@ def open_sets(recipe: Recipe, stage: str | None, task: Task, roots: Sequence[Pat
     missing = []
     for name in dict.fromkeys(names):
         try:
-            opened[name] = PreparedSet.open(find_set(name, roots))
+            opened[name] = PreparedSet.open(find_set(name, roots), roots)
         except UserError as error:
             missing.append(str(error))
     if missing:

@@ -68,6 +68,8 @@ class Telemetry:
             self._open.callback(self._log.close)
             self._display = _open_display(plan.name, start, plan.stage.steps, self._open)
             self._board = _open_tensorboard(folder, start, self._open)
+            if self._log.damaged:
+                self._display.message(self._log.damaged)
 
     def __enter__(self) -> Telemetry:
         return self
@@ -259,7 +261,7 @@ def _realised_mix(plan: StagePlan, rows: Iterable[Mapping[str, Any]]) -> dict[st
     for row in rows:
         counter = {"train": updates, "skipped": skipped}.get(row["kind"])
         if counter is not None:
-            counter[row["task"]] += 1
+            counter[str(row.get("task"))] += 1
     mix = {}
     for name, task in plan.tasks.items():
         samples, items = updates[name] * task.settings.batch, sum(map(len, task.splits))
@@ -314,6 +316,9 @@ def banner(
         work = f" ({sum(counted.values()) / 1e9:.1f} GFLOPs forward for its longest item)" if counted else ""
         activated = f"{model.activated_parameters(name) / 1e6:.1f} M activated{work}"
         yield f"  {name}: {_share_and_data(task, stage.steps, ratios)}, {activated}"
+    for name, task in plan.tasks.items() if stage.eval else ():
+        for line in task.unmeasured():
+            yield f"  {name} is not measured as it trains: {line}"
     saved = checkpoint_bytes(total, trained, kept_beside(stage))
     yield f"  checkpoints of {saved / 1e9:.2f} GB every {stage.checkpoints.every:,} steps"
 

@@ -169,7 +169,8 @@ class Trainer:
                 results = [
                     evaluate(
                         model, self.plan.readers, task.config, split, self.registry,
-                        limit=self.stage.eval.items, seed=self.plan.recipe.seed, precision=self.updater.precision,
+                        limit=self.stage.eval.items, seed=self.plan.recipe.seed, whole_pool=False,
+                        precision=self.updater.precision,
                     )
                     for task in self.plan.tasks.values()
                     for split in task.dev_splits()
@@ -182,7 +183,11 @@ class Trainer:
         return results
 
     def finish(self) -> None:
-        """Evaluate the result, write it as a model, and make it the run's."""
+        """Evaluate the result, write it as a model, and make it the run's.
+
+        Figures on a part of a split, which ``eval.items`` may have chosen, are no results of the run: they stay in
+        metrics.jsonl, as points of a curve.
+        """
         stage = self.stage
         if isinstance(stage.average, LastSection):
             found, every = Checkpoints(self.folder.checkpoints).complete(), stage.checkpoints.every
@@ -193,9 +198,23 @@ class Trainer:
                 with disk_errors(self.folder.model):
                     model.save(self.folder.model, self.plan.readers)
                     self.run.publish(self.folder.model)
-                write_card(self.run.model, record_results(self.run.path, results, fingerprint(self.run.model)))
+                whole = [result for result in results if self._is_whole(result)]
+                write_card(self.run.model, record_results(self.run.path, whole, fingerprint(self.run.model)))
                 self.telemetry.finished(self.updater.progress.step, self.run.model)
             self.ranks.wait()
+
+    def _is_whole(self, result: Result) -> bool:
+        """Whether a result is of all items of its split; a line says so where it is not."""
+        most = self.stage.eval.items if self.stage.eval else 0
+        task = self.plan.tasks[result.task]
+        size = next(len(each) for each in task.dev_splits() if each.checksum == result.checksum)
+        if size > most:
+            self.telemetry.message(
+                f"{result.task} on {result.set}:{result.split} was measured on {most:,} of {size:,} items (eval.items): "
+                f"these are no results yet, 'skillnet eval --task {result.task} --split {result.set}:{result.split}' "
+                "measures all"
+            )
+        return size <= most
 
     @contextmanager
     def _result(self) -> Iterator[SkillNet | None]:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skillnet_cli.api import FailedJob, Reader, UserError
-from skillnet_cli.data.prepared import Split
+from skillnet_cli.api import FailedJob, Reader, Task, UserError
+from skillnet_cli.data.prepared import PreparedSet, Split, usual_splits
 from skillnet_cli.evaluation.metrics import scorer
 from skillnet_cli.inference.encoder import inferring
 from skillnet_cli.model.skillnet import SkillNet
@@ -22,6 +22,48 @@ EXAMPLES = 6
 """Examples that a result keeps for reports: as many as a reader looks at."""
 
 
+def fields_of(task: Task) -> list[str]:
+    """The fields that an item needs to be trained on or measured: what the task's skills read, and its target."""
+    return [*task.skills, *filter(None, [task.target])]
+
+
+def lacking(task: Task, split: Split) -> str:
+    """What a task needs and not every item of a split has, in words; empty where nothing is missing."""
+    missing = [name for name in fields_of(task) if name not in split.facts.fields]
+    has = ", ".join(split.facts.fields) or "nothing"
+    return f"has no {' and no '.join(missing)}; it has {has}" if missing else ""
+
+
+def choose_split(prepared: PreparedSet, part: str | None, task: Task) -> Split:
+    """The split of a set that a task is measured on.
+
+    Args:
+        prepared: the set.
+        part: the split's name; None for the set's usual one that has what the task needs: test, else dev.
+        task: what is measured.
+
+    Raises:
+        UserError: there is no such split, or its items lack what the task needs; those that have it are named.
+    """
+    fit = prepared.splits_with(fields_of(task))
+    if part is None:
+        usual = usual_splits(prepared.manifest.splits)
+        chosen = next((name for name in usual if name in fit), usual[0] if usual else None)
+        if chosen is None:
+            raise UserError(
+                f"set '{prepared.name}' has no split 'test' or 'dev': name one of {', '.join(prepared.manifest.splits)}"
+                f" with --split {prepared.name}:SPLIT"
+            )
+        part = chosen
+    split = prepared.split(part)
+    wrong = lacking(task, split)
+    if wrong:
+        places = " or ".join(f"--split {prepared.name}:{name}" for name in fit)
+        advice = f"measure with {places}" if fit else "no split of it has"
+        raise UserError(f"task '{task.name}' cannot be measured: {prepared.name}:{part} {wrong}: {advice}")
+    return split
+
+
 def evaluate(
     model: SkillNet,
     readers: Mapping[str, Reader],
@@ -31,6 +73,7 @@ def evaluate(
     *,
     limit: int | None = None,
     seed: int | None = None,
+    whole_pool: bool = True,
     precision: str = "auto",
 ) -> Result:
     """Measure a task on a split, or on some of its items.
@@ -41,26 +84,28 @@ def evaluate(
         task: what is measured, with the labels that the model knows and the metrics that are wanted.
         split: what it is measured on.
         registry: where metrics come from.
-        limit: the most items; they are evenly spread over the split. None for all.
+        limit: the most items that are asked about; they are evenly spread over the split. None for all.
         seed: draws the ``limit`` items by chance instead.
+        whole_pool: whether those of a retrieval are searched for among all items of the split, or, which takes less
+            time and is an easier task, among themselves.
         precision: what the model computes in: the hardware's own (``"auto"``), ``"bf16"`` or ``"fp32"``.
 
     Raises:
         FailedJob: none of the items could be read, or the model's answers are not finite.
-        UserError: nothing measures the task's objective, or a metric of the task is not installed or does not fit it,
-            or not every item of the split has what the task's skills read.
+        UserError: nothing measures the task's objective, a metric of the task is not installed or does not fit it,
+            not every item of the split has what the task needs, or the model knows the target of none.
     """
     protocol = model.objectives[task.name].evaluation
     if protocol is None:
         raise UserError(f"task '{task.name}' cannot be measured: its objective '{task.objective}' has no evaluation")
-    missing = [name for name in task.skills if name not in split.facts.fields]
-    if missing:
-        has = ", ".join(split.facts.fields) or "nothing"
-        raise UserError(f"{split.set_name}:{split.name} has no {' and no '.join(missing)}; it has {has}")
+    wrong = lacking(task, split)
+    if wrong:
+        raise UserError(f"{split.set_name}:{split.name} {wrong}")
     run: Callable[[Evaluation], Result] = resolve(protocol)
     indices = spread(len(split), limit, seed)
+    pool = list(range(len(split))) if whole_pool else indices
     with inferring(model, precision):
-        return run(Evaluation(model, readers, task, split, indices, registry, precision))
+        return run(Evaluation(model, readers, task, split, indices, pool, registry, precision))
 
 
 @dataclass(frozen=True)
@@ -69,7 +114,8 @@ class Evaluation:
 
     Attributes:
         readers: those of the task's skills, by skill.
-        indices: the places of the items in the split.
+        indices: the places in the split of the items that are asked about.
+        pool: the places of the items among which a retrieval searches; ``indices`` are among them.
         registry: where metrics come from.
         precision: what the model computes in: ``"auto"``, ``"bf16"`` or ``"fp32"``.
     """
@@ -79,6 +125,7 @@ class Evaluation:
     task: TaskConfig
     split: Split
     indices: list[int]
+    pool: list[int]
     registry: Registry
     precision: str = "auto"
 
@@ -119,7 +166,8 @@ class Evaluation:
 
     def result(self, metrics: dict[str, float], **measured: Any) -> Result:
         """The result of this evaluation; ``measured`` are the other attributes of a result."""
-        return Result(self.task.name, self.split.set_name, self.split.name, metrics, **measured)
+        split = self.split
+        return Result(self.task.name, split.set_name, split.name, metrics, checksum=split.checksum, **measured)
 
 
 def spread(size: int, limit: int | None, seed: int | None = None) -> list[int]:

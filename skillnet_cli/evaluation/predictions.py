@@ -5,16 +5,21 @@ Items pass through the pipeline of training (:mod:`skillnet_cli.data.pipeline`) 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from skillnet_cli.api import DamagedItem
+import numpy as np
+
+from skillnet_cli.api import DamagedItem, Features, Reader, UserError
 from skillnet_cli.data.pipeline import Example, TaskBatch, TaskPipeline
 from skillnet_cli.evaluation.evaluate import Evaluation
 from skillnet_cli.evaluation.metrics import LOSS
 from skillnet_cli.inference.encoder import by_length
-from skillnet_cli.objectives import Targets
+from skillnet_cli.objectives import SYMBOLS, Targets, TaskConfig, check_target
 from skillnet_cli.runs import Result
+
+UNKNOWN = "unknown"
+"""The key of a protocol that says how many items the model cannot be right about."""
 
 
 def answer(evaluation: Evaluation) -> Result:
@@ -24,7 +29,8 @@ def answer(evaluation: Evaluation) -> Result:
     characters, counts as the metric counts a wrong answer.
     """
     # The plain Targets pass references on as they are; the objective's own refuse those that are not among its labels.
-    items = _Items(evaluation, Targets(evaluation.task, evaluation.readers))
+    items = _Items(evaluation, _References(evaluation.task, evaluation.readers, evaluation.objective.target_kind))
+    _check_known(evaluation)
     answers: dict[int, tuple[str, Any, Any]] = {}
     for examples, batch in items.batches():
         decoded = evaluation.objective.decode(evaluation.model.predict(evaluation.task.name, batch.towers))
@@ -41,9 +47,71 @@ def answer(evaluation: Evaluation) -> Result:
         items=len(indices),
         queries=len(indices),
         damaged=len(items.damaged),
-        protocol={"metrics": evaluation.describe_metrics(), **evaluation.objective.protocol},
+        protocol={
+            "metrics": evaluation.describe_metrics(),
+            **_unknown_symbols(evaluation, references),
+            **evaluation.objective.protocol,
+        },
         cases=tuple(cases),
     )
+
+
+class _References(Targets):
+    """An item's reference as the set has it, checked to be of the objective's kind."""
+
+    def __init__(self, task: TaskConfig, readers: Mapping[str, Reader], kind: str) -> None:
+        super().__init__(task, readers)
+        self._kind = kind
+
+    def example(
+        self, features: list[list[Features]], target: Any, rng: np.random.Generator
+    ) -> tuple[list[list[Features]], Any]:
+        """Raises DamagedItem where the reference cannot be one."""
+        if self.task.target is not None:
+            check_target(self._kind, target)
+        return features, target
+
+
+def _check_known(evaluation: Evaluation) -> None:
+    """Raise UserError where the model knows nothing of any item's target: every answer would be wrong.
+
+    Reads items until it finds one that it knows, which usually is the first.
+    """
+    name, objective = evaluation.task.target, evaluation.objective
+    known = set(evaluation.task.labels)
+    first: Any = None
+    for index in evaluation.indices if name and known else ():
+        target = evaluation.split[index].get(name)
+        try:
+            check_target(objective.target_kind, target)
+        except DamagedItem:
+            continue
+        symbols = objective.symbols(target)
+        if not symbols or symbols & known:
+            return
+        first = target if first is None else first
+    if first is not None:
+        split, what = evaluation.split, SYMBOLS.get(objective.target_kind, "labels")
+        raise UserError(
+            f"task '{evaluation.task.name}' cannot be measured: none of the {what} of {split.set_name}:{split.name} "
+            f"is one of the {len(known)} that the model knows; its first {name} is {shortened(str(first))!r}, "
+            f"the model has {', '.join(map(shortened, evaluation.task.labels[:3]))}, …"
+        )
+
+
+def shortened(text: str, most: int = 40) -> str:
+    """A text for the middle of a line."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _unknown_symbols(evaluation: Evaluation, references: Sequence[Any]) -> dict[str, str]:
+    """How many items have a target that the model cannot answer with; nothing where it knows all."""
+    objective, known = evaluation.objective, set(evaluation.task.labels)
+    strange = sum(bool(objective.symbols(each) - known) for each in references) if known else 0
+    if not strange:
+        return {}
+    what = SYMBOLS.get(objective.target_kind, "labels")
+    return {UNKNOWN: f"{strange} of {len(references)} items have {what} that the model does not know"}
 
 
 def fill_in(evaluation: Evaluation) -> Result:

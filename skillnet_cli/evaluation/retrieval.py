@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from skillnet_cli.api import FailedJob, Source, UserError
+from skillnet_cli.api import DamagedItem, FailedJob, Source, UserError
+from skillnet_cli.data.pipeline import sources_of
 from skillnet_cli.evaluation.evaluate import Evaluation
 from skillnet_cli.inference.encoder import encode_sources
 from skillnet_cli.runs import Result
@@ -45,13 +46,18 @@ def retrieve(evaluation: Evaluation) -> Result:
         damaged=pairs.damaged,
         protocol={
             "pool": f"{len(pairs.pool)} items of skill {item_skill}",
-            "queries": f"{len(pairs.queries)} of skill {query_skill}, every one that belongs to an item of the pool",
+            "queries": f"{len(pairs.queries)} of skill {query_skill}, every one that belongs to {_whose(evaluation)}",
             "positives": "the query's own item alone",
             "similarity": evaluation.model.config.similarity,
             "ties": "counted as misses",
         },
         cases=_cases(pairs, ranks, evaluation.choose_examples(f"{query.id}#{query.text}" for query in pairs.queries)),
     )
+
+
+def _whose(evaluation: Evaluation) -> str:
+    asked, pool = len(evaluation.indices), len(evaluation.pool)
+    return "an item of the pool" if asked == pool else f"one of {asked} items of the pool"
 
 
 def _k(metric: str, evaluation: Evaluation) -> int:
@@ -93,31 +99,44 @@ def _encode(evaluation: Evaluation, query_skill: str, item_skill: str) -> _Pairs
         task=evaluation.task.name,
         precision=evaluation.precision,
     )
-    items = encode(item_skill, (_texts(split[index][item_skill])[0] for index in evaluation.indices))
-    pool = [evaluation.indices[place] for place in items.kept]
-    if not pool:
-        raise evaluation.unreadable(reason for _, reason in items.damaged)
+    damaged: list[str] = []
     # Filled as sources are read, which is one at a time: all texts of a set need not fit into memory.
+    read_items: list[int] = []
     read: list[_Query] = []
 
-    def sources() -> Iterator[Source]:
-        for index in pool:
+    def item_sources() -> Iterator[Source]:
+        for index in evaluation.pool:
+            try:
+                source = sources_of(split[index], item_skill)[0]
+            except DamagedItem as error:
+                damaged.append(str(error))
+                continue
+            read_items.append(index)
+            yield source
+
+    def query_sources() -> Iterator[Source]:
+        for index in asked:
             sample = split[index]
-            for number, text in enumerate(_texts(sample[query_skill])):
+            try:
+                texts = sources_of(sample, query_skill)
+            except DamagedItem as error:
+                damaged.append(str(error))
+                continue
+            for number, text in enumerate(texts):
                 read.append(_Query(index, sample["id"], number))
                 yield text
 
-    texts = encode(query_skill, sources())
+    items = encode(item_skill, item_sources())
+    damaged += [reason for _, reason in items.damaged]
+    pool = [read_items[place] for place in items.kept]
+    if not pool:
+        raise evaluation.unreadable(damaged)
+    asked = sorted(set(evaluation.indices).intersection(pool))
+    texts = encode(query_skill, query_sources())
     queries = [read[place] for place in texts.kept]
     places = {index: place for place, index in enumerate(pool)}
     own = torch.tensor([places[query.index] for query in queries], dtype=torch.int64)
-    search = _Search(texts.vectors, items.vectors)
-    return _Pairs(search, queries, pool, own, len(items.damaged) + len(texts.damaged))
-
-
-def _texts(value: Any) -> list[Any]:
-    """All of an item's texts; a single medium as a list of one."""
-    return value if isinstance(value, list) else [value]
+    return _Pairs(_Search(texts.vectors, items.vectors), queries, pool, own, len(damaged) + len(texts.damaged))
 
 
 def _cases(pairs: _Pairs, ranks: Int[Tensor, " queries"], shown: list[int]) -> tuple[dict[str, Any], ...]:

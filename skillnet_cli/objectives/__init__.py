@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from skillnet_cli.objectives.base import ComparingObjective, Encoded, Objective, Targets, TaskConfig
+from skillnet_cli.objectives.base import (
+    SYMBOLS,
+    ComparingObjective,
+    Encoded,
+    Objective,
+    Targets,
+    TaskConfig,
+    check_target,
+)
 from skillnet_cli.plugins import Registry, resolve
 
 OBJECTIVES = {
@@ -31,4 +39,15 @@ def load(name: str, registry: Registry) -> type[Objective]:
     return objective
 
 
-__all__ = ["OBJECTIVES", "ComparingObjective", "Encoded", "Objective", "Targets", "TaskConfig", "check", "load"]
+__all__ = [
+    "OBJECTIVES",
+    "SYMBOLS",
+    "ComparingObjective",
+    "Encoded",
+    "Objective",
+    "Targets",
+    "TaskConfig",
+    "check",
+    "check_target",
+    "load",
+]

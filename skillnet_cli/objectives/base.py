@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_gather
 
-from skillnet_cli.api import Batch, Features, Reader, Task
+from skillnet_cli.api import Batch, DamagedItem, Features, Reader, Task
 
 Loss: TypeAlias = tuple[Float[Tensor, ""], Int[Tensor, ""]]
 """The summed loss and the number of things it was summed over."""
@@ -86,6 +86,18 @@ class Targets:
     def collate(self, towers: list[list[Batch]], wanted: list[Any]) -> dict[str, Tensor]:
         """Put what :meth:`example` returned for each item into tensors; may set ``mask`` in a tower's batch."""
         return {}
+
+
+SYMBOLS = {"class": "labels", "characters": "characters", "units": "units"}
+"""What the targets of each kind (:attr:`Objective.target_kind`) are made of, in words."""
+
+
+def check_target(kind: str, target: Any) -> None:
+    """Raise DamagedItem where a value that a set holds cannot be a target of that kind."""
+    if kind in ("class", "characters") and not isinstance(target, str):
+        raise DamagedItem(f"its target is {type(target).__name__}, not a text")
+    if kind == "units" and not (isinstance(target, list) and target and all(type(each) is int for each in target)):
+        raise DamagedItem("its target is not a list of whole numbers")
 
 
 Heads: TypeAlias = nn.ModuleDict

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skillnet_cli.api import Batch, DamagedItem, Features, Reader
-from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets, TaskConfig
+from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets, TaskConfig, check_target
 
 
 class _ClassTargets(Targets):
@@ -26,6 +26,7 @@ class _ClassTargets(Targets):
         self, features: list[list[Features]], target: Any, rng: np.random.Generator
     ) -> tuple[list[list[Features]], int]:
         """Raises DamagedItem where the label is not in the task's list."""
+        check_target("class", target)
         if target not in self.index:
             raise DamagedItem(
                 f"label {target!r} is not in the list of {len(self.index)} labels of task '{self.task.name}'"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skillnet_cli.api import Batch, DamagedItem, Features, Reader, frames_needed
-from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets, TaskConfig
+from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets, TaskConfig, check_target
 
 BLANK = 0
 """The blank is the head's first output; label i is output i + 1."""
@@ -29,6 +29,7 @@ class _TranscriptTargets(Targets):
         self, features: list[list[Features]], target: Any, rng: np.random.Generator
     ) -> tuple[list[list[Features]], Tensor]:
         """Raises DamagedItem where a character is unknown, or the recording has too few frames for the transcript."""
+        check_target("characters", target)
         unknown = sorted(set(target) - set(self.index))
         if unknown:
             raise DamagedItem(f"characters {''.join(unknown)!r} of the transcript are not in the vocabulary")

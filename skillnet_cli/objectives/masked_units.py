@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skillnet_cli.api import Batch, DamagedItem, Features
-from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets
+from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets, check_target
 
 STARTS, SPAN = 0.05, 10
 """The share of frames at which a hidden span starts, and its frames (paper §4.2; wav2vec 2.0 has 0.065 and 10)."""
@@ -25,6 +25,7 @@ class _UnitTargets(Targets):
         self, features: list[list[Features]], target: Any, rng: np.random.Generator
     ) -> tuple[list[list[Features]], tuple[np.ndarray, np.ndarray]]:
         """Raises DamagedItem where there is not one unit a frame, or a unit is not in the list of the task."""
+        check_target("units", target)
         frames = self.readers[self.task.towers[0][0]].length(features[0][0]) - 1
         units = np.asarray(target, dtype=np.int64)
         if len(units) != frames:

@@ -106,13 +106,19 @@ def _check_tasks(document: Mapping[str, Any], registry: Registry) -> Iterator[Mi
 
 
 def _check_feeds(stage: str, settings: Any, task: Task, registry: Registry) -> Iterator[Mistake]:
-    """A data set that a plugin knows, under a task that it has nothing for."""
+    """A data set of a plugin's name that holds nothing for a skill of the task.
+
+    A set may feed any task whose fields it has. Which it has is known once it is prepared, and looked at before the
+    first step; until then the tasks that its plugin prepares it for say which skills there is something for.
+    """
     names = settings.get("datasets", ()) if isinstance(settings, Mapping) else ()
     for name in names if isinstance(names, (list, Mapping)) else ():
         owned = registry.datasets.get(name) if isinstance(name, str) else None
-        if owned and task.name not in owned.value.feeds:
-            feeds = " and ".join(owned.value.feeds)
-            yield Mistake((stage, "tasks", task.name, "datasets", name), f"this data set feeds {feeds}")
+        fed = [registry.tasks[each].value for each in owned.value.feeds if each in registry.tasks] if owned else []
+        missing = [skill for skill in task.skills if not any(skill in each.skills for each in fed)]
+        if owned and fed and missing:
+            what = f"this data set feeds {' and '.join(owned.value.feeds)}, and has no {' and no '.join(missing)}"
+            yield Mistake((stage, "tasks", task.name, "datasets", name), what)
 
 
 def _check_embedders(document: Mapping[str, Any], registry: Registry) -> Iterator[Mistake]:

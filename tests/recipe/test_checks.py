@@ -69,8 +69,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         ": model.embedders.waves.longest: must be greater than 0, not -5",
     ),
     "a set of another task": (
-        {"finetune__tasks": {"fill": {**TASK, "datasets": ["toy-sorted"]}}},
-        ": finetune.tasks.fill.datasets.toy-sorted: this data set feeds sort",
+        {"finetune__tasks": {"match": {**TASK, "datasets": ["toy-sorted"]}}},
+        ": finetune.tasks.match.datasets.toy-sorted: this data set feeds sort, and has no waves",
     ),
 }
 

@@ -33,7 +33,7 @@ def test_going_on_drops_what_will_be_done_again(tmp_path: Path) -> None:
 
 def test_what_is_no_row_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text('[1]\n{"step": "x"}\n\n{"step": 2}\nnull\n')
+    path.write_text('[1]\n{"step": "x"}\n\n{"kind": "eval", "step": 2}\n{"step": 3}\nnull\n')
     assert steps(path) == [2]
     assert steps(tmp_path / "nowhere") == []
 

@@ -229,7 +229,7 @@ class _Forecaster:
 
     def _open(self, name: str) -> PreparedSet | None:
         try:
-            return PreparedSet.open(find_set(name, self.roots))
+            return PreparedSet.open(find_set(name, self.roots), self.roots)
         except UserError as error:
             self.missing.append(str(error))
             return None

@@ -14,15 +14,15 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from skillnet_cli.api import DamagedItem, Task, UserError
-from skillnet_cli.data.prepared import PreparedSet, Split, find_set
+from skillnet_cli.data.format import MANIFEST
+from skillnet_cli.data.prepared import PreparedSet, Split, find_set, is_dev
 from skillnet_cli.evaluation.report.html import Markup, element, facts, line_chart, page
-from skillnet_cli.files import read_json_lines, write_whole
+from skillnet_cli.files import write_whole
 from skillnet_cli.plugins import Registry, resolve
-from skillnet_cli.runs import Count, Figure, read_results
+from skillnet_cli.runs import Count, Figure, read_metrics_lines, read_results
 
 REPORT = "report.html"
 STAGES = ("pretrain", "finetune")
-DEV = "dev"
 NO_RESULTS = "no results yet: run 'skillnet eval --task TASK'"
 
 Row: TypeAlias = Mapping[str, Any]
@@ -51,8 +51,8 @@ def write_report(run: Path, registry: Registry, roots: Sequence[Path], out: Path
     """
     results = read_results(run)
     # Of a task's dev split examples are shown only where nothing else of it was measured.
-    tested = {row["task"] for row in results if row["split"] != DEV}
-    shown = (row for row in results if row["split"] != DEV or row["task"] not in tested)
+    tested = {row["task"] for row in results if not is_dev(row["split"])}
+    shown = (row for row in results if not is_dev(row["split"]) or row["task"] not in tested)
     sections = {
         "Results": _results(results),
         "Learning curves": Markup().join(_stage_curves(run, stage) for stage in STAGES),
@@ -98,7 +98,7 @@ def _results(rows: Sequence[Row]) -> Markup:
 
 
 def _result(row: Row) -> Markup:
-    metrics = (Markup(" ").join((name, element("b", f"{value:.4f}"))) for name, value in row["metrics"].items())
+    metrics = (Markup(" ").join((name, element("b", _figure(value)))) for name, value in row["metrics"].items())
     items = [f"{row['items']:,}"]
     if row["damaged"]:
         items += [element("br"), element("small", f"{row['damaged']:,} unreadable")]
@@ -106,11 +106,21 @@ def _result(row: Row) -> Markup:
     return element(
         "tr",
         element("td", row["task"]),
-        element("td", f"{row['set']}:{row['split']}"),
+        element("td", *_place(row)),
         element("td", element("br").join(metrics), class_="number"),
         element("td", *items, class_="number"),
         element("td", element("details", element("summary", "protocol"), protocol)),
     )
+
+
+def _figure(value: int | float | None) -> str:
+    return "not finite" if value is None else f"{value:.4f}"
+
+
+def _place(row: Row) -> list[Markup | str]:
+    """The split that a row is of, and its checksum, which tells sets of one name apart."""
+    checksum = row.get("checksum")
+    return [f"{row['set']}:{row['split']}", *([element("br"), element("small", checksum)] if checksum else [])]
 
 
 def _in_words(fact: Any) -> str:
@@ -124,7 +134,7 @@ def _result_table(runs: Mapping[str, Path]) -> Markup:
     """The results of several runs side by side: a row for each task, set and metric that any of them has."""
     tables = {
         name: {
-            (row["task"], f"{row['set']}:{row['split']}", metric): f"{value:.4f}"
+            (row["task"], f"{row['set']}:{row['split']}", row.get("checksum", ""), metric): _figure(value)
             for row in read_results(run)
             for metric, value in row["metrics"].items()
         }
@@ -133,7 +143,7 @@ def _result_table(runs: Mapping[str, Path]) -> Markup:
     keys = sorted({key for table in tables.values() for key in table})
     if not keys:
         return element("p", NO_RESULTS, class_="note")
-    head = element("tr", *(element("th", title) for title in ("task", "set", "metric", *runs)))
+    head = element("tr", *(element("th", title) for title in ("task", "set", "checksum", "metric", *runs)))
     body = (
         element(
             "tr",
@@ -190,7 +200,9 @@ def _read_rows(path: Path) -> Iterator[Row]:
         UserError: a row lacks a field, or a metric in it is not a number; the line is named.
     """
     kinds: Mapping[str, type[_Row]] = {"train": _Trained, "eval": _Measured}
-    for number, row in read_json_lines(path):
+    for number, row in read_metrics_lines(path):
+        if row is None:
+            continue
         try:
             kind = _Row.model_validate(row).kind
             kinds.get(kind, _Row).model_validate(row)
@@ -282,11 +294,13 @@ class Previews:
         try:
             value = self.split[index][skill]
             source = value[which] if isinstance(value, list) else value
+            if not isinstance(source, (str, bytes)):
+                raise DamagedItem("it is neither a text nor a file")
             preview = self.registry.modality(skill).preview
             if preview:
                 return Markup(resolve(preview)(source))
             return element("p", source) if isinstance(source, str) else element("p", "has no preview", class_="note")
-        # The set may have changed since it was measured: an index or a field of the example may be missing.
+        # The set may be another than the one that was measured: an index or a field of the example may be missing.
         except (DamagedItem, UserError, LookupError) as error:
             return element("p", f"cannot be shown: {error}", class_="note")
 
@@ -298,12 +312,35 @@ def _examples(row: Row, registry: Registry, roots: Sequence[Path]) -> Markup:
     title = element("h3", f"{row['task']} ", element("small", f"{row['set']}:{row['split']}"))
     try:
         task = registry.task(row["task"])
-        split = PreparedSet.open(find_set(row["set"], roots)).split(row["split"])
+        split = _find_measured(row, roots)
     except UserError as error:
         return Markup().join((title, element("p", f"cannot be shown: {error}", class_="note")))
     previews = Previews(split, registry)
     shown = [(_search if "best" in case else _prediction)(case, task, previews) for case in row["cases"]]
     return Markup().join((title, *shown))
+
+
+def _find_measured(row: Row, roots: Sequence[Path]) -> Split:
+    """The split that a result was measured on: that of the set's name, or another one below the roots that is equal.
+
+    Raises:
+        UserError: there is none any more.
+    """
+    name, part, checksum = Path(row["set"]), row["split"], row.get("checksum", "")
+    if name.is_absolute() or ".." in name.parts:  # the file may be anyone's, and ours never say so
+        raise UserError("its set lies outside the folders of data")
+    named = PreparedSet.open(find_set(row["set"], roots), roots)
+    there = named.manifest.splits.get(part)
+    if not checksum or (there and named.split(part).checksum == checksum):
+        return named.split(part)
+    for path in sorted(path for root in roots for path in root.glob(f"*/{MANIFEST}")):
+        try:
+            other = PreparedSet.open(path.parent, roots)
+        except UserError:
+            continue
+        if part in other.manifest.splits and other.split(part).checksum == checksum:
+            return other.split(part)
+    raise UserError(f"{named.path} is not what was measured any more (its checksum was {checksum})")
 
 
 def _search(case: Row, task: Task, previews: Previews) -> Markup:
