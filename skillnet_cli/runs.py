@@ -123,9 +123,7 @@ class MetricsLog:
             what = str(error.strerror if isinstance(error, OSError) else error)
         with disk_errors(path):
             if what:
-                aside = next(
-                    place for number in itertools.count(1) if not (place := _aside(path, number)).exists()
-                )
+                aside = next(place for number in itertools.count(1) if not (place := _aside(path, number)).exists())
                 path.rename(aside)
                 self.damaged = f"{path} is damaged ({what}): it is kept as {aside.name}, and a new one goes on"
             write_whole(path, "".join(map(_line, kept)).encode("utf-8", errors="replace"))

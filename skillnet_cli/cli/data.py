@@ -67,7 +67,8 @@ def show(
 
     if html and not html.parent.is_dir():
         raise UserError(f"--html {html}: the folder {html.parent} does not exist")
-    opened = PreparedSet.open(locate_set(prepared, data_roots(data or [])))
+    roots = data_roots(data or [])
+    opened = PreparedSet.open(locate_set(prepared, roots), roots)
     splits = {name: opened.split(name) for name in ([split] if split else opened.manifest.splits)}
     surveys = {name: survey(each) for name, each in splits.items()}
     chosen = {name: picked(each, sample, seed) for name, each in splits.items()}

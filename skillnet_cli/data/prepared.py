@@ -42,6 +42,7 @@ def usual_splits(names: Iterable[str]) -> list[str]:
     there = [name for name in names if name.casefold() in wanted]
     return sorted(there, key=lambda name: wanted.index(name.casefold()))
 
+
 CHECKSUM_DIGITS = 16
 """Of a split's checksum: 64 bits tell a person's sets apart, and fit into a line."""
 
@@ -59,7 +60,7 @@ class PreparedSet:
     def __init__(self, path: Path, manifest: Manifest, name: str | None = None) -> None:
         self.path = path
         self.manifest = manifest
-        self.name = name or Path(os.path.abspath(path)).name
+        self.name = name or _whole(path).name
 
     @classmethod
     def open(cls, path: Path | str, roots: Iterable[Path] = ()) -> PreparedSet:
@@ -90,11 +91,14 @@ class PreparedSet:
 
 def _name_below(folder: Path, roots: Iterable[Path]) -> str | None:
     """A folder's path from the first of the roots that it lies in; None where it lies in none."""
-    whole = Path(os.path.abspath(folder))
-    for root in map(os.path.abspath, roots):
-        if Path(root) in whole.parents:
-            return whole.relative_to(root).as_posix()
-    return None
+    whole = _whole(folder)
+    below = next((root for root in map(_whole, roots) if root in whole.parents), None)
+    return whole.relative_to(below).as_posix() if below else None
+
+
+def _whole(path: Path) -> Path:
+    """The whole path, without dots; links in it keep their names, which ``Path.resolve`` would not let them."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 class Split(Sequence[dict[str, Any]]):

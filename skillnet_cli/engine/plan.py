@@ -46,7 +46,7 @@ class TaskPlan:
         return weights or None
 
     def dev_splits(self) -> Iterator[Split]:
-        """The split of every set on which progress is measured; some sets have none that the task can be measured on."""
+        """The split of every set on which progress is measured; some sets have none that serves the task."""
         for each in self.sets.values():
             split = self._dev_split(each)
             if split is not None and not lacking(self.config, split):

@@ -209,10 +209,10 @@ class Trainer:
         task = self.plan.tasks[result.task]
         size = next(len(each) for each in task.dev_splits() if each.checksum == result.checksum)
         if size > most:
+            place = f"{result.set}:{result.split}"
             self.telemetry.message(
-                f"{result.task} on {result.set}:{result.split} was measured on {most:,} of {size:,} items (eval.items): "
-                f"these are no results yet, 'skillnet eval --task {result.task} --split {result.set}:{result.split}' "
-                "measures all"
+                f"{result.task} was measured on {most:,} of the {size:,} items of {place} (eval.items), which is no "
+                f"result yet: 'skillnet eval --task {result.task} --split {place}' measures all"
             )
         return size <= most
 
