@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from enum import Enum
@@ -416,10 +417,14 @@ SHARES = "train=0.8,dev=0.1,test=0.1"
 
 @app.command("table")
 def table(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A .csv, .tsv, .jsonl or .parquet file.")],
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A .csv, .tsv, .json, .jsonl or .parquet file.")],
     task: Annotated[str, typer.Option(help="The task that the set is for.", autocompletion=complete("tasks"))],
     columns: Annotated[
-        str, typer.Option(metavar="FIELD=COLUMN,...", help="Columns that are not named like the task's fields.")
+        str,
+        typer.Option(
+            metavar="FIELD=COLUMN,...",
+            help='Columns that are not named like the task\'s fields; text="a, b" names one with a comma.',
+        ),
     ] = "",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the new set.", show_default="data/ and the table's name")
@@ -453,6 +458,7 @@ def table(
     from skillnet_cli.data.progress import choose_progress
     from skillnet_cli.objectives import load
     from skillnet_cli.prepare.table import TableJob, prepare_table
+    from skillnet_cli.sources.tables import unusual_separator
 
     registry = load_registry()
     feeds = registry.task(task)
@@ -461,7 +467,7 @@ def table(
         out=out or DATA / table.stem,
         task=feeds,
         target_kind=load(feeds.objective, registry).target_kind,
-        columns=_pairs("--columns", columns),
+        columns=_columns(columns),
         split_column=split_column,
         fractions=_fractions(shares),
         licence=licence,
@@ -470,6 +476,9 @@ def table(
         progress=choose_progress(),
     )
     prepare_table(job, registry)
+    separator = unusual_separator(table)
+    if separator:
+        remark(f"table '{table}': its cells are separated by {separator}")
     prepared = PreparedSet.open(job.out)
     remark(f"{job.out}: {summary(prepared)}")
     if as_json:
@@ -485,6 +494,31 @@ def _pairs(option: str, text: str) -> dict[str, str]:
             raise UserError(f"{option}: '{part}' is not KEY=VALUE")
         found[key.strip()] = value.strip()
     return found
+
+
+def _columns(text: str) -> dict[str, str]:
+    """``field=column,field=column`` as a mapping.
+
+    A comma divides where an equals sign follows before the next one, so a column's name may hold commas; blanks belong
+    to it; in double quotes it may hold anything, a doubled one standing for itself.
+
+    Raises:
+        UserError: a part is not such a pair.
+    """
+    found: dict[str, str] = {}
+    while text:
+        pair = _PAIR.match(text)
+        if not pair:
+            raise UserError(f"--columns: '{text}' is not FIELD=COLUMN")
+        quoted, plain = pair["quoted"], pair["plain"]
+        found[pair["field"].strip()] = quoted.replace('""', '"') if quoted is not None else plain
+        text = text[pair.end() :].removeprefix(",")
+    return found
+
+
+_PAIR = re.compile(
+    r"""(?P<field>[^=,"]*[^=,"\s])\s*=(?:\s*"(?P<quoted>(?:[^"]|"")+)"\s*(?=,|\Z)|(?P<plain>.+?)(?=,[^=,"]+=|,?\Z))"""
+)
 
 
 def _fractions(text: str) -> Mapping[str, float]:

@@ -6,9 +6,11 @@ file is read and the item kept.
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from skillnet_cli.data.format import Manifest
 from skillnet_cli.data.progress import Progress, Silent
 from skillnet_cli.plugins import Registry, resolve, suggest
 from skillnet_cli.prepare.writer import BEYOND_LIMIT, SetWriter
-from skillnet_cli.sources.tables import Row, read_rows
+from skillnet_cli.sources.tables import EMPTY, Row, read_rows
 
 ID = "id"
 """The optional field whose column names the items."""
@@ -36,7 +38,7 @@ class TableJob:
     cannot be used becomes a row of the ledger. Files are checked by the modality's reader and kept as they are.
 
     Attributes:
-        table: a .csv, .tsv, .jsonl or .parquet; its paths of files are relative to its folder.
+        table: a .csv, .tsv, .json, .jsonl or .parquet; its paths of files are relative to its folder.
         out: the new set's folder; its name is the set's.
         task: what the set shall feed.
         target_kind: what the target of its objective is made of: "class", "characters" or "units".
@@ -76,9 +78,16 @@ def prepare_table(job: TableJob, registry: Registry) -> Manifest:
     layout = _layout_of(job.task, job.columns, registry)
     _check_fractions(job.fractions)
     readers = {skill: _reader(skill, registry) for skill in layout.media}
-    rows = list(_checked(read_rows(job.table), layout, job))
-    with _open_writer(job, layout, len(rows)) as writer:
-        items = _Gathering(layout, job.split_column, writer).gather(job.progress.track(rows, len(rows), "rows read"))
+    rows: list[Row] = []
+    known = False
+    for row in read_rows(job.table):
+        if not (known or row.empty or row.damage):  # the first one shows whether the columns are there
+            job, layout = _with_columns(job, layout, row.cells)
+            known = True
+        rows.append(row)
+    with _open_writer(job, layout, sum(not row.empty for row in rows)) as writer:
+        gathering = _Gathering(layout, job.split_column, writer, job.table.parent.absolute())
+        items = gathering.gather(job.progress.track(rows, len(rows), "rows read"))
         if not job.split_column:
             _split(items, job.fractions, job.seed)
         targets = _Targets(job.task.target, job.target_kind)
@@ -99,24 +108,25 @@ def _reader(skill: str, registry: Registry) -> Reader:
     return reader
 
 
-def _checked(rows: Iterable[Row], layout: _Layout, job: TableJob) -> Iterator[Row]:
-    """The rows, once the first one that can be read has shown that the columns are there."""
-    seen = False
-    for row in rows:
-        if not seen and row.damage is None:
-            _check_columns(job, layout, row.cells)
-            seen = True
-        yield row
+def _with_columns(job: TableJob, layout: _Layout, there: Mapping[str, Any]) -> tuple[TableJob, _Layout]:
+    """Both with their columns as the table calls them. Raises UserError where it lacks one that is needed."""
+    columns = {name: _column(job, name, column, there) for name, column in layout.columns.items()}
+    if job.split_column:
+        job = replace(job, split_column=_column(job, "", job.split_column, there))
+    return job, replace(layout, columns=columns)
 
 
-def _check_columns(job: TableJob, layout: _Layout, there: Mapping[str, Any]) -> None:
-    """Raise UserError where the table lacks a column that is needed."""
-    for name, column in layout.columns.items():
-        if column not in there:
-            hint = suggest(column, there, f"it has {', '.join(there) or 'none'}")
-            raise UserError(f"table '{job.table}' has no column '{column}' for the field '{name}'{hint}")
-    if job.split_column and job.split_column not in there:
-        raise UserError(f"table '{job.table}' has no column '{job.split_column}': it has {', '.join(there)}")
+def _column(job: TableJob, field: str, name: str, there: Mapping[str, Any]) -> str:
+    """The table's column of a name, exactly or but for blanks around it. Raises UserError where it has none."""
+    if name in there:
+        return name
+    alike = [column for column in there if column.strip() == name.strip()]
+    if len(alike) == 1:
+        return alike[0]
+    wanted = f" for the field '{field}'" if field else ""
+    known = ", ".join(column if column == column.strip() and "," not in column else f"'{column}'" for column in there)
+    hint = suggest(name, there, f"it has {known or 'none'}")
+    raise UserError(f"table '{job.table}' has no column '{name}'{wanted}{hint}")
 
 
 def _open_writer(job: TableJob, layout: _Layout, rows: int) -> SetWriter:
@@ -173,12 +183,21 @@ def _layout_of(task: Task, columns: Mapping[str, str], registry: Registry) -> _L
 
 @dataclass
 class _Item:
-    """A sample in the making: the row it began with, the values of its fields, the split that its row names."""
+    """A sample in the making.
+
+    Attributes:
+        id: what it is called.
+        row: the number of the row that it began with.
+        fields: their values.
+        split: the one that its row names.
+        same: what the rows that belong to it have in common.
+    """
 
     id: str
     row: int
     fields: dict[str, Any]
     split: str = ""
+    same: str = ""
 
 
 @dataclass(frozen=True)
@@ -188,20 +207,26 @@ class _Gathering:
     layout: _Layout
     split_column: str | None
     writer: SetWriter
+    folder: Path
 
     def gather(self, rows: Iterable[Row]) -> list[_Item]:
         """The items of a table, in the order of their first rows."""
         items: dict[str, _Item] = {}
         for row in rows:
+            if row.empty:
+                self.writer.reject("", f"behind row {row.number}", "filtered", EMPTY)
+                continue
             try:
                 item = self._item(row)
             except DamagedItem as error:
                 self.writer.reject(self._split(row), f"row {row.number}", "damaged", str(error))
                 continue
-            first = items.setdefault(str(item.fields[self.layout.item]), item)
+            first = items.setdefault(item.same, item)
             repeated = None if first is item else self._merge(first, item)
             if repeated:
                 self.writer.reject(item.split, f"row {row.number}", "duplicate", repeated)
+        for item in items.values():
+            item.fields.update({name: list(item.fields[name]) for name in self.layout.lists})
         return list(items.values())
 
     def _item(self, row: Row) -> _Item:
@@ -212,8 +237,26 @@ class _Gathering:
             raise DamagedItem(f"the column '{self.split_column}' is empty")
         fields = {name: _value(row, self.layout.columns[name]) for name in self.layout.fields}
         for name in self.layout.skills:
-            fields[name] = _texts(fields[name]) if name in self.layout.lists else str(fields[name])
-        return _Item(self._id(row, fields), row.number, fields, self._split(row))
+            value = fields[name]
+            # What is gathered has the order of a list and is found like a set's members: a file may have many texts.
+            fields[name] = dict.fromkeys(_texts(value)) if name in self.layout.lists else _text(value)
+        same = fields[self.layout.item]
+        if self.layout.media:
+            fields[self.layout.item], same = self._file(fields[self.layout.item])
+        same = "\0".join(same) if isinstance(same, dict) else same
+        return _Item(self._id(row, fields), row.number, fields, self._split(row), same)
+
+    def _file(self, name: str) -> tuple[str, str]:
+        """How a file is called below the table's folder, and the place that all spellings of its path lead to."""
+        for form in ("NFC", "NFD"):
+            other = unicodedata.normalize(form, name)
+            if other != name and not os.path.lexists(self.folder / name) and os.path.lexists(self.folder / other):
+                name = other  # the same characters, as the system that wrote the table spells them
+        if "\0" in name:
+            return name, name
+        place = os.path.normpath(self.folder / name)
+        inside = f"{os.path.normpath(self.folder)}{os.sep}"
+        return place.removeprefix(inside).replace(os.sep, "/"), unicodedata.normalize("NFC", os.path.realpath(place))
 
     def _id(self, row: Row, fields: Mapping[str, Any]) -> str:
         """What the column of ids says, else the path of the item's file, else the number of its row."""
@@ -234,21 +277,28 @@ class _Gathering:
         added = 0
         for name in self.layout.lists:
             new = [text for text in other.fields[name] if text not in item.fields[name]]
-            item.fields[name].extend(new)
+            item.fields[name].update(dict.fromkeys(new))
             added += len(new)
         return None if added else same
 
 
 def _value(row: Row, column: str) -> Any:
     value = row.cells.get(column)
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):  # NaN is unequal to itself
         raise DamagedItem(f"the column '{column}' is empty")
     return value.strip("\r\n") if isinstance(value, str) else value
 
 
+def _text(value: Any) -> str:
+    """A cell that must hold a text or a number. Raises DamagedItem where it holds neither."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value != value:
+        raise DamagedItem(f"it must be a text, not {value!r}"[:200])
+    return str(value)
+
+
 def _texts(value: Any) -> list[str]:
     """The texts of a cell, which holds one or a list of them. Raises DamagedItem where there is none."""
-    texts = [str(each).strip() for each in (value if isinstance(value, list) else [value])]
+    texts = [_text(each).strip() for each in (value if isinstance(value, list) else [value])]
     if not any(texts):
         raise DamagedItem("it has no text")
     return [text for text in texts if text]

@@ -13,6 +13,7 @@ import io
 import lzma
 import os
 import re
+import stat
 import struct
 import tarfile
 import zipfile
@@ -27,10 +28,11 @@ from typing import Any, Literal, TypeAlias, cast
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.files import CHUNK, disk_errors, make_folder, replace_path
+from skillnet_cli.untrusted import Untrusted, open_regular
 
 READ_ERRORS = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, UnicodeDecodeError, EOFError,
-    OSError, NotImplementedError,
+    OSError, NotImplementedError, RecursionError, Untrusted,
 )  # fmt: skip
 """What the modules of the standard library raise where an archive or a compressed file is damaged."""
 
@@ -42,10 +44,23 @@ MAX_RATIO = 200
 SMALL = 256 << 20
 """An archive that unpacks to no more than this many bytes is no bomb, however well it is compressed."""
 
+MAX_CONTENT = 1 << 30
+"""Bytes of a member that is read whole: a clip, a recording, an archive within an archive."""
+MAX_ZIP_DIRECTORY = 128 << 20
+"""Bytes of a zip's list of its members, which zipfile reads whole: some million of them."""
+MAX_DEPTH = 100
+"""How deep folders may lie in one another."""
+
+_LONGEST_HEADER = 1 << 18
+"""Bytes of one extended header of a tar, which holds names and times, and of all that apply to the whole of it."""
+_LONGEST_PADDING = 64 << 20
+"""Bytes that are read behind the end of a tar; GNU tar fills up to 10 KiB, tapes some MiB."""
+
 _OPENED_IN_FOLDERS = (".zip", ".tar")  # a compressed tar in a folder stays a file, see FileTree.read_archive
 _NAMED_ARCHIVE = re.compile(r".*\.(zip|tar|tar\.\w+|tgz|tbz2?|txz|tzst)\Z", re.IGNORECASE)
 _LEFT_BY_FILE_MANAGERS = re.compile(r"(__MACOSX/.*|(.*/)?\.DS_Store)\Z")
 _OUT_OF_ARCHIVE = "leads out of the archive"
+_TOO_MUCH = f"unpacks to more than {MAX_RATIO} times its size"
 _OUT_OF_FOLDER = "is a link that leads out of the folder"
 
 _Refuse: TypeAlias = Callable[[str, str], None]
@@ -65,15 +80,21 @@ class Member:
     seekable: bool = True
 
     def read(self) -> bytes:
-        """Return the content. Raises DamagedItem where it cannot be read."""
+        """Return the content. Raises DamagedItem where it cannot be read, or has more than :data:`MAX_CONTENT`."""
+        if self.size > MAX_CONTENT:
+            raise DamagedItem(f"'{self.name}' is not read, because it has {self.size} bytes")
         try:
+            content = bytearray()
             with self.open() as file:
-                content = file.read()
+                # In pieces, and no more than was stated: memory is spent on what is there, not on what is claimed.
+                while piece := file.read(min(CHUNK, self.size + 1 - len(content))):
+                    content += piece
             if len(content) != self.size:
-                raise EOFError(f"only {len(content)} of {self.size} bytes are there")
+                more = "more than" if len(content) > self.size else f"only {len(content)} of"
+                raise EOFError(f"{more} {self.size} bytes are there")
         except READ_ERRORS as error:
             raise DamagedItem(f"'{self.name}' cannot be read ({_words(error)})") from error
-        return content
+        return bytes(content)
 
 
 class FileTree:
@@ -161,11 +182,11 @@ class FileTree:
         if not source.is_dir():
             yield from self._of_file(source, "")
             return
-        for name, path in _files_below(source, self._refuse):
+        for name, path in files_below(source, self._refuse):
             if path.suffix.lower() in _OPENED_IN_FOLDERS:
                 yield from self._of_file(path, f"{name}/")
             else:
-                yield _file_member(name, path)
+                yield file_member(name, path)
 
     def _of_file(self, path: Path, prefix: str) -> Iterator[Member]:
         kind = _kind_of(path)
@@ -176,26 +197,38 @@ class FileTree:
         elif _NAMED_ARCHIVE.match(path.name):
             raise UserError(f"{path}: not an archive, or a damaged one: fetch it again")
         else:
-            yield _file_member(prefix.rstrip("/") or path.name, path)
+            yield file_member(prefix.rstrip("/") or path.name, path)
             return
-        yield from _bounded(found, str(path), path.stat().st_size, self._refuse, prefix)
+        packed = path.stat().st_size
+        try:
+            yield from _bounded(found, str(path), packed, self._refuse, prefix)
+        except UserError:
+            self._plain(path, packed).unlink(missing_ok=True)  # what is refused shall not fill the disk
+            raise
+
+    def _plain(self, path: Path, packed_size: int) -> Path:
+        """Where a compressed tar is unpacked to."""
+        return self._folder / f"{path.name}-{packed_size}.tar"
 
     def _unpacked(self, path: Path) -> Path:
         """A compressed tar as a plain one, made once. It is whole when it has its name."""
         packed_size = path.stat().st_size
-        plain = self._folder / f"{path.name}-{packed_size}.tar"
+        plain = self._plain(path, packed_size)
         if plain.exists():
             return plain
         make_folder(self._folder, "name another folder with --out")
         part = plain.with_name(f"{plain.name}.{os.getpid()}")  # several workers may unpack the same tar at a time
-        with disk_errors(plain):
-            with path.open("rb") as packed, part.open("wb") as file:
-                unpacked, size = decompressed(packed), 0
-                while piece := _read_source(unpacked, path):
-                    size += len(piece)
-                    _check_bounds(str(path), packed_size, size)
-                    file.write(piece)
-            replace_path(plain, part)
+        try:
+            with disk_errors(plain):
+                with open_file(path) as packed, part.open("wb") as file:
+                    unpacked, size = decompressed(packed), 0
+                    while piece := _read_source(unpacked, path):
+                        size += len(piece)
+                        _check_bounds(str(path), packed_size, size)
+                        file.write(piece)
+                replace_path(plain, part)
+        finally:
+            part.unlink(missing_ok=True)
         return plain
 
 
@@ -217,11 +250,11 @@ def read_archive(archive: Path | Member, refuse: _Refuse | None = None) -> Itera
     label = archive.name if isinstance(archive, Member) else str(archive)
     refuse = refuse or _refuse_all(label)
     if isinstance(archive, Path) and archive.is_dir():
-        for name, path in _files_below(archive, refuse):
-            yield _file_member(name, path)
+        for name, path in files_below(archive, refuse):
+            yield file_member(name, path)
         return
     # A member is read whole, because a zip's directory is at its end and a zip's member cannot be read from there.
-    with io.BytesIO(archive.read()) if isinstance(archive, Member) else _opened(archive) as file:
+    with io.BytesIO(archive.read()) if isinstance(archive, Member) else open_file(archive) as file:
         found = _zip_members(file, refuse) if _is_zip(file) else _streamed_tar_members(file, refuse)
         size = file.seek(0, os.SEEK_END)
         yield from _bounded(found, label, size, refuse)
@@ -267,7 +300,7 @@ class CachedFiles:
         try:
             if not path.resolve().is_relative_to(self._place.resolve()):
                 raise DamagedItem(f"'{name}' {_OUT_OF_FOLDER}")
-            return path.read_bytes() if path.is_file() else None
+            return file_member(name, path).read() if path.is_file() else None
         except (OSError, ValueError) as error:  # ValueError: a null byte in the path
             raise DamagedItem(f"'{name}' cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
@@ -342,11 +375,14 @@ def _read_source(file: BufferedIOBase, path: Path) -> bytes:
         return file.read(CHUNK)
 
 
-def _opened(path: Path) -> BufferedIOBase:
+def open_file(path: Path) -> BufferedIOBase:
+    """Open a file of a source. Raises UserError where it cannot be, or is a named pipe or a device."""
     try:
-        return path.open("rb")
+        return cast(Any, open_regular(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
+    except Untrusted as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _is_zip(file: BufferedIOBase) -> bool:
@@ -356,7 +392,7 @@ def _is_zip(file: BufferedIOBase) -> bool:
 
 
 def _kind_of(path: Path) -> Literal["zip", "tar", "compressed tar"] | None:
-    with _opened(path) as file:
+    with open_file(path) as file:
         if _is_zip(file):
             return "zip"
         file.seek(0)
@@ -369,33 +405,57 @@ def _kind_of(path: Path) -> Literal["zip", "tar", "compressed tar"] | None:
     return "tar" if unpacked == start else "compressed tar"
 
 
-def _files_below(folder: Path, refuse: _Refuse) -> Iterator[tuple[str, Path]]:
-    """The files below a folder in order of name, with their paths in it; links to folders are not entered."""
-    root = folder.resolve()
-    for path in _in_order(folder):
-        name = path.relative_to(folder).as_posix()
+def files_below(folder: Path, refuse: _Refuse) -> Iterator[tuple[str, Path]]:
+    """The files below a folder in order of name, with their paths in it; links to folders are not entered.
+
+    Args:
+        folder: where to look.
+        refuse: called with the path and the reason for everything that is no file of it: links that lead out, to
+            nothing or in a circle, named pipes and devices, folders that cannot be read or lie too deep.
+    """
+    root = os.path.realpath(folder)
+    for name, path, reason in _in_order(folder, "", 1):
         if _LEFT_BY_FILE_MANAGERS.match(name):
             continue
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
-            refuse(name, f"'{name}' {_OUT_OF_FOLDER}")
-        elif path.is_symlink() and not path.exists():
-            refuse(name, f"'{name}' is a link to nothing")
-        elif path.is_file():
+        reason = reason or (_why_no_file(path, root) if path.is_symlink() or not path.is_file() else "")
+        if reason:
+            refuse(name, f"'{name}' {reason}")
+        elif path.is_file():  # and no link to a folder
             yield name, path
 
 
-def _in_order(folder: Path) -> Iterator[Path]:
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
+def _why_no_file(path: Path, root: str) -> str:
+    """Why a link, or what is neither a file nor a folder, is not read; nothing where it is."""
+    target = os.path.realpath(path)  # of a circle of links it gives one of them; Path.resolve raises
+    if path.is_symlink() and not Path(target).is_relative_to(root):
+        return _OUT_OF_FOLDER
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # a circle of links among them
+        return "is a link to nothing"
+    return "" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "is a named pipe or a device, not a file"
+
+
+def _in_order(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, Path, str]]:
+    """Everything below a folder but the folders, by path, or a folder and why it is not entered."""
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        yield prefix.rstrip("/") or folder.name, folder, f"cannot be read ({error.strerror})"
+        return
     for entry in found:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _in_order(Path(entry.path))
+        if not entry.is_dir(follow_symlinks=False):
+            yield prefix + entry.name, Path(entry.path), ""
+        elif depth < MAX_DEPTH:
+            yield from _in_order(Path(entry.path), f"{prefix}{entry.name}/", depth + 1)
         else:
-            yield Path(entry.path)
+            yield prefix + entry.name, Path(entry.path), f"lies more than {MAX_DEPTH} folders deep"
 
 
-def _file_member(name: str, path: Path) -> Member:
-    return Member(name, path.stat().st_size, cast(Any, partial(path.open, "rb")))
+def file_member(name: str, path: Path) -> Member:
+    """A file as a member of that name."""
+    return Member(name, path.stat().st_size, cast(Any, partial(open_regular, path)))
 
 
 def _bounded(found: Iterator[Member], label: str, packed: int, refuse: _Refuse, prefix: str = "") -> Iterator[Member]:
@@ -419,11 +479,19 @@ def _check_bounds(label: str, packed: int, unpacked: int, members: int = 1, last
     if last > MAX_MEMBER_BYTES or unpacked > MAX_TOTAL_BYTES:
         raise UserError(f"{label}: not read, because it unpacks to {unpacked} bytes or more")
     if unpacked > max(SMALL, MAX_RATIO * packed):
-        raise UserError(f"{label}: not read, because it unpacks to more than {MAX_RATIO} times its size")
+        raise UserError(f"{label}: not read, because it {_TOO_MUCH}")
+
+
+def unpacked_within_bounds(packed: int, unpacked: int) -> None:
+    """Raise EOFError where a compressed file of ``packed`` bytes has given too many."""
+    if unpacked > max(SMALL, MAX_RATIO * packed):
+        raise EOFError(f"it {_TOO_MUCH}")
 
 
 def _zip_members(file: Path | BufferedIOBase, refuse: _Refuse) -> Iterator[Member]:
-    archive = zipfile.ZipFile(cast(Any, file))  # that of a path stays open as long as its members
+    opened = open_file(file) if isinstance(file, Path) else file  # stays open as long as its members
+    _check_directory(opened)
+    archive = zipfile.ZipFile(cast(Any, opened))
     for info in archive.infolist():
         name = _zip_name(info)
         if name.endswith("/"):
@@ -433,7 +501,36 @@ def _zip_members(file: Path | BufferedIOBase, refuse: _Refuse) -> Iterator[Membe
         elif (info.external_attr >> 16) & 0o170000 == 0o120000:  # Unix's mode of a symbolic link
             refuse(name, f"'{name}' is a link, which is not followed")
         else:
-            yield Member(name, info.file_size, cast(Any, partial(archive.open, info)), seekable=False)
+            yield Member(name, info.file_size, cast(Any, partial(_open_in_zip, archive, info)), seekable=False)
+
+
+def _check_directory(file: BufferedIOBase) -> None:
+    """Raise BadZipFile where a zip's list of members is too long to be held in memory."""
+    end = zipfile._EndRecData(file)  # type: ignore[attr-defined] # as ZipFile itself finds it, in Python 3.10 to 3.14
+    if end and end[zipfile._ECD_SIZE] > MAX_ZIP_DIRECTORY:  # type: ignore[attr-defined]
+        raise zipfile.BadZipFile(f"its list of files has more than {MAX_ZIP_DIRECTORY} bytes")
+
+
+def _open_in_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BufferedIOBase:
+    member = archive.open(info)
+    if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return cast(Any, member)
+    return io.BufferedReader(_InSmallPieces(member))
+
+
+class _InSmallPieces(io.RawIOBase):
+    """A bzip2 or LZMA member of a zip: zipfile unpacks what it reads at a time whole, whatever comes of it."""
+
+    def __init__(self, member: Any) -> None:
+        self._member = member
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._member.read1(min(len(buffer), 4096))
+        buffer[: len(piece)] = piece
+        return len(piece)
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -452,7 +549,9 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 def _streamed_tar_members(file: BufferedIOBase, refuse: _Refuse) -> Iterator[Member]:
     """Those of a tar, compressed or not, each to be read before the next."""
-    stream = _Ending(decompressed(file))
+    size = file.seek(0, os.SEEK_END)
+    unpacked = decompressed(file)
+    stream = _Ending(unpacked, None if unpacked is file else size)
     with tarfile.open(fileobj=cast(Any, stream), mode="r|", tarinfo=_Header) as archive:
         for info in _tar_files(archive, refuse):
             yield Member(info.name, info.size, cast(Any, partial(archive.extractfile, info)), seekable=False)
@@ -471,6 +570,8 @@ def _indexed_tar_members(plain: Path, refuse: _Refuse) -> Iterator[Member]:
 def _tar_files(archive: tarfile.TarFile, refuse: _Refuse) -> Iterator[tarfile.TarInfo]:
     for info in archive:
         archive.members = []  # type: ignore[attr-defined] # tarfile would keep every header
+        if info.size < 0:  # it would lead back to headers that were read already
+            raise tarfile.ReadError(f"'{info.name}' claims {info.size} bytes")
         if info.isdir():
             continue
         if info.issym() or info.islnk():
@@ -482,7 +583,10 @@ def _tar_files(archive: tarfile.TarFile, refuse: _Refuse) -> Iterator[tarfile.Ta
 
 
 class _Header(tarfile.TarInfo):
-    """A header in a tar, of which a damaged one is an error; tarfile would take it for the end and say nothing."""
+    """A header in a tar, of which a damaged one is an error; tarfile would take it for the end and say nothing.
+
+    Extended headers, which tarfile reads into memory whatever their size, are bounded.
+    """
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> _Header:
@@ -490,26 +594,67 @@ class _Header(tarfile.TarInfo):
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
-        except tarfile.HeaderError as error:
+        except (tarfile.HeaderError, ValueError) as error:  # ValueError: a number of thousands of digits
             raise tarfile.ReadError(f"the header at byte {archive.offset} is damaged: {error}") from error
+
+    def _proc_member(self, archive: Any) -> Any:
+        extended = self.type in _EXTENDED_HEADERS
+        kept = sum(len(key) + len(value) for key, value in archive.pax_headers.items()) if extended else 0
+        if extended and self.size + kept > _LONGEST_HEADER:
+            raise tarfile.ReadError(f"the header at byte {archive.offset} has more than {_LONGEST_HEADER} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc] # tarfile's own division, in Python 3.10 to 3.14
+
+    def _proc_sparse(self, archive: Any) -> Any:
+        """Go past the list of a sparse file's pieces, which may have no end: such files are not read."""
+        extended = self._sparse_structs[1]  # type: ignore[attr-defined]
+        del self._sparse_structs  # type: ignore[attr-defined]
+        for _ in range(_LONGEST_HEADER // tarfile.BLOCKSIZE):
+            if not extended:
+                break
+            extended = bool(archive.fileobj.read(tarfile.BLOCKSIZE)[504:505].strip(b"\0"))
+        if extended:
+            raise tarfile.ReadError(f"the header at byte {archive.offset} has more than {_LONGEST_HEADER} bytes")
+        self.sparse: Any = []
+        self.offset_data = archive.fileobj.tell()
+        archive.offset = self.offset_data + self._block(self.size)  # type: ignore[attr-defined]
+        return self
+
+    def _proc_gnusparse_10(self, next: Any, pax_headers: Any, archive: Any) -> None:
+        next.sparse = []  # its list of pieces lies in the file and is not read either
+
+
+_EXTENDED_HEADERS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 
 
 class _Ending:
-    """A tar's bytes; remembers the last block, because tarfile takes a tar that breaks off for one that ends."""
+    """A tar's bytes; remembers the last block, because tarfile takes a tar that breaks off for one that ends.
 
-    def __init__(self, file: BufferedIOBase) -> None:
+    Args:
+        file: the tar.
+        packed: its size, where it is compressed.
+    """
+
+    def __init__(self, file: BufferedIOBase, packed: int | None) -> None:
         self._file = file
+        self._packed = packed
+        self._unpacked = 0
         self._last = b""
 
     def read(self, size: int) -> bytes:
         piece = self._file.read(size)
+        self._unpacked += len(piece)
+        if self._packed is not None:
+            unpacked_within_bounds(self._packed, self._unpacked)
         self._last = (self._last + piece)[-tarfile.BLOCKSIZE :]
         return piece
 
     def check(self) -> None:
         """Raise EOFError where the tar does not end in an empty block."""
-        while self.read(CHUNK):
-            pass
+        behind = 0
+        while behind < _LONGEST_PADDING and (piece := self.read(CHUNK)):
+            behind += len(piece)
         if self._last != bytes(tarfile.BLOCKSIZE):
             raise EOFError("it breaks off")
 

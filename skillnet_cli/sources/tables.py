@@ -1,4 +1,4 @@
-"""Tables: anyone's as CSV, TSV, JSON lines or parquet, published ones as CSV files of any size, and JSON lists."""
+"""Tables: anyone's as CSV, TSV, JSON or parquet, published ones as CSV files of any size, and JSON lists."""
 
 from __future__ import annotations
 
@@ -6,80 +6,136 @@ import csv
 import io
 import itertools
 import json
-from collections import deque
+import math
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
 from skillnet_cli.files import write_whole
-from skillnet_cli.sources.archives import Member
-from skillnet_cli.sources.texts import LONGEST_LINE, SAMPLE, decode, detect
+from skillnet_cli.sources.archives import Member, file_member, open_file
+from skillnet_cli.sources.texts import LONGEST_LINE, LineFile, decode, read_lines
+from skillnet_cli.untrusted import Untrusted
 
-_LONGEST_CELL = 1 << 28  # Python's own bound, 128 KiB, is too little for a file of code
-_LONGEST_RECORD = 1 << 16  # bytes of a row of several lines; after that many a quote counts as never closed
+EMPTY = "an empty line"
+"""Why an empty row is left out; it is no damage."""
+
+_LONGEST_RECORD = 1 << 18  # bytes of a row of several lines; after that many a quote counts as never closed
+_SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+_HEAD = 64  # lines by which the separator is found
+_LARGEST_LIST = 256 << 20  # bytes of a table that is one JSON list: it is read whole
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row, counted from 1 below the header: its cells by column; or ``damage``, the reason why it cannot be read."""
+    """A row, counted from 1 below the header: its cells by column; or ``damage``, the reason why it cannot be read.
+
+    An ``empty`` line is not counted: its number is that of the row before.
+    """
 
     number: int
     cells: Mapping[str, Any] = field(default_factory=dict)
     damage: str | None = None
+    empty: bool = False
 
 
 def _row(number: int, cells: Sequence[str], columns: Sequence[str]) -> Row:
+    if not any(map(str.strip, cells[len(columns) :])):  # nothing stands behind the last column
+        cells = cells[: len(columns)]
     if len(cells) != len(columns):
         return Row(number, damage=f"row {number} has {len(cells)} cells, the header has {len(columns)}")
     return Row(number, dict(zip(columns, cells, strict=True)))
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a table, whose kind is the suffix of its name.
+    """Yield the rows of a table, whose kind is the suffix of its name and whose encoding is any usual one.
 
     Raises:
-        UserError: the table is missing, of another kind, not UTF-8, or damaged as a whole.
+        UserError: the table is missing, of another kind, or damaged as a whole.
     """
     read = _KINDS.get(path.suffix.lower())
     if read is None:
         raise UserError(f"table '{path}': its name must end in {', '.join(_KINDS)}")
     try:
         yield from read(path)
-    except OSError as error:
-        raise UserError(f"table '{path}': {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise UserError(f"table '{path}': not UTF-8 (byte 0x{byte:02x}): save it as UTF-8") from error
-    except csv.Error as error:
-        raise UserError(f"table '{path}': not a valid {path.suffix} file ({error})") from error
+    except (OSError, Untrusted) as error:
+        raise UserError(f"table '{path}': {getattr(error, 'strerror', None) or error}") from error
+
+
+def unusual_separator(path: Path) -> str | None:
+    """What separates the cells of a table, where its name says something else: "tabs" in a .csv, for instance."""
+    if _KINDS.get(path.suffix.lower()) is not _delimited:
+        return None
+    separator = CsvFile(file_member(path.name, path)).separator
+    return None if separator == _usual_separator(path.name) else _SEPARATORS[separator]
+
+
+def _usual_separator(name: str) -> str:
+    return "\t" if name.lower().endswith(".tsv") else ","
 
 
 def _delimited(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(_LONGEST_CELL)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        header = next(lines, [])
-        if len(set(header)) != len(header):
-            raise UserError(f"table '{path}': two columns have the same name: {', '.join(header)}")
-        for number, cells in enumerate(filter(None, lines), 1):
-            yield _row(number, cells, header)
+    table = CsvFile(file_member(path.name, path), f"table '{path}'", exact=True)
+    repeated = [name for name, count in Counter(filter(str.strip, table.columns)).items() if count > 1]
+    if repeated:
+        raise UserError(f"table '{path}': two columns have the same name: {', '.join(repeated)}")
+    yield from table.rows()
 
 
-def _json_lines(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(filter(str.strip, file), 1):
-            try:
-                cells = json.loads(line)
-            except (ValueError, RecursionError):
-                cells = None
-            if isinstance(cells, dict):
-                yield Row(number, cells)
-            else:
-                yield Row(number, damage=f"row {number} is not a JSON object")
+def _json(path: Path) -> Iterator[Row]:
+    """An object a line, or one list of objects: files of both kinds are called .json and .jsonl."""
+    listed = _listed(path)
+    if listed is not None:
+        yield from (_of_json(number, each) for number, each in enumerate(listed, 1))
+        return
+    number = 0
+    for line in read_lines(path):
+        if not line.damage and not line.text.strip():
+            yield Row(number, empty=True)
+            continue
+        number += 1
+        damage = line.damage and line.damage.replace(f"line {line.number} ", f"row {number} ")
+        yield Row(number, damage=damage) if damage else _of_json(number, _parsed(line.text))
+
+
+def _listed(path: Path) -> list[Any] | None:
+    """The list that a file holds; None where it holds lines. Raises UserError where the list is too large."""
+    with open_file(path) as file:
+        lines = LineFile(file)
+        if not next((content for content, _ in lines if content.strip()), b"").lstrip().startswith(b"["):
+            return None
+    with open_file(path) as file:
+        content = file.read(_LARGEST_LIST + 1)
+    if len(content) > _LARGEST_LIST:
+        most = f"{_LARGEST_LIST >> 20} MiB"
+        raise UserError(f"table '{path}': a JSON list of more than {most} is not read: save it with an object a line")
+    try:
+        found = _parsed(decode(content))
+    except DamagedItem:
+        return None
+    return found if isinstance(found, list) else None
+
+
+def _parsed(text: str) -> Any:
+    """The JSON in a text, None where there is none; numbers that are not finite become null, which pandas means."""
+    try:
+        return json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _of_json(number: int, cells: Any) -> Row:
+    if isinstance(cells, dict):
+        return Row(number, cells)
+    return Row(number, damage=f"row {number} is not a JSON object")
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -89,42 +145,76 @@ def _parquet(path: Path) -> Iterator[Row]:
     except ImportError as error:
         raise UserError(f"table '{path}': reading parquet needs pyarrow: pip install pyarrow") from error
     try:
-        batches = parquet.ParquetFile(path).iter_batches()
-        rows = (cells for batch in batches for cells in batch.to_pylist())
-        yield from (Row(number, cells) for number, cells in enumerate(rows, 1))
+        with open_file(path) as file:
+            batches = parquet.ParquetFile(file).iter_batches()
+            rows = (cells for batch in batches for cells in batch.to_pylist())
+            yield from (Row(number, cells) for number, cells in enumerate(rows, 1))
     except pyarrow.ArrowException as error:
         raise UserError(f"table '{path}': not a valid {path.suffix} file ({error})") from error
 
 
-_KINDS = {".csv": _delimited, ".tsv": _delimited, ".jsonl": _json_lines, ".parquet": _parquet}
+_KINDS = {".csv": _delimited, ".tsv": _delimited, ".json": _json, ".jsonl": _json, ".parquet": _parquet}
 
 
 class CsvFile:
-    """A published CSV file of any size and usual encoding, read by ranges of rows.
+    """A CSV file of any size, usual encoding and separator, read whole or by ranges of rows.
 
     A row is a line, or several where a quoted cell holds line feeds. A quote that is never closed damages its own line
-    and not the rest of the file, as it does in Python's csv.
+    and not the rest of the file: several lines are one row only where that has as many cells as the header.
+
+    Args:
+        member: the file.
+        label: what it is called in messages.
+        exact: whether blanks around the names of columns belong to them.
     """
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, label: str | None = None, exact: bool = False) -> None:
         self._member = member
+        self._label = label or member.name
+        self._exact = exact
+
+    @cached_property
+    def separator(self) -> str:
+        """What separates cells: as the name says, unless only another one divides the first lines alike."""
+        with self._member.open() as file:
+            lines = LineFile(file)
+            head = [content.decode(lines.encoding, "replace") for content, _ in itertools.islice(lines, _HEAD)]
+        usual = _usual_separator(self._member.name)
+        return max(_SEPARATORS, key=lambda each: (*_how_well(each, head), each == usual))
 
     @cached_property
     def columns(self) -> list[str]:
         """The names of the columns. Raises UserError where the header is not text."""
         with self._member.open() as file:
-            first = next(iter(_Records(file)), b"")
+            records = _Records(LineFile(file), self.separator)
+            first = next((record for record in records if record.strip()), b"")
+            encoding = records.encoding
         try:
-            return [name.strip() for name in _cells(first, detect(first)) or []]
+            names = _cells(first, encoding, self.separator) or []
         except UnicodeError as error:
-            raise UserError(f"{self._member.name}: its header is not text: save it as UTF-8") from error
+            raise UserError(f"{self._label}: its header is not text: save it as UTF-8") from error
+        while names and not names[-1].strip():
+            names.pop()
+        return names if self._exact else [name.strip() for name in names]
 
     def check_columns(self, needed: Sequence[str]) -> None:
         """Raises UserError where a column is missing."""
         for name in needed:
             if name not in self.columns:
                 there = ", ".join(self.columns) or "none"
-                raise UserError(f"{self._member.name}: it has no column '{name}', only {there}")
+                raise UserError(f"{self._label}: it has no column '{name}', only {there}")
+
+    def rows(self) -> Iterator[Row]:
+        """Yield all rows and empty lines; a broken one is a row with damage."""
+        with self._member.open() as file:
+            records = self._records(file)
+            next((record for record in records if record.strip()), None)
+            number = 0
+            for record in records:
+                number += bool(record.strip())
+                yield self._row(number, record, records)
+            if records.broken:
+                yield Row(number + 1, damage=f"the file breaks off after row {number} ({records.broken})")
 
     def ranges(self, rows: int) -> list[tuple[int, int, int]]:
         """Divide the rows below the header into ranges of ``rows`` rows, in one pass over the file's bytes.
@@ -134,10 +224,11 @@ class CsvFile:
         """
         found, start, number = [], 0, 0
         with self._member.open() as file:
-            records = _Records(file)
-            for _ in itertools.islice(records, 1):
+            records = self._records(file)
+            written = (None for record in records if record.strip())
+            for _ in itertools.islice(written, 1):
                 start = records.at
-            for number, _ in enumerate(records, 1):
+            for number, _ in enumerate(written, 1):
                 if number % rows == 0:
                     found.append((start, number - rows + 1, rows))
                     start = records.at
@@ -154,68 +245,124 @@ class CsvFile:
             rows: how many it has.
         """
         with self._member.open() as file:
-            encoding = detect(file.read(SAMPLE)).removesuffix("-sig")
-        with self._member.open() as file:
-            file.seek(start)
-            for number, record in enumerate(itertools.islice(_Records(file), rows), first):
-                try:
-                    cells = _cells(record, encoding)
-                except UnicodeError:
-                    yield Row(number, damage=f"row {number} is not text in {encoding.upper()}")
-                    continue
-                if cells is None:
-                    yield Row(number, damage=f"row {number} has a quote that is never closed")
-                else:
-                    yield _row(number, cells, self.columns)
+            records = self._records(file, start)
+            written = (record for record in records if record.strip())
+            for number, record in enumerate(itertools.islice(written, rows), first):
+                yield self._row(number, record, records)
+
+    def _records(self, file: Any, start: int = 0) -> _Records:
+        lines = LineFile(file)
+        if start:
+            lines.seek(start)
+        return _Records(lines, self.separator, len(self.columns))
+
+    def _row(self, number: int, record: bytes, records: _Records) -> Row:
+        if not record.strip():
+            return Row(number, empty=True)
+        if records.too_long:
+            return Row(number, damage=f"row {number} has a line of more than {LONGEST_LINE} bytes")
+        try:
+            cells = _cells(record, records.encoding, self.separator)
+        except UnicodeError:
+            return Row(number, damage=f"row {number} is not text in {records.label}")
+        if b"\0" in record:
+            return Row(number, damage=f"row {number} is not text")
+        if cells is None:
+            what = "a quote that is never closed" if b'"' in record else "a carriage return within a cell"
+            return Row(number, damage=f"row {number} has {what}")
+        return _row(number, cells, self.columns)
 
 
-def _cells(record: bytes, encoding: str) -> list[str] | None:
+def _how_well(separator: str, head: Sequence[str]) -> tuple[bool, float]:
+    """Whether a separator divides the header at all, and the share of further lines with as many cells as that."""
+    rows = [cells for cells in _parse(head, separator, strict=False) if cells]
+    columns = len(rows[0]) if rows else 0
+    return columns > 1, sum(len(cells) == columns for cells in rows[1:]) / max(1, len(rows) - 1)
+
+
+def _parse(
+    lines: Sequence[str] | Iterator[str] | io.StringIO, separator: str, strict: bool = True
+) -> Iterator[list[str]]:
+    csv.field_size_limit(LONGEST_LINE)  # Python's own bound, 128 KiB, is too little for a file of code
+    try:
+        yield from csv.reader(lines, delimiter=separator, strict=strict)
+    except csv.Error:
+        if strict:
+            raise
+
+
+def _cells(record: bytes, encoding: str, separator: str) -> list[str] | None:
     """The cells of a row; None where their borders are ambiguous."""
     try:
-        rows = list(csv.reader(io.StringIO(record.decode(encoding), newline=""), strict=True))
+        rows = list(_parse(io.StringIO(record.decode(encoding).rstrip("\r\n"), newline=""), separator))
     except csv.Error:
         return None
     return rows[0] if len(rows) == 1 else None
 
 
 class _Records:
-    """The rows of a file as bytes, without empty lines; ``at`` is the byte behind the last one."""
+    """The rows of a file as bytes, empty lines among them.
 
-    def __init__(self, file: BufferedIOBase) -> None:
-        self._file = file
-        self._ahead: deque[bytes] = deque()
-        self.at = file.tell()
+    Args:
+        lines: where to begin.
+        separator: of cells.
+        columns: how many cells a row of several lines must have; None for the header itself.
+
+    Attributes:
+        at: the byte behind the last row.
+        too_long: whether the last row is only the beginning of one.
+    """
+
+    def __init__(self, lines: LineFile, separator: str, columns: int | None = None) -> None:
+        self._lines = lines
+        self._iterator = iter(lines)
+        self._separator = separator
+        self._columns = columns
+        self._ahead: deque[tuple[bytes, int]] = deque()
+        self.at = lines.at
+        self.too_long = False
+        self.encoding = lines.encoding
+        self.label = lines.label
+
+    @property
+    def broken(self) -> str | None:
+        """The reason why the file breaks off, once it does."""
+        return self._lines.broken
 
     def __iter__(self) -> Iterator[bytes]:
         while line := self._line():
-            record = self._complete(line) if b'"' in line else line
-            self.at += len(record)
-            if record.strip():
-                yield record
+            record, size = line
+            self.too_long = size > len(record)
+            if b'"' in record and not self.too_long:
+                record = self._complete(record)
+                size = len(record)
+            self.at += size
+            yield record
 
-    def _line(self) -> bytes:
-        return self._ahead.popleft() if self._ahead else self._file.readline(LONGEST_LINE)
+    def _line(self) -> tuple[bytes, int] | None:
+        return self._ahead.popleft() if self._ahead else next(self._iterator, None)
 
     def _complete(self, line: bytes) -> bytes:
         """A line with those in which its quoted cells continue; the line alone where a quote is never closed."""
-        taken: list[bytes] = []
+        taken: list[tuple[bytes, int]] = []
         closed = True
 
         def lines() -> Iterator[str]:
             nonlocal closed
-            for each in itertools.chain([line], iter(self._line, b"")):
+            first = (line, len(line))
+            for each in itertools.chain([first], iter(self._line, None)):
                 taken.append(each)
-                yield each.decode("latin-1")  # quotes and line feeds are the same bytes in all these encodings
-                if sum(map(len, taken)) > _LONGEST_RECORD:
+                yield each[0].decode(self.encoding, "replace")
+                if sum(size for _, size in taken) > _LONGEST_RECORD:
                     break
             closed = False  # the reader wants more than there is
 
         try:
-            next(csv.reader(lines(), strict=True), None)
+            cells = next(_parse(lines(), self._separator), [])
         except csv.Error:
             closed = False
-        if closed:
-            return b"".join(taken)
+        if closed and (len(taken) == 1 or self._columns in (None, len(cells))):
+            return b"".join(content for content, _ in taken)
         self._ahead.extendleft(reversed(taken[1:]))
         return line
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -12,14 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.sources.archives import READ_ERRORS, Member, decompressed
+from skillnet_cli.sources.archives import READ_ERRORS, Member, decompressed, open_file, unpacked_within_bounds
 
-LONGEST_LINE = 64 << 20
+LONGEST_LINE = 16 << 20
 """Bytes; a longer line is damage. The longest of the published sets (a JSON object of a code corpus) have 10 MiB."""
 SAMPLE = 1 << 20
 """Bytes at the beginning of a file from which its encoding is detected."""
 
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16's, which it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_USUAL = ((0x20, 0x24F), (0x2010, 0x206F), (0x3000, 0x30FF), (0x3400, 0x9FFF), (0xFF00, 0xFFEF))
+"""Characters of Chinese, Japanese and Latin texts; what is read in the wrong order of bytes has many others."""
+_BROKEN = "skillnet-broken"
+codecs.register_error(_BROKEN, lambda error: ("\udcff", getattr(error, "end", 0)))
 
 
 @dataclass(frozen=True)
@@ -44,13 +55,16 @@ class Line:
 
 
 def decode(content: bytes, encoding: str | None = None) -> str:
-    """Return bytes as text, in the given encoding or the first of UTF-8, UTF-16 (with a mark) and GB 18030 that fits.
+    """Return bytes as text, in the given encoding or the first of UTF-8, UTF-16 and GB 18030 that fits.
 
     Raises:
         DamagedItem: none fits, or it is not text at all.
         UserError: there is no such encoding.
     """
-    chosen = [_known(encoding)] if encoding else [_marked(content)] if _marked(content) else ["utf-8", "gb18030"]
+    found = detect(content[:SAMPLE])
+    chosen = (
+        [_known(encoding)] if encoding else [found] if _marked(content) or _is_wide(found) else ["utf-8", "gb18030"]
+    )
     for each in chosen:
         try:
             text = content.decode(str(each))
@@ -65,61 +79,138 @@ def decode(content: bytes, encoding: str | None = None) -> str:
 def read_lines(source: Path | Member, encoding: str | None = None) -> Iterator[Line]:
     """Yield the lines of a file, decompressed where needed; a broken one, or a broken end, is a line with damage.
 
-    Lines end in a line feed; a carriage return before it is left out.
+    Lines end in a line feed; a carriage return before it is left out. Where the file has no line feeds, they end in
+    carriage returns.
 
     Raises:
         UserError: the file cannot be opened, or there is no such encoding.
     """
-    try:
-        file = source.open("rb") if isinstance(source, Path) else source.open()
-    except OSError as error:
-        raise UserError(f"{source}: {error.strerror}") from error
-    with file:
-        raw, number = _UpToBreak(file), 0
-        stream = io.BufferedReader(raw, SAMPLE)
-        chosen = _known(encoding) if encoding else detect(stream.peek(SAMPLE))
-        if chosen.replace("_", "-").lower().startswith(("utf-16", "utf-32")):  # a byte 0x0a is no line end there
-            decoded = io.TextIOWrapper(stream, chosen, errors="replace", newline="\n")
-            while text := decoded.readline(LONGEST_LINE):
-                number += 1
-                yield _of_text(number, text)
-        else:
-            while content := stream.readline(LONGEST_LINE):
-                number += 1
-                yield _of_bytes(number, content, chosen)
-        if raw.broken:
-            yield Line(number + 1, damage=f"the file breaks off after line {number} ({raw.broken})")
+    with _opened(source) as file:
+        lines, number = LineFile(file, encoding), 0
+        for number, (content, size) in enumerate(lines, 1):
+            yield _line(number, content, size, lines)
+        if lines.broken:
+            yield Line(number + 1, damage=f"the file breaks off after line {number} ({lines.broken})")
 
 
-def _of_bytes(number: int, content: bytes, encoding: str) -> Line:
+def _opened(source: Path | Member) -> BufferedIOBase:
+    return open_file(source) if isinstance(source, Path) else source.open()
+
+
+class LineFile:
+    """A file as lines of bytes, whatever its compression, encoding and line ends.
+
+    UTF-16 and UTF-32 come as UTF-8, so that a line feed is one byte that occurs nowhere else; where lines end in
+    carriage returns alone, these come as line feeds. Iterating yields each line with its end, and how many bytes it
+    has: of one that is longer than :data:`LONGEST_LINE` only its beginning is kept in memory.
+
+    Args:
+        file: at its beginning.
+        encoding: of the file; it is detected where none is named.
+
+    Attributes:
+        encoding: of the lines' bytes, without a byte order mark.
+        label: what the file's own encoding is called.
+        broken: the reason why the file breaks off, once it does.
+    """
+
+    def __init__(self, file: BufferedIOBase, encoding: str | None = None) -> None:
+        self._file = file
+        self._raw = _UpToBreak(file)
+        self._stream = io.BufferedReader(self._raw, SAMPLE)
+        start = self._stream.peek(SAMPLE)
+        chosen = _known(encoding) if encoding else detect(start)
+        self.label = chosen.removesuffix("-sig").upper()
+        self.encoding = chosen.removesuffix("-sig")
+        self.at = 0
+        self._wide = _is_wide(chosen)
+        if self._wide:
+            self._stream, self.encoding = io.BufferedReader(_Recoded(self._stream, chosen), SAMPLE), "utf-8"
+            start = self._stream.peek(SAMPLE)
+        if start.startswith(codecs.BOM_UTF8) and self.encoding == "utf-8":
+            self.at = len(self._stream.read(len(codecs.BOM_UTF8)))
+        self._returns = b"\r" in start and b"\n" not in start
+        if self._returns:
+            self._stream = io.BufferedReader(_LineFeeds(self._stream), SAMPLE)
+
+    @property
+    def broken(self) -> str | None:
+        return self._raw.broken
+
+    def __iter__(self) -> Iterator[tuple[bytes, int]]:
+        while content := self._stream.readline(LONGEST_LINE):
+            size, rest = len(content), content
+            while len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):  # the rest of a line that is too long
+                rest = self._stream.readline(LONGEST_LINE)
+                size += len(rest)
+            self.at += size
+            yield content, size
+
+    def seek(self, at: int) -> None:
+        """Go on at a byte of what iterating yields, counted from the beginning of the file."""
+        if self._wide or self._raw.packed:
+            while self.at < at and (piece := self._stream.read(min(SAMPLE, at - self.at))):
+                self.at += len(piece)
+            return
+        # Whatever was read ahead is forgotten; nothing is decompressed, so this is where the next read begins.
+        while self._stream is not self._raw:
+            below = self._stream.detach()
+            self._stream = below.stream if isinstance(below, _LineFeeds) else below
+        self._file.seek(at)
+        self._stream = io.BufferedReader(self._raw, SAMPLE)
+        if self._returns:
+            self._stream = io.BufferedReader(_LineFeeds(self._stream), SAMPLE)
+        self.at = at
+
+
+def _line(number: int, content: bytes, size: int, file: LineFile) -> Line:
+    if size > len(content):
+        return Line(number, damage=f"line {number} is longer than {LONGEST_LINE} bytes")
     try:
-        text = content.decode(encoding if number == 1 or encoding != "utf-8-sig" else "utf-8")
+        text = content.decode(file.encoding)
     except UnicodeError:
-        return Line(number, damage=f"line {number} is not text in {encoding.removesuffix('-sig').upper()}")
-    return _of_text(number, text)
-
-
-def _of_text(number: int, text: str) -> Line:
+        return Line(number, damage=f"line {number} is not text in {file.label}")
     if "\0" in text:
         return Line(number, damage=f"line {number} is not text")
-    if len(text) >= LONGEST_LINE:
-        return Line(number, damage=f"line {number} is longer than {LONGEST_LINE} bytes")
     return Line(number, text.removesuffix("\n").removesuffix("\r"))
 
 
 def detect(start: bytes) -> str:
-    """Return the encoding of a file's beginning: by its mark, UTF-8 where nearly all of it fits, else GB 18030."""
+    """Return the encoding of a file's beginning.
+
+    By its mark; UTF-8 where nearly all of it fits; UTF-16 without a mark where that gives usual characters; else GB
+    18030.
+    """
     marked = _marked(start)
     if marked:
         return marked
+    if not _is_utf8(start.replace(b"\0", b"")) or 3 * start.count(0) >= len(start) > 0:
+        wide = max(("utf-16-le", "utf-16-be"), key=lambda encoding: _usual_share(start, encoding))
+        if b"\0" in start and _usual_share(start, wide) >= 0.95:
+            return wide
+    return "utf-8" if _is_utf8(start) else "gb18030"
+
+
+def _is_utf8(start: bytes) -> bool:
     text = codecs.getincrementaldecoder("utf-8")("replace").decode(start)
     wrong = text.count("\ufffd")
     # A broken byte here and there does not make a text in UTF-8 one in GB 18030, whose bytes hardly ever fit UTF-8.
-    return "utf-8" if 10 * wrong <= sum(not each.isascii() for each in text) - wrong else "gb18030"
+    return 10 * wrong <= sum(not each.isascii() for each in text) - wrong
+
+
+def _usual_share(start: bytes, encoding: str) -> float:
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(start[: 1 << 16])
+    usual = sum(each in "\t\r\n" or any(low <= ord(each) <= high for low, high in _USUAL) for each in text)
+    return usual / max(1, len(text))
 
 
 def _marked(start: bytes) -> str | None:
     return next((encoding for mark, encoding in _MARKS.items() if start.startswith(mark)), None)
+
+
+def _is_wide(encoding: str) -> bool:
+    """Whether a line feed is more than one byte, so that the byte 0x0a is no line end."""
+    return encoding.replace("_", "-").lower().startswith(("utf-16", "utf-32"))
 
 
 def _known(encoding: str) -> str:
@@ -134,11 +225,15 @@ class _UpToBreak(io.RawIOBase):
 
     def __init__(self, file: BufferedIOBase) -> None:
         self.broken: str | None = None
+        self.packed = False
         self._file: Any = None
         try:
             self._file = decompressed(file)
+            self.packed = self._file is not file
         except READ_ERRORS as error:
             self.broken = str(error) or type(error).__name__
+        self._size = _size_of(file) if self.packed else None
+        self._unpacked = 0
 
     def readable(self) -> bool:
         return True
@@ -149,6 +244,9 @@ class _UpToBreak(io.RawIOBase):
         while filled < len(buffer) and not self.broken:
             try:
                 piece = self._file.read1(len(buffer) - filled)
+                self._unpacked += len(piece)
+                if self._size is not None:
+                    unpacked_within_bounds(self._size, self._unpacked)
             except READ_ERRORS as error:
                 self.broken = str(error) or type(error).__name__
                 break
@@ -157,6 +255,54 @@ class _UpToBreak(io.RawIOBase):
             buffer[filled : filled + len(piece)] = piece
             filled += len(piece)
         return filled
+
+
+def _size_of(file: BufferedIOBase) -> int | None:
+    """The size of a file; None for one that would have to be read for it."""
+    try:
+        return os.fstat(file.fileno()).st_size
+    except OSError:
+        at = file.tell()
+        size = file.seek(0, os.SEEK_END)
+        file.seek(at)
+        return size
+
+
+class _Recoded(io.RawIOBase):
+    """A file in UTF-16 or UTF-32 as UTF-8; what is broken becomes bytes that no UTF-8 has."""
+
+    def __init__(self, stream: Any, encoding: str) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder(encoding)(_BROKEN)
+        self._ready = b""
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready and not self._ended:
+            piece = self._stream.read1(1 << 16)
+            self._ended = not piece
+            self._ready = self._decoder.decode(piece, not piece).encode("utf-8", "surrogatepass")
+        piece, self._ready = self._ready[: len(buffer)], self._ready[len(buffer) :]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+class _LineFeeds(io.RawIOBase):
+    """A file with line feeds for its carriage returns."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self.stream.read1(len(buffer)).replace(b"\r", b"\n")
+        buffer[: len(piece)] = piece
+        return len(piece)
 
 
 def byte_ranges(source: Path | Member, step: int) -> list[tuple[int, int]]:
@@ -179,11 +325,13 @@ def lines_between(source: Path | Member, start: int, end: int, encoding: str = "
     Yields:
         The byte at which a line begins, and the line; numbers are counted from ``start``.
     """
-    with source.open("rb") if isinstance(source, Path) else source.open() as file:
+    with _opened(source) as file:
+        lines = LineFile(file, encoding)
         if start:
-            file.seek(start - 1)
-            file.readline()  # the rest of a line of the range before; nothing but a line feed where a line begins here
-        number = 0
-        while (at := file.tell()) < end and (content := file.readline(LONGEST_LINE)):
+            lines.seek(start - 1)
+            next(iter(lines), None)  # the rest of a line of the range before, if it is only the end of that line
+        number, at = 0, lines.at if start else 0  # a byte order mark belongs to the first line
+        while at < end and (found := next(iter(lines), None)):
             number += 1
-            yield at, _of_bytes(number, content, encoding if at == 0 else encoding.removesuffix("-sig"))
+            yield at, _line(number, *found, lines)
+            at = lines.at
