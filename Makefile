@@ -1,4 +1,4 @@
-# make venv | demo | test | quick | lint | bench | soak       (make constraints: resolve all versions anew)
+# make venv | demo | test | quick | lint | bench | soak | unpinned       (make constraints: resolve all versions anew)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ PROJECTS := pyproject.toml $(foreach skill,$(PLUGINS),plugins/skillnet-$(skill)/
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := venv
-.PHONY: venv demo test quick lint bench soak constraints
+.PHONY: venv demo test quick lint bench soak unpinned constraints
 
 venv: $(STAMP)
 
@@ -56,6 +56,10 @@ bench: venv
 # The tests with far more random examples, and those with many faults, for an evening.
 soak: venv
 	$(TESTS) --hypothesis-profile soak $(ARGS)
+
+# The wheels in a fresh environment with the newest versions of everything, and the demo's commands there, in small.
+unpinned: venv
+	$(BIN)/python tests/unpinned.py
 
 constraints:
 	printf '%s\n' $(patsubst %,'-e %',$(LOCAL)) 'torch==2.11.*' 'torchvision==0.26.*' 'torchaudio==2.11.*' uv \
