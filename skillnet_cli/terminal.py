@@ -7,11 +7,33 @@ Standard output has what was asked for, standard error everything else. Every li
 from __future__ import annotations
 
 import json
+import os
 import sys
 from io import TextIOWrapper
 from typing import Any
 
 from skillnet_cli.untrusted import is_shown, printable
+
+VERBOSITY = "SKILLNET_VERBOSITY"
+"""The variable that says how much is printed: ``quiet``, ``verbose``, or as usual; processes inherit it."""
+
+
+def is_quiet() -> bool:
+    """Whether only answers and errors are wanted."""
+    return os.environ.get(VERBOSITY) == "quiet"
+
+
+def is_verbose() -> bool:
+    """Whether what libraries log, and the traceback of an error, are wanted too."""
+    return os.environ.get(VERBOSITY) == "verbose"
+
+
+def show_logs() -> None:
+    """Print what this program's libraries log, on standard error, where that is wanted."""
+    if is_verbose():
+        import logging
+
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
 
 
 def print_line(text: str = "", end: str = "\n") -> None:
@@ -20,8 +42,9 @@ def print_line(text: str = "", end: str = "\n") -> None:
 
 
 def remark(text: str) -> None:
-    """Print a line on standard error: what is not the answer."""
-    print_error(f"skillnet: {text}")
+    """Print a line on standard error, unless only answers and errors are wanted."""
+    if not is_quiet():
+        print_error(f"skillnet: {text}")
 
 
 def print_error(text: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -13,7 +15,7 @@ from skillnet_cli import __version__
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
 from skillnet_cli.cli import data, evaluate, models, plugins, prepare, recipes, search, train, transcribe
 from skillnet_cli.cli.common import Group
-from skillnet_cli.terminal import print_error, print_line, tolerate_encodings
+from skillnet_cli.terminal import VERBOSITY, is_verbose, print_error, print_line, show_logs, tolerate_encodings
 from skillnet_cli.untrusted import describe
 
 USER_MISTAKE = 2
@@ -44,8 +46,17 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print answers and errors only.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print what libraries log, and the traceback of an error.")
+    ] = False,
 ) -> None:
-    """Nothing to do before a command: ``--version`` has left by then."""
+    """How much every command prints. ``--version`` has left by then."""
+    if quiet and verbose:
+        raise UserError("--quiet and --verbose: choose one")
+    if quiet or verbose:
+        os.environ[VERBOSITY] = "quiet" if quiet else "verbose"
+    show_logs()
 
 
 # Commands of one word come before groups in the help, whatever the order here; the panels keep both together.
@@ -75,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; returns 0, 2 for a user's mistake, 1 for a job that failed, 130 for an interrupt."""
     try:
-        code = app(args=list(arguments), prog_name="skillnet", standalone_mode=False)
+        code = app(args=_options_first(arguments), prog_name="skillnet", standalone_mode=False)
     except (UserError, TyperException) as error:
         return _complain(error, USER_MISTAKE)
     except (FailedJob, DamagedItem, OSError) as error:
@@ -85,10 +96,22 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+_VERBOSITY_OPTIONS = ("-q", "--quiet", "-v", "--verbose")
+
+
+def _options_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the options of every command before its name, wherever they were typed."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    found = [word for word in arguments[:end] if word in _VERBOSITY_OPTIONS]
+    return [*found, *(word for word in arguments[:end] if word not in found), *arguments[end:]]
+
+
 def _complain(error: Exception, code: int) -> int:
     errors = getattr(error.__cause__, "errors", None)
     if isinstance(error, TyperException) and errors:  # typer has pydantic check values, whose words are for programmers
         error.message = describe(errors()[0])
     described = error.format_message() if hasattr(error, "format_message") else str(error)
+    if is_verbose():
+        print_error("".join(traceback.format_exception(error)).rstrip())
     print_error(f"skillnet: error: {described}")
     return code

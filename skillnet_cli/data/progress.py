@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from skillnet_cli.terminal import print_error
+from skillnet_cli.terminal import is_quiet, print_error
 from skillnet_cli.untrusted import printable
 
 T = TypeVar("T")
@@ -99,5 +99,7 @@ class _Bar:
 
 
 def choose_progress() -> Progress:
-    """A bar where a person watches standard error, plain lines where none does."""
+    """A bar where a person watches standard error, plain lines where none does, nothing where nothing is wanted."""
+    if is_quiet():
+        return Silent()
     return _Bar() if sys.stderr.isatty() else _Plain()

@@ -28,7 +28,7 @@ from skillnet_cli.engine.step import UpdateResult
 from skillnet_cli.model.analysis import Flops
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.runs import MetricsLog, Result, StageFolder, read_metrics
-from skillnet_cli.terminal import print_error
+from skillnet_cli.terminal import is_quiet, print_error
 from skillnet_cli.untrusted import printable
 
 if TYPE_CHECKING:
@@ -182,6 +182,8 @@ class _Display:
 
 def _open_display(stage: str, start: int, steps: int, stack: ExitStack) -> _Display:
     """The display that suits standard error; ``stack`` closes it."""
+    if is_quiet():
+        return _Display()
     if not sys.stderr.isatty():
         return _Lines(stage, start, steps)
     display = _Table(stage, start, steps)
@@ -335,6 +337,6 @@ def _share_and_data(task: TaskPlan, steps: int, ratios: int) -> str:
 
 def log_lines(ranks: Ranks, lines: Iterable[str]) -> None:
     """Print lines on standard error, on the main rank alone."""
-    if ranks.is_main:
+    if ranks.is_main and not is_quiet():
         for line in lines:
             print_error(line)

@@ -292,9 +292,12 @@ class Share:
 
 
 def default_cache() -> Path:
-    """Where fetched files are kept: SKILLNET_CACHE, else ``~/.cache/skillnet``."""
-    named = os.environ.get("SKILLNET_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "skillnet"
+    """Where fetched files are kept: SKILLNET_CACHE, else ``skillnet`` in XDG_CACHE_HOME, else in ``~/.cache``."""
+    if named := os.environ.get("SKILLNET_CACHE"):
+        return Path(named)
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG Base Directory Specification has a path ignored that is not absolute.
+    return (Path(shared) if Path(shared).is_absolute() else Path.home() / ".cache") / "skillnet"
 
 
 @dataclass(frozen=True)

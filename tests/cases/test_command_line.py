@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from skillnet_cli.cli.app import app, run
+from skillnet_cli.prepare.preparer import default_cache
 
 
 def commands(command: Any = None, *path: str) -> list[tuple[str, ...]]:
@@ -43,3 +44,52 @@ def test_u10_a_wrong_value_is_explained_in_plain_words(
     assert run(line.split()) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and "Input should" not in error and "pydantic" not in error
+
+
+def said(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command says on standard error."""
+    monkeypatch.setenv("SKILLNET_VERBOSITY", "")
+    monkeypatch.chdir(tmp_path)
+    run(words.split())
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_u14_quiet_and_verbose(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown(option: str, words: str) -> str:
+        return said(f"{option} {words}" if place == "before" else f"{words} {option}", tmp_path, monkeypatch, capsys)
+
+    sentences = tmp_path / "texts"
+    sentences.mkdir()
+    (sentences / "a.txt").write_text("今天的天气很好，我们一起去公园散步吧。\n" * 9)
+    words = f"prepare vocab --modality text --from {sentences}/a.txt --size 30 --out {tmp_path}/"
+    assert shown("", words + "one.txt") and not shown("-q", words + "two.txt")
+    assert (tmp_path / "one.txt").read_bytes() == (tmp_path / "two.txt").read_bytes()
+    assert shown("--quiet", "data show nowhere").count("\n") == 1
+    assert "Traceback" in shown("-v", "data show nowhere") and "Traceback" not in shown("", "data show nowhere")
+    assert "choose one" in shown("-q", "-v data show nowhere")
+
+
+def test_u14_what_follows_two_dashes_is_no_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "-q" in said("data show -- -q", tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({"SKILLNET_CACHE": "/a", "XDG_CACHE_HOME": "/b"}, "/a"),
+        ({"SKILLNET_CACHE": "", "XDG_CACHE_HOME": "/b"}, "/b/skillnet"),
+        ({"SKILLNET_CACHE": "", "XDG_CACHE_HOME": "b"}, "/home/somebody/.cache/skillnet"),
+        ({"SKILLNET_CACHE": "", "XDG_CACHE_HOME": ""}, "/home/somebody/.cache/skillnet"),
+    ],
+)
+def test_u14_the_cache_lies_where_the_xdg_specification_has_it(
+    variables: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**variables, "HOME": "/home/somebody"}.items():
+        monkeypatch.setenv(name, value)
+    assert default_cache() == Path(folder)
