@@ -7,6 +7,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -99,6 +100,14 @@ def _names(kind: str) -> Iterable[str]:
     return {"tasks": registry.tasks, "skills": registry.modalities}[kind]
 
 
+class PrecisionName(str, Enum):
+    """What a model computes in."""
+
+    auto = "auto"
+    bf16 = "bf16"
+    fp32 = "fp32"
+
+
 Checkpoint = Annotated[
     Path | None,
     typer.Option(
@@ -131,6 +140,16 @@ Overrides = Annotated[
 ]
 
 
+Device = Annotated[
+    str | None,
+    typer.Option(help="What to compute on: cpu, cuda, cuda:1, mps.", show_default="a GPU where there is one"),
+]
+Precision = Annotated[
+    PrecisionName,
+    typer.Option(help="What to compute in; auto is bf16 on GPUs that have it, fp32 on CPUs.", show_default=True),
+]
+
+
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Print rows with their columns aligned; wide characters count twice.
 
@@ -143,6 +162,25 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
     for row in shown:
         cells = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
         print_line((" " * _GAP).join(cells).rstrip())
+
+
+def shorten_last(rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Rows whose last column, a text, is made as short as the line has room for beside the others."""
+    others = sum(max(_width(row[place]) + _GAP for row in rows) for place in range(len(rows[0]) - 1))
+    room = max((_space() or WIDTH) - others, _SHORTEST)
+    return [(*first, _shortened(" ".join(text.split()), room)) for *first, text in rows]
+
+
+_SHORTEST = 24
+"""Characters that a shortened text has at least; a narrower line is folded."""
+
+
+def _shortened(text: str, room: int) -> str:
+    if _width(text) <= room:
+        return text
+    while _width(text) >= room:
+        text = text[: min(len(text) - 1, room)]
+    return text.rstrip() + "…"
 
 
 _GAP = 2

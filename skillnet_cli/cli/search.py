@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.cli.checkpoint import Saved, find_checkpoint
-from skillnet_cli.cli.common import AsJson, Checkpoint, Data, complete, print_json, print_table, remark
-from skillnet_cli.plugins import load_registry
+from skillnet_cli.api import DamagedItem, FailedJob, UserError, collect_remarks
+from skillnet_cli.cli.checkpoint import Saved, find_with_collection
+from skillnet_cli.cli.common import (
+    AsJson,
+    Checkpoint,
+    Data,
+    Device,
+    Precision,
+    PrecisionName,
+    complete,
+    print_json,
+    print_table,
+    remark,
+    shorten_last,
+)
+from skillnet_cli.plugins import load_registry, suggest
 
 if TYPE_CHECKING:
-    from skillnet_cli.inference.collection import CollectionWriter, Hit
+    from skillnet_cli.inference.collection import Collection, CollectionWriter, Hit
+    from skillnet_cli.inference.inputs import Inputs
+    from skillnet_cli.model.skillnet import SkillNet
 
 
 def embed(
@@ -30,52 +46,118 @@ def embed(
             metavar="COLLECTION", help="Folder of the collection.", show_default="collection in the model's run"
         ),
     ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Take out of the collection what is gone from PATH and SET.")
+    ] = False,
     checkpoint: Checkpoint = None,
     data: Data = None,
+    device: Device = None,
+    precision: Precision = PrecisionName.auto,
     as_json: AsJson = False,
 ) -> None:
     """Add items to a collection that can be searched.
 
-    Items that are in it already and have not changed are not embedded again. Recordings are represented by the text
-    vector of their transcript, and are marked as such. PART defaults to test.
+    Items that are in it already and have not changed are not embedded again; those that can no longer be read leave it.
+    Recordings are represented by the text vector of their transcript, and are marked as such. Linked folders are
+    entered, hidden files are left out, and a file counts once by whatever path. PART defaults to test.
 
     \b
     Examples:
       skillnet embed pictures/ clips/ --to my-collection
+      skillnet embed pictures/ --to my-collection --prune
       skillnet embed demo-emoji:test --to runs/demo/collection --json
     """
-    saved = find_checkpoint(checkpoint)
+    saved, folder = find_with_collection(checkpoint, to, may_begin=True)
 
     from skillnet_cli.data.prepared import data_roots
+    from skillnet_cli.data.progress import choose_progress
     from skillnet_cli.inference.capabilities import Capabilities
-    from skillnet_cli.inference.collection import Collection, CollectionWriter, MadeBy
+    from skillnet_cli.inference.collection import FACTS, Collection, CollectionWriter, MadeBy
     from skillnet_cli.inference.inputs import gather
 
     capabilities = Capabilities(saved.config, load_registry())
-    skills, candidates = gather(what, capabilities, load_registry(), data_roots(data or ()))
-    model, readers = saved.open(*capabilities.needed_for(sorted(skills)))
-    folder = saved.collection(to)
-    collection = Collection.create(folder, MadeBy.of(saved.folder, capabilities), saved.config.hidden)
+    made_by = MadeBy.of(saved.folder, capabilities)
+    known = Collection.open(folder, made_by).stamps() if (folder / FACTS).exists() else {}
+    inputs = gather(what, capabilities, load_registry(), data_roots(data or ()), known)
+    model, readers = saved.open(
+        *capabilities.needed_for(sorted(inputs.skills) or capabilities.embeddable[:1]), device=device
+    )
+    collection = Collection.create(
+        folder, made_by, saved.config.hidden, _in_precision(precision, model), str(saved.folder.resolve())
+    )
+    _check_precision(collection, precision)
     writer = CollectionWriter(collection, model, readers, capabilities)
-    writer.add(candidates)
-    _report_counts(writer, folder, len(collection))
+    for _ in choose_progress().track(writer.add(inputs), inputs.size, "embedding"):
+        pass
+    gone = inputs.gone(known)
+    if prune:
+        collection.remove(gone)
+    _report_counts(writer, inputs, folder, len(collection))
+    if gone:
+        count = f"{len(gone)} {'item is' if len(gone) == 1 else 'items are'} gone"
+        remark(f"{count}, and taken out" if prune else f"{count}: --prune takes them out of the collection")
     if as_json:
-        counts = {name: getattr(writer, name) for name in ("added", "reused", "refused", "damaged")}
-        print_json({"collection": str(folder), "model": saved.fingerprint, "items": len(collection), **counts})
+        counts = {name: getattr(writer, name) for name in ("added", "reused", "refused", "damaged", "remarks")}
+        made = {"model": saved.fingerprint, "precision": collection.precision}
+        left = {"left_out": inputs.files.counts(), "gone": gone, "pruned": prune}
+        print_json({"collection": str(folder), **made, "items": len(collection), **counts, **left})
+    if writer.damaged and not writer.added and not writer.reused:
+        raise FailedJob(f"none of {len(writer.damaged)} items could be read")
 
 
-def _report_counts(writer: CollectionWriter, folder: Path, size: int) -> None:
+def _in_precision(asked: PrecisionName, model: SkillNet) -> str:
+    """What the vectors of a new collection are computed in."""
+    from skillnet_cli.model.device import steady_precision
+
+    return steady_precision(model.device) if asked is PrecisionName.auto else asked.value
+
+
+def _check_precision(collection: Collection, asked: PrecisionName) -> None:
+    """Raises UserError where a collection's vectors are computed in another precision than is asked for."""
+    if asked.value not in ("auto", collection.precision or asked.value):
+        raise UserError(
+            f"the vectors of {collection.folder} are computed in {collection.precision}: leave out --precision, or "
+            "embed the items into another folder"
+        )
+
+
+def _report_counts(writer: CollectionWriter, inputs: Inputs, folder: Path, size: int) -> None:
     """Print what became of the items on standard error."""
-    for path, remark_ in writer.remarks.items():
-        remark(f"{path}: {remark_}")
+    for text in inputs.files.remarks():
+        remark(text)
+    tell(writer.remarks)
     for path, reason in writer.damaged.items():
-        remark(f"{path}: {reason}")
+        remark(f"{shown(path)}: {reason}")
     for skill, count in writer.refused.items():
         remark(f"{count} items of skill {skill} left out: no contrastive task of the model trained this skill")
     added, reused = sum(writer.added.values()), sum(writer.reused.values())
     remark(
         f"{folder}: {size} items ({added} embedded now, {reused} unchanged, {len(writer.damaged)} could not be read)"
     )
+
+
+TOLD = 3
+"""Items that a remark names one by one."""
+
+
+def tell(remarks: Mapping[str, Sequence[str]]) -> None:
+    """Print remarks on items on standard error: one by one, or how many items each is of.
+
+    Args:
+        remarks: the end of a line -> the names of the items that it is said of.
+    """
+    for text, names in remarks.items():
+        if len(names) > TOLD:
+            remark(f"{len(names)} items, such as {shown(names[0])}: {text}")
+        else:
+            for name in names:
+                remark(f"{shown(name)}: {text}")
+
+
+def shown(name: str) -> str:
+    """The name of an item of a collection as a person would type it: a path below this folder without the folder."""
+    here = str(Path.cwd()) + os.sep
+    return name.removeprefix(here) or name
 
 
 def search(
@@ -94,53 +176,61 @@ def search(
         ),
     ] = None,
     checkpoint: Checkpoint = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Search a collection with a sentence or a file.
 
     The file may be of any kind that the model embeds. Scores are cosines, or dot products where the model was trained
-    with them. A collection is refused where other weights have made its vectors than the model's.
+    with them. Without --checkpoint, the model that began the collection is taken. A collection is refused where other
+    weights have made its vectors than the model's.
 
     \b
     Examples:
       skillnet search "红色的汽车" --in runs/demo/collection
       skillnet search photo.jpg --in my-collection --top 3 --json
     """
-    saved = find_checkpoint(checkpoint)
+    saved, folder = find_with_collection(checkpoint, in_, may_begin=False)
+    _check_skills(saved, skill or ())
 
     from skillnet_cli.inference.capabilities import Capabilities
     from skillnet_cli.inference.collection import Collection, MadeBy
+    from skillnet_cli.inference.inputs import Query
 
     capabilities = Capabilities(saved.config, load_registry())
-    collection = Collection.open(saved.collection(in_), MadeBy.of(saved.folder, capabilities))
-    asking, vector = _asked(saved, query)
+    parsed = Query.parse(query, capabilities, load_registry())
+    collection = Collection.open(folder, MadeBy.of(saved.folder, capabilities))
+    model, readers = saved.open(*capabilities.needed_for([parsed.skill]), device=device)
+    try:
+        with collect_remarks() as said:
+            asking, vector = parsed.embed(model, readers, capabilities, collection.precision or "auto")
+    except DamagedItem as error:
+        raise UserError(f"cannot search with '{query}': {error}") from error
+    for text in said:
+        remark(f"the query {text}")
     hits = collection.search(vector, top, skill or ())
+    if not hits:
+        of_skill = f" of skill {' or '.join(skill)}" if skill else ""
+        remark(f"{folder} has no items{of_skill}; it has {', '.join(collection.skills()) or 'none at all'}")
     never = capabilities.untrained_pairs(asking, {hit.entry.skill for hit in hits if hit.entry.by == "content"})
     for other in never:
         remark(f"{asking} and {other} were never trained together: their scores mean little")
     if as_json:
         document = {"query": query, "skill": asking, "collection": str(collection.folder), "model": saved.fingerprint}
-        print_json({**document, "untrained": never, "hits": [_row_of(hit) for hit in hits]})
-    else:
-        print_table([(f"{hit.score:.3f}", _marked(hit), hit.entry.path, hit.entry.text) for hit in hits])
+        made = {"precision": collection.precision, "remarks": said}
+        print_json({**document, **made, "untrained": never, "hits": [_row_of(hit) for hit in hits]})
+    elif hits:
+        rows = [(f"{hit.score:.3f}", _marked(hit), shown(hit.entry.path), hit.entry.text) for hit in hits]
+        print_table(shorten_last(rows))
 
 
-def _asked(saved: Saved, query: str) -> tuple[str, Any]:
-    """The skill and the vector of the query.
-
-    Raises:
-        UserError: it is a file that cannot be read, or of a kind that the model does not embed; or an empty text.
-    """
-    from skillnet_cli.inference.capabilities import Capabilities
-    from skillnet_cli.inference.inputs import Query
-
-    capabilities = Capabilities(saved.config, load_registry())
-    parsed = Query.parse(query, capabilities, load_registry())
-    model, readers = saved.open(*capabilities.needed_for([parsed.skill]))
-    try:
-        return parsed.embed(model, readers, capabilities)
-    except DamagedItem as error:
-        raise UserError(f"cannot search with {query!r}: {error}") from error
+def _check_skills(saved: Saved, wanted: Sequence[str]) -> None:
+    """Raises UserError where a skill is neither the model's nor an installed plugin's."""
+    known = sorted({*saved.config.skills, *load_registry().modalities})
+    for skill in wanted:
+        if skill not in known:
+            there = f"there are {', '.join(known)}"
+            raise UserError(f"no skill '{skill}'{suggest(skill, known, there)}")
 
 
 def _marked(hit: Hit) -> str:

@@ -7,29 +7,31 @@ collection takes vectors of every model whose parts are the same to the bit: of 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
-from pydantic import BaseModel, PositiveInt
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from skillnet_cli.api import DamagedItem, Reader, Source, UserError, collect_remarks
-from skillnet_cli.files import write_json
+from skillnet_cli.files import PARTIAL, disk_errors, write_json
 from skillnet_cli.inference.capabilities import Capabilities
 from skillnet_cli.inference.encoder import encode_sources
 from skillnet_cli.inference.inputs import Candidate
+from skillnet_cli.inference.table import REMAINS, Table, clear, import_lancedb, quoted, writing
 from skillnet_cli.inference.transcriber import Transcriber
 from skillnet_cli.model.checkpoint import checksums_by_part, fingerprint
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.untrusted import Untrusted, read_json, validate
 
 FACTS = "collection.json"
-TABLE = "items"
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,34 @@ class MadeBy:
 
 
 class _Facts(BaseModel):
-    """What ``collection.json`` says. Those of skillnet 0.2 and earlier have no ``skills``."""
+    """What ``collection.json`` says. Earlier ones have ``model`` and ``hidden`` alone."""
 
     model: str
-    hidden: PositiveInt
+    hidden: int = Field(gt=0, le=1 << 20)
     skills: dict[str, str] = {}
+    precision: str | None = Field(default=None, pattern="^(bf16|fp32)$")
+    folder: str | None = None
+
+
+def model_of(folder: Path) -> Path | None:
+    """The folder of the model that began a collection, if there is a collection that says so, and a folder."""
+    try:
+        named = _facts(folder).folder
+        return Path(named) if named and Path(named).is_dir() else None
+    except (UserError, ValueError):
+        return None
+
+
+def fits(folder: Path, made_by: MadeBy) -> bool:
+    """Whether what makes a model's vectors is what has made those of a collection, as far as both tell."""
+    try:
+        facts = _facts(folder)
+    except UserError:
+        return False
+    common = facts.skills.keys() & made_by.skills.keys()
+    if not common:
+        return facts.model == made_by.model
+    return all(facts.skills[skill] == made_by.skills[skill] for skill in common)
 
 
 @dataclass(frozen=True)
@@ -86,49 +111,73 @@ class Hit:
 
 
 class Collection:
-    """Items with their vectors, one a path, whose vectors can be compared."""
+    """Items with their vectors, one a path, whose vectors can be compared.
 
-    def __init__(self, folder: Path, table: Any, made_by: MadeBy) -> None:
+    ``precision`` is what they are computed in, None where an earlier version did not write it down.
+    """
+
+    def __init__(self, folder: Path, table: Table, made_by: MadeBy, facts: _Facts) -> None:
         self.folder = folder
         self.made_by = made_by
+        self.precision = facts.precision
         self._table = table
 
     @classmethod
-    def create(cls, folder: Path, made_by: MadeBy, hidden: int) -> Collection:
+    def create(
+        cls, folder: Path, made_by: MadeBy, hidden: int, precision: str | None = None, model: str | None = None
+    ) -> Collection:
         """Open a collection for adding to, or start it where the folder is empty or does not exist.
+
+        A folder in which starting one was interrupted counts as empty.
 
         Args:
             folder: the collection's.
             made_by: what makes the vectors.
             hidden: the width of the vectors.
+            precision: what the vectors of a new one are computed in, ``"bf16"`` or ``"fp32"``.
+            model: the folder of the model that starts it.
 
         Raises:
             UserError: the folder holds something else, or vectors that other parts have made.
+            FailedJob: the folder cannot be written.
         """
-        if (folder / FACTS).exists():
-            return cls.open(folder, made_by)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder} already exists and is not a collection: choose another folder")
-        database = _lancedb().connect(folder)
-        table = database.create_table(TABLE, schema=_schema(hidden))
-        # Last, so that a folder in which creation was interrupted is not taken for a collection.
-        write_json(folder / FACTS, {"model": made_by.model, "hidden": hidden, "skills": dict(made_by.skills)})
-        return cls(folder, table, made_by)
+        facts = _Facts(
+            model=made_by.model, hidden=hidden, skills=dict(made_by.skills), precision=precision, folder=model
+        )
+        import_lancedb()
+        if not (folder / FACTS).exists():
+            remains = {*REMAINS, FACTS + PARTIAL}
+            if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= remains):
+                raise UserError(f"{folder} already exists and is not a collection: choose another folder")
+            with disk_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            # First: a folder with this file is a collection, be there rows in it yet or not.
+            with writing(folder):
+                if not (folder / FACTS).exists():
+                    write_json(folder / FACTS, facts.model_dump())
+        table = Table.create(folder, "path", _schema(_facts(folder).hidden))
+        if not table.count() and _facts(folder) != facts:  # begun with another model
+            with writing(folder):
+                clear(folder)
+                write_json(folder / FACTS, facts.model_dump())
+            table = Table.create(folder, "path", _schema(hidden))
+        return cls._checked(folder, table, made_by)
 
     @classmethod
     def open(cls, folder: Path, made_by: MadeBy) -> Collection:
         """Open a collection for a model.
 
         Raises:
-            UserError: there is no collection, or the model's vectors cannot be compared with those in it.
+            UserError: there is no collection, it is damaged, or the model's vectors cannot be compared with those in
+                it.
         """
+        return cls._checked(folder, Table.open(folder, "path", _schema(_facts(folder).hidden)), made_by)
+
+    @classmethod
+    def _checked(cls, folder: Path, table: Table, made_by: MadeBy) -> Collection:
         facts = _facts(folder)
-        try:
-            collection = cls(folder, _lancedb().connect(folder).open_table(TABLE), made_by)
-        except (ValueError, OSError) as error:
-            raise UserError(f"collection {folder} is damaged ({error}): delete it and embed again") from error
-        if facts.skills or facts.model != made_by.model:
-            collection._check_parts(facts)
+        collection = cls(folder, table, made_by, facts)
+        collection._check_parts(facts)
         return collection
 
     def _check_parts(self, facts: _Facts) -> None:
@@ -137,6 +186,8 @@ class Collection:
         Every part that both have must be the same, one at least: all skills' vectors come from the shared part too. A
         skill of which there are no items may have changed.
         """
+        if not facts.skills and facts.model == self.made_by.model:
+            return
         common = [skill for skill in facts.skills if skill in self.made_by.skills]
         same = [skill for skill in common if facts.skills[skill] == self.made_by.skills[skill]]
         others = [skill for skill in common if skill not in same and self._has_items(skill)]
@@ -150,13 +201,15 @@ class Collection:
         )
 
     def _has_items(self, skill: str) -> bool:
-        return bool(self._table.count_rows(f"skill = {_quoted(skill)}"))
+        return bool(self._table.count(f"skill = {quoted(skill)}"))
 
     def stamps(self) -> dict[str, str]:
         """The stamp of every item, by its path."""
-        # A search for nothing in particular is a scan. Its limit is 10 rows by default, and must not be 0.
-        rows = self._table.search().select(["path", "stamp"]).limit(max(1, len(self))).to_list()
-        return {row["path"]: row["stamp"] for row in rows}
+        return {row["path"]: row["stamp"] for row in self._table.rows(["path", "stamp"])}
+
+    def skills(self) -> list[str]:
+        """The skills of the items."""
+        return sorted({row["skill"] for row in self._table.rows(["skill"])})
 
     def put(self, entries: Sequence[Entry], vectors: Float[Tensor, "items hidden"]) -> None:
         """Add items; those whose path is known already are replaced."""
@@ -164,19 +217,23 @@ class Collection:
 
         if not entries:
             return
-        self._note_parts({entry.skill for entry in entries})
         columns = {name: [asdict(entry)[name] for entry in entries] for name in asdict(entries[0])}
         flat = pyarrow.array(vectors.flatten().numpy())
         columns["vector"] = pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
         rows = pyarrow.table(columns, schema=_schema(vectors.shape[1]))
-        self._table.merge_insert("path").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+        self._table.put(rows, partial(self._note_parts, {entry.skill for entry in entries}))
 
     def _note_parts(self, skills: Iterable[str]) -> None:
         """Write down, before vectors of these skills come in, what makes them."""
         facts = _facts(self.folder)
+        self._check_parts(facts)  # another process may have added vectors of another model
         made_by = {skill: self.made_by.skills[skill] for skill in skills if skill in self.made_by.skills}
         if not made_by.items() <= facts.skills.items():
             write_json(self.folder / FACTS, {**facts.model_dump(), "skills": facts.skills | made_by})
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Take out the items with these paths."""
+        self._table.remove(paths)
 
     def search(self, vector: Float[Tensor, " hidden"], top: int, skills: Iterable[str] = ()) -> list[Hit]:
         """The items nearest to a vector, best first.
@@ -186,20 +243,11 @@ class Collection:
             top: how many items.
             skills: only items of these, if any are given.
         """
-        query = self._table.search(vector.numpy(), vector_column_name="vector").distance_type("dot")
-        quoted = [_quoted(skill) for skill in skills]
-        if quoted:
-            # Before the search: afterwards it would leave fewer than the best of these skills.
-            query = query.where(f"skill IN ({', '.join(quoted)})", prefilter=True)
-        return [_hit(row) for row in query.limit(top).to_list()]
+        listed = ", ".join(map(quoted, skills))
+        return [_hit(row) for row in self._table.nearest(vector, top, f"skill IN ({listed})" if listed else None)]
 
     def __len__(self) -> int:
-        return int(self._table.count_rows())
-
-
-def _quoted(text: str) -> str:
-    """A string of SQL, in which a quote is written twice."""
-    return "'" + text.replace("'", "''") + "'"
+        return self._table.count()
 
 
 def _hit(row: dict[str, Any]) -> Hit:
@@ -223,16 +271,9 @@ def _schema(hidden: int) -> Any:
     return pyarrow.schema([*texts, pyarrow.field("vector", pyarrow.list_(pyarrow.float32(), hidden))])
 
 
-def _lancedb() -> Any:
-    try:
-        import lancedb
-    except ImportError as error:
-        raise UserError("collections need LanceDB: pip install 'skillnet-cli[search]'") from error
-    return lancedb
-
-
-AT_ONCE = 512
-"""Candidates between two writes to the collection: an interrupted run loses no more than these."""
+MOST_AT_ONCE = 512
+SECONDS_AT_ONCE = 2.0
+"""Candidates between two writes to the collection: as many as take about so long, and no more than so many."""
 
 
 class CollectionWriter:
@@ -242,8 +283,8 @@ class CollectionWriter:
         added: skill -> candidates that were embedded.
         reused: skill -> candidates that the collection had already, unchanged.
         refused: skill -> candidates of a skill that the model does not embed.
-        damaged: path -> why the candidate could not be read.
-        remarks: path -> what is to be said of a candidate that was read all the same.
+        damaged: path -> why the candidate could not be read; it is not in the collection any more.
+        remarks: what is to be said of candidates that were read all the same -> their paths.
     """
 
     def __init__(
@@ -261,20 +302,33 @@ class CollectionWriter:
         self.reused: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.damaged: dict[str, str] = {}
-        self.remarks: dict[str, str] = {}
+        self.remarks: dict[str, list[str]] = {}
         self._collection = collection
         self._model = model
         self._readers = readers
         self._capabilities = capabilities
+        self._precision = collection.precision or "auto"
 
-    def add(self, candidates: Iterable[Candidate]) -> None:
-        """Embed what is not in the collection as it is now. Damaged and refused candidates are counted, not fatal."""
+    def add(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+        """Embed what is not in the collection as it is now, and give back each candidate when that is done with it.
+
+        Damaged and refused candidates are counted, not fatal.
+        """
         known = self._collection.stamps()  # once: what is added below is not asked for again
         waiting = iter(candidates)
-        while some := list(islice(waiting, AT_ONCE)):
+        count = MOST_AT_ONCE // 32
+        while some := list(islice(waiting, count)):
+            begin = time.monotonic()
+            before = len(self.damaged)
             fresh = list(self._stamped(some, known))
             for skill in dict.fromkeys(candidate.skill for candidate, _ in fresh):
                 self._add(skill, [pair for pair in fresh if pair[0].skill == skill])
+            unreadable = list(self.damaged)[before:]
+            # What was read once and cannot be read now is not what its vector says it is.
+            self._collection.remove([path for path in unreadable if path in known])
+            if time.monotonic() - begin < SECONDS_AT_ONCE:
+                count = min(2 * count, MOST_AT_ONCE)
+            yield from some
 
     def _stamped(self, candidates: Sequence[Candidate], known: Mapping[str, str]) -> Iterator[tuple[Candidate, str]]:
         """The candidates to embed, and their stamps."""
@@ -285,7 +339,7 @@ class CollectionWriter:
             try:
                 stamp = candidate.stamp()
             except OSError as error:
-                self.damaged[candidate.path] = str(error)
+                self.damaged[candidate.path] = f"it cannot be read ({error.strerror or error})"
                 continue
             if known.get(candidate.path) == stamp:
                 self.reused[candidate.skill] += 1
@@ -302,32 +356,38 @@ class CollectionWriter:
         else:
             texts = [candidate.text for candidate, _ in fresh]
             reads, sources = skill, (candidate.source() for candidate, _ in fresh)
-        embedded = encode_sources(self._model, self._readers, reads, sources, self._capabilities.vector_task)
+        task, precision = self._capabilities.vector_task, self._precision
+        embedded = encode_sources(self._model, self._readers, reads, sources, task, precision)
         entries = []
         for place in embedded.kept:
             candidate, stamp = fresh[place]
             entries.append(Entry(candidate.path, skill, stamp, texts[place], route))
             self.added[skill] += 1
         self.damaged.update((fresh[place][0].path, reason) for place, reason in embedded.damaged)
-        # What was transcribed had its remarks when it was heard; the text of a transcript has none of its own.
-        self.remarks.update(
-            (fresh[place][0].path, remark) for place, remark in embedded.remarks if route != "transcript"
-        )
+        for place, remark in embedded.remarks:
+            self._remark(fresh[place][0], f"its transcript {remark}" if route == "transcript" else remark)
         self._collection.put(entries, embedded.vectors)
 
     def _transcribe(self, fresh: Sequence[tuple[Candidate, str]]) -> tuple[list[tuple[Candidate, str]], list[str]]:
         """The candidates in which something is spoken, and their transcripts."""
-        transcriber = Transcriber(self._model, self._readers, self._capabilities.transcribing_task())
+        task, precision = self._capabilities.transcribing_task(), self._precision
+        transcriber = Transcriber(self._model, self._readers, task, precision)
         kept, texts = [], []
         for candidate, stamp in fresh:
             try:
                 with collect_remarks() as said:
                     text = transcriber.transcribe(candidate.source()).text
-                self.remarks.update((candidate.path, remark) for remark in said)
+                for remark in said:
+                    self._remark(candidate, remark)
                 if not text:
                     raise DamagedItem("its transcript is empty")
                 kept.append((candidate, stamp))
                 texts.append(text)
             except DamagedItem as error:
                 self.damaged[candidate.path] = str(error)
+            except OSError as error:
+                self.damaged[candidate.path] = f"it cannot be read ({error.strerror or error})"
         return kept, texts
+
+    def _remark(self, candidate: Candidate, text: str) -> None:
+        self.remarks.setdefault(text, []).append(candidate.path)

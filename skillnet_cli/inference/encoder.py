@@ -126,6 +126,8 @@ def _read(
                 features = reader.read(source)
         except DamagedItem as error:
             damaged.append((position, str(error)))
+        except OSError as error:  # a file that has gone since it was found
+            damaged.append((position, f"it cannot be read ({error.strerror or error})"))
         else:
             remarks.extend((position, remark) for remark in said)
             yield position, features

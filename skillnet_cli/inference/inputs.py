@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+import stat
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -13,13 +17,14 @@ from typing import Any, TypeVar
 from jaxtyping import Float
 from torch import Tensor
 
-from skillnet_cli.api import DamagedItem, Reader, Source, UserError
+from skillnet_cli.api import DamagedItem, Reader, Source, UserError, add_remark
 from skillnet_cli.data.format import MANIFEST
 from skillnet_cli.data.prepared import DEFAULT_SPLIT, Split, find_split
 from skillnet_cli.files import sha256_of
 from skillnet_cli.inference.capabilities import Capabilities
 from skillnet_cli.inference.encoder import encode_sources
 from skillnet_cli.inference.transcriber import Transcriber
+from skillnet_cli.inference.walk import Found, find_files, name_of, path_of
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry
 
@@ -31,7 +36,7 @@ class Candidate:
     """Something to embed.
 
     Attributes:
-        path: its name in the collection: a file's full path, or ``SET:SPLIT#ID``.
+        path: its name in the collection: a file's (:func:`~skillnet_cli.inference.walk.name_of`), or ``SET:SPLIT#ID``.
         skill: the skill that reads it.
         source: opens it; called only when needed.
         stamp: tells one state of it from another; called only when needed.
@@ -45,9 +50,46 @@ class Candidate:
     text: str = ""
 
 
+@dataclass
+class Inputs:
+    """All that files, folders and prepared sets hold and modalities claim.
+
+    Attributes:
+        skills: those of all candidates.
+        files: what was found in folders, and what was left out.
+        size: how many candidates there are.
+    """
+
+    skills: frozenset[str]
+    files: Found
+    size: int
+    _candidates: Iterable[Candidate]
+    _places: tuple[str, ...]
+    _seen: set[str]
+
+    def __iter__(self) -> Iterator[Candidate]:
+        """The candidates, which are read from disk as they are taken."""
+        for candidate in self._candidates:
+            if candidate.path not in self._seen:  # a set that is named twice
+                self._seen.add(candidate.path)
+                yield candidate
+
+    def gone(self, known: Iterable[str]) -> list[str]:
+        """Those of the names that a collection has which lay below these inputs and are not there any more.
+
+        To be asked when all candidates have been taken.
+        """
+        unseen = [name for name in known if name not in self._seen and _is_below(name, self._places)]
+        return [name for name in unseen if not os.path.lexists(path_of(name))]
+
+
 def gather(
-    inputs: Sequence[str], capabilities: Capabilities, registry: Registry, roots: Sequence[Path]
-) -> tuple[frozenset[str], Iterator[Candidate]]:
+    inputs: Sequence[str],
+    capabilities: Capabilities,
+    registry: Registry,
+    roots: Sequence[Path],
+    known: Collection[str] = (),
+) -> Inputs:
     """All that files, folders and prepared sets hold and modalities claim.
 
     Args:
@@ -55,42 +97,53 @@ def gather(
         capabilities: the model's.
         registry: whose modalities claim files.
         roots: where sets are looked for.
-
-    Returns:
-        The skills of all candidates, and the candidates, which are read from disk as they are taken.
+        known: names of what a collection holds; an input that only these tell of has gone.
 
     Raises:
         UserError: before the first candidate, where an input does not exist, or the model can embed none of them.
     """
-    # A prepared set is a folder too, but its shards are not what is to be embedded.
-    paths = [Path(each) for each in inputs if Path(each).exists() and not (Path(each) / MANIFEST).exists()]
-    splits = [_open_split(each, roots) for each in inputs if Path(each) not in paths]
-    files = list(_of_files(_files_in(paths), registry))
+    paths, splits, places = [], [], []
+    for each in inputs:
+        path = _existing(each)
+        # A prepared set is a folder too, but its shards are not what is to be embedded.
+        if path is not None and not (path / MANIFEST).is_file():
+            paths.append(path)
+        elif path is None and any(_is_below(name, [os.path.realpath(each)]) for name in known):
+            places.append(os.path.realpath(each))
+        else:
+            splits.append(_open_split(each, roots))
+    found = find_files(paths, registry)
+    files = [_of_file(file, registry) for file in found.files]
     skills = {candidate.skill for candidate in files} | {_skill_of(split, capabilities) for split in splits}
-    if not any(map(capabilities.route_of, skills)):
-        raise UserError(f"nothing to embed in {', '.join(inputs)}: {_why_none(skills, capabilities, registry)}")
-    return frozenset(skills), chain(files, *(_of_split(split, capabilities) for split in splits))
+    if not any(map(capabilities.route_of, skills)) and not places:
+        raise UserError(_why_none(inputs, found, skills, capabilities, registry))
+    places += [os.path.realpath(path) for path in paths] + [*map(str, found.folders)]
+    places += [f"{split.set_name}:{split.name}" for split in splits]
+    places = [unicodedata.normalize("NFC", place) for place in places]
+    candidates = chain(files, *(_of_split(split, capabilities) for split in splits))
+    size = len(files) + sum(map(len, splits))
+    return Inputs(frozenset(skills), found, size, candidates, tuple(places), set())
 
 
-def _files_in(paths: Iterable[Path]) -> list[Path]:
-    """The files that are named, and those in the folders that are named, in order; hidden ones are left out."""
-    found: list[Path] = []
-    for path in paths:
-        inside = (
-            file
-            for file in sorted(path.rglob("*"))
-            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        )
-        found.extend([path] if path.is_file() else inside)
-    return list(dict.fromkeys(found))
+def _existing(named: str) -> Path | None:
+    """The path, in whichever form of Unicode it exists: a keyboard and a file system may prefer different ones."""
+    for form in (named, *(unicodedata.normalize(form, named) for form in ("NFC", "NFD"))):
+        with suppress(ValueError):  # a null byte
+            if os.path.lexists(form):
+                return Path(form)
+    return None
 
 
-def _of_files(files: Iterable[Path], registry: Registry) -> Iterator[Candidate]:
-    """Files whose suffix a modality claims; others are passed over."""
-    for file in files:
-        modality = registry.modality_of_suffix(file.suffix)
-        if modality is not None:
-            yield Candidate(str(file.resolve()), modality.skill, partial(_give, file), partial(sha256_of, file))
+def _is_below(name: str, places: Sequence[str]) -> bool:
+    """Whether a name in a collection is one of these, or of something in one of these folders or sets."""
+    plain = unicodedata.normalize("NFC", str(path_of(name)))
+    return any(plain == place or plain.startswith((place.rstrip(os.sep) + os.sep, f"{place}#")) for place in places)
+
+
+def _of_file(file: Path, registry: Registry) -> Candidate:
+    modality = registry.modality_of_suffix(file.suffix)
+    assert modality is not None, "files of other kinds are left out"
+    return Candidate(name_of(file), modality.skill, partial(_give, file), partial(sha256_of, file))
 
 
 def _open_split(named: str, roots: Sequence[Path]) -> Split:
@@ -131,14 +184,18 @@ def _of_split(split: Split, capabilities: Capabilities) -> Iterator[Candidate]:
         )
 
 
-def _why_none(skills: Iterable[str], capabilities: Capabilities, registry: Registry) -> str:
+def _why_none(
+    inputs: Sequence[str], found: Found, skills: Iterable[str], capabilities: Capabilities, registry: Registry
+) -> str:
     if skills:
-        return (
+        why = (
             f"no contrastive task of the model trained {', '.join(sorted(skills))}, and none transcribes it; "
             f"it embeds {', '.join(capabilities.embeddable) or 'nothing'}"
         )
-    known = [suffix for skill in capabilities.config.skills for suffix in registry.modality(skill).suffixes]
-    return f"no file ends in {' '.join(known)}"
+    else:
+        suffixes = [suffix for skill in capabilities.config.skills for suffix in registry.modality(skill).suffixes]
+        why = "; ".join([f"no file ends in {' '.join(suffixes)}", *found.remarks()])
+    return f"nothing to embed in {', '.join(inputs)}: {why}"
 
 
 def _first(value: Any) -> Any:
@@ -172,13 +229,20 @@ class Query:
         Raises:
             UserError: it is a file that the model does not embed.
         """
-        path = Path(text)
+        text = decoded(text)
+        if not text.strip():
+            return cls(capabilities.query_skill, text)  # which cannot be read; Path("") would be this folder
+        path = Path(text).expanduser() if text.startswith("~/") else Path(text)
         try:
-            is_file = path.is_file()
+            mode = path.stat().st_mode
         except (OSError, ValueError):  # a sentence may be too long for a path, or hold a null byte
-            is_file = False
-        if not is_file:
+            if _names_a_file(text, registry):
+                raise UserError(f"{text}: there is no such file") from None
             return cls(capabilities.query_skill, text)
+        if stat.S_ISDIR(mode):
+            raise UserError(f"{text} is a folder: search with one file, or with a sentence that is not its name")
+        if not stat.S_ISREG(mode):
+            raise UserError(f"{text} is not a file, but a pipe, a socket or a device: search with a file or a sentence")
         modality = registry.modality_of_suffix(path.suffix)
         if modality is None or capabilities.route_of(modality.skill) is None:
             kind = modality.skill if modality else f"files ending in '{path.suffix}'"
@@ -186,23 +250,59 @@ class Query:
         return cls(modality.skill, path)
 
     def embed(
-        self, model: SkillNet, readers: Mapping[str, Reader], capabilities: Capabilities
+        self, model: SkillNet, readers: Mapping[str, Reader], capabilities: Capabilities, precision: str = "auto"
     ) -> tuple[str, Float[Tensor, " hidden"]]:
         """The vector of the query, and its skill: that of queries where the vector is that of a transcript.
+
+        What readers remark on it goes to whoever collects remarks (:func:`~skillnet_cli.api.collect_remarks`).
 
         Args:
             model: needs only what :meth:`Capabilities.needed_for` says of :attr:`skill`.
             readers: the model's, by skill.
             capabilities: the model's.
+            precision: what the vector is computed in: that of the collection.
 
         Raises:
             DamagedItem: it cannot be read.
         """
         skill, source = self.skill, self.source
         if capabilities.route_of(skill) == "transcript":
-            source = Transcriber(model, readers, capabilities.transcribing_task()).transcribe(source).text
+            task = capabilities.transcribing_task()
+            source = Transcriber(model, readers, task, precision).transcribe(source).text
             skill = capabilities.query_skill
-        embedded = encode_sources(model, readers, skill, [source], capabilities.vector_task)
+        embedded = encode_sources(model, readers, skill, [source], capabilities.vector_task, precision)
+        for _, remark in embedded.remarks:
+            add_remark(remark)
         for _, reason in embedded.damaged:
             raise DamagedItem(reason)
         return skill, embedded.vectors[0]
+
+
+def decoded(argument: str) -> str:
+    """An argument of the command line as text, where Python could not decode it by the terminal's encoding.
+
+    Raises:
+        UserError: it is not UTF-8 either.
+    """
+    if not any("\ud800" <= each <= "\udfff" for each in argument):
+        return argument
+    try:
+        return os.fsencode(argument).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"'{os.fsencode(argument).decode('utf-8', 'replace')}' is neither UTF-8 nor in the encoding of this "
+            "terminal's locale: set LANG to the locale that it is written in, or save it as a file in UTF-8"
+        ) from error
+
+
+def _names_a_file(text: str, registry: Registry) -> bool:
+    """Whether a text that is no file's path was meant to be one: a path is written so, or has a suffix and no blank."""
+    if text.startswith((f".{os.sep}", f"..{os.sep}", f"~{os.sep}")):
+        return True
+    if not text or any(map(str.isspace, text)):
+        return False
+    path = Path(text)
+    with suppress(OSError, ValueError):
+        if len(path.parts) > 1 and path.parent.is_dir():
+            return True
+    return registry.modality_of_suffix(path.suffix) is not None

@@ -46,9 +46,12 @@ class Transcript:
 class Transcriber:
     """Transcribes recordings with one of a model's tasks, whose objective transcribes."""
 
-    def __init__(self, model: SkillNet, readers: Mapping[str, Reader], task: TaskConfig) -> None:
-        """``readers`` are the model's, by skill."""
+    def __init__(
+        self, model: SkillNet, readers: Mapping[str, Reader], task: TaskConfig, precision: str = "auto"
+    ) -> None:
+        """``readers`` are the model's, by skill; ``precision`` is that of :func:`inferring`."""
         self.model = model
+        self.precision = precision
         self.task = task
         self.reader = readers[task.skills[0]]
 
@@ -65,7 +68,7 @@ class Transcriber:
         else:
             windows = iter([Window(0.0, 0.0, self.reader.read(source))])
         found: dict[int, Passage] = {}
-        with inferring(self.model):
+        with inferring(self.model, self.precision):
             for batch in by_length(enumerate(windows), lambda item: self.reader.length(item[1].features)):
                 collated = self.reader.collate([window.features for _, window in batch])
                 predicted = self.model.predict(self.task.name, [[to_device(collated, self.model.device)]])

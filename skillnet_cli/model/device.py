@@ -20,9 +20,39 @@ WORTH = 1.25
 """How many times as fast as in float32 a CPU must multiply in bf16 for it to be the default."""
 
 
-def default_precision(device: torch.device | str) -> str:
-    """``"bf16"`` where the device multiplies bf16 in hardware, and on a CPU measurably faster, else ``"fp32"``.
+def choose_device(named: str | None = None) -> torch.device:
+    """The device of this name, else a GPU where there is one, else the CPU.
 
+    Args:
+        named: as torch names it: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if named is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(named)
+        torch.empty(1, device=device).tolist()  # "meta" is a device, but computes nothing
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        there += ["mps"] if torch.backends.mps.is_available() else []
+        raise UserError(f"--device {named}: there is no such device here, but {', '.join(there)}") from error
+    return device
+
+
+def steady_precision(device: torch.device | str) -> str:
+    """What a model computes in where it is used or measured: by a rule, so that the same device gives equal figures.
+
+    ``"bf16"`` on a GPU that has it, ``"fp32"`` on CPUs, all of which can continue one another's collections.
+    """
+    return default_precision(device) if torch.device(device).type == "cuda" else "fp32"
+
+
+def default_precision(device: torch.device | str) -> str:
+    """What a run is trained in from its start on: ``"bf16"`` where the device is faster with it, else ``"fp32"``.
+
+    A GPU is where it multiplies bf16 in hardware, a CPU where it also is measured to be.
     An instruction alone promises nothing: of CPUs with avx512_bf16 some have been seen to multiply four times as fast
     with it, others, whose AMX is hidden by a hypervisor, only 0.6 times.
     """
@@ -52,7 +82,7 @@ def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
 def autocast(precision: str, device: torch.device | str) -> torch.autocast:
     """The autocast context of ``"auto"``, ``"bf16"`` or ``"fp32"`` on a device."""
     if precision == "auto":
-        precision = default_precision(device)
+        precision = steady_precision(device)
     if precision not in ("bf16", "fp32"):
         raise UserError(f"unknown precision '{precision}': choose auto, bf16 or fp32")
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16")

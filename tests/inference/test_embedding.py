@@ -36,7 +36,7 @@ def add(world: World, *what: str, **sizes: Any) -> tuple[CollectionWriter, Colle
     capabilities = Capabilities(model.config, load_registry())
     collection = Collection.create(world.folder / "c", MadeBy("model", {}), 16)
     writer = CollectionWriter(collection, model, readers, capabilities)
-    writer.add(gather(what, capabilities, load_registry(), [world.data])[1])
+    list(writer.add(gather(what, capabilities, load_registry(), [world.data])))
     return writer, collection
 
 

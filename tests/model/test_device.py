@@ -19,9 +19,16 @@ def test_an_instruction_alone_does_not_decide(
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(precision, "_speed_of_bf16", lambda: speed)
     assert precision.default_precision("cpu") == default
-    with precision.autocast("auto", "cpu"):
-        product = torch.ones(2, 2) @ torch.ones(2, 2)
-    assert product.dtype == (torch.bfloat16 if default == "bf16" else torch.float32)
+
+
+@pytest.mark.parametrize(("asked", "dtype"), [("auto", torch.float32), ("bf16", torch.bfloat16)])
+def test_b05_use_is_in_one_precision_whatever_a_stopwatch_says(
+    monkeypatch: pytest.MonkeyPatch, asked: str, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(precision, "_speed_of_bf16", lambda: 4.0)
+    with precision.autocast(asked, "cpu"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
 
 def test_the_speed_is_measured_once_in_a_process() -> None:
