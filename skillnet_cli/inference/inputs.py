@@ -227,11 +227,11 @@ class Query:
             registry: whose modalities claim files.
 
         Raises:
-            UserError: it is a file that the model does not embed.
+            UserError: it is a file that the model does not embed, a folder, the path of nothing, or empty.
         """
         text = decoded(text)
         if not text.strip():
-            return cls(capabilities.query_skill, text)  # which cannot be read; Path("") would be this folder
+            raise UserError("cannot search with an empty text")
         path = Path(text).expanduser() if text.startswith("~/") else Path(text)
         try:
             mode = path.stat().st_mode

@@ -1,4 +1,4 @@
-"""Collections on disk: killed, shared, on full and read-only disks, with flipped bits, and with files that have gone."""
+"""Collections on disk: killed, shared, on full and read-only disks, with flipped bits, with files that are gone."""
 
 from __future__ import annotations
 

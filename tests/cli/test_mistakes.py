@@ -137,7 +137,7 @@ def test_vectors_of_another_model(trained: World) -> None:
     trained.skillnet("embed", "pairs", "--to", "c")
     trained.save_run(seed=2)
     for words in (["search", "x", "--in", "c"], ["embed", "pairs", "--to", "c"]):
-        assert "collection c holds vectors of model" in complaint(trained, *words)
+        assert "collection c holds vectors of shape that other weights" in complaint(trained, *words)
 
 
 def test_a_query_that_cannot_be_read(trained: World) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from skillnet_cli.api import DamagedItem, Reader, UserError
+from skillnet_cli.api import Reader, UserError
 from skillnet_cli.inference.capabilities import Capabilities
 from skillnet_cli.inference.collection import Collection, CollectionWriter, MadeBy
 from skillnet_cli.inference.encoder import encode_sources
@@ -126,7 +126,7 @@ def test_queries_are_texts_or_files(world: World, files: Path) -> None:
     assert ask(str(files / "one.shape"))[0] == "shape"
     assert ask(str(files / "say.hum"))[0] == "word"
     assert ask("long " * 2_000)[0] == ask("null \0 byte")[0] == "word"
-    with pytest.raises(DamagedItem):
+    with pytest.raises(UserError, match="empty"):
         ask("")
     for name, kind in (("alone.lone", "lone"), ("notes.pdf", "files ending in '.pdf'")):
         with pytest.raises(UserError, match=f"the model does not embed {kind}; it embeds word, shape"):
