@@ -82,7 +82,9 @@ def test_streams_are_read_as_far_as_they_go(skill: str, reader: Reader) -> None:
 def test_the_files_of_other_skills_are_damaged_items_too(skill: str, reader: Reader) -> None:
     shared = {("video", "image"), ("sound", "video"), ("code", "text"), ("text", "code")}
     for other, files in sound_files().items():
-        for content in files.values() if other != skill and (skill, other) not in shared else ():
+        for suffix, content in files.items() if other != skill and (skill, other) not in shared else ():
+            if (skill, suffix) == ("image", ".gif"):  # its first frame is a picture
+                continue
             said = complaint(lambda content=content: reader.read(content))
             assert said is None, (other, said)
 

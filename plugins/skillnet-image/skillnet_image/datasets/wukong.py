@@ -15,6 +15,7 @@ from skillnet_cli.data.format import Rejection
 from skillnet_cli.prepare.linked import Linked, Media
 from skillnet_cli.prepare.preparer import Kept
 from skillnet_cli.sources.tables import Row
+from skillnet_image import SUFFIXES
 from skillnet_image.datasets.options import side_of
 from skillnet_image.pictures import made_small
 
@@ -37,7 +38,7 @@ class Wukong(Linked):
     columns = ("url", "caption")
     link = "url"
     own_files = "images"
-    suffixes = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+    suffixes = (*SUFFIXES, ".gif")
     most_bytes = 16 << 20
 
     def setup(self) -> None:

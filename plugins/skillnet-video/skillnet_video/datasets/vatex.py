@@ -18,12 +18,12 @@ from skillnet_cli.prepare.translation import Translation, open_translation, why_
 from skillnet_cli.sources.archives import FileTree, Member
 from skillnet_cli.sources.http import Unavailable
 from skillnet_cli.sources.tables import Pieces, read_list
+from skillnet_video import SUFFIXES
 from skillnet_video.datasets.youtube import youtube_of
 from skillnet_video.recoding import Recoding, recoding_of
 
 FILES = {"train": "*vatex_training*.json", "validation": "*vatex_validation*.json"}
 PAPER = {"test": 1_500, "dev": 1_209}
-SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif")
 PIECE = 50
 """Clips a range: what a kill costs while they are fetched."""
 

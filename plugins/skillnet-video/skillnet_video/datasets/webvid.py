@@ -16,6 +16,7 @@ from skillnet_cli.prepare.linked import Linked, Media
 from skillnet_cli.prepare.preparer import Kept
 from skillnet_cli.prepare.translation import Translation, translation_of, why_poor
 from skillnet_cli.sources.tables import Row
+from skillnet_video import SUFFIXES
 from skillnet_video.recoding import Recoding, recoding_of
 
 TRANSLATED, POOR = "text", "why not"
@@ -28,7 +29,7 @@ class Webvid(Linked):
     columns = ("videoid", "contentUrl", "page_dir", "name")
     link = "contentUrl"
     own_files = "videos"
-    suffixes = (".mp4", ".webm", ".mkv", ".avi", ".mov")
+    suffixes = SUFFIXES
     most_bytes = 128 << 20
 
     def setup(self) -> None:
