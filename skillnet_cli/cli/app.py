@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from skillnet_cli import __version__
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
-from skillnet_cli.cli import data, evaluate, models, plugins, prepare, recipes, search, train, transcribe
+from skillnet_cli.cli import classify, data, evaluate, models, plugins, prepare, recipes, search, train, transcribe
 from skillnet_cli.cli.common import Group
 from skillnet_cli.terminal import VERBOSITY, is_verbose, print_error, print_line, show_logs, tolerate_encodings
 from skillnet_cli.untrusted import describe
@@ -70,6 +70,7 @@ app.command("eval", rich_help_panel="Measure")(evaluate.evaluate)
 app.command("report", rich_help_panel="Measure")(evaluate.report)
 app.command("embed", rich_help_panel="Use a model")(search.embed)
 app.command("search", rich_help_panel="Use a model")(search.search)
+app.command("classify", rich_help_panel="Use a model")(classify.classify)
 app.command("transcribe", rich_help_panel="Use a model")(transcribe.transcribe)
 app.command("inspect", rich_help_panel="Models and plugins")(models.inspect)
 app.command("export", rich_help_panel="Models and plugins")(models.export)

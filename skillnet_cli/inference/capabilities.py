@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -24,12 +24,18 @@ class Capabilities:
     Attributes:
         config: the whole model's configuration, though a model may be opened with some of its skills and tasks alone.
         embeddable: the skills that a task which compares has trained, in the order of the tasks.
+        classifying: the tasks that give one item of one skill a label.
     """
 
     def __init__(self, config: SkillNetConfig, registry: Registry) -> None:
         self.config, self._registry = config, registry
         self._comparing = self._tasks_with(lambda objective: objective.compares)
         self._transcribing = self._tasks_with(lambda objective: objective.transcribes)
+        self.classifying = [
+            task
+            for task in self._tasks_with(lambda objective: objective.classifies)
+            if len(task.towers) == 1 and len(task.towers[0]) == 1
+        ]
         self.embeddable = tuple(dict.fromkeys(skill for task in self._comparing for skill in task.skills))
 
     def _tasks_with(self, wanted: Callable[[type[Objective]], bool]) -> list[TaskConfig]:
@@ -90,6 +96,30 @@ class Capabilities:
         if name is None:
             raise UserError(f"several tasks of the model transcribe ({known}): choose one with --task")
         raise UserError(f"the model has no task '{name}' that transcribes: choose one of {known} with --task")
+
+    def classifying_task(self, name: str | None = None, skills: Collection[str] = ()) -> TaskConfig:
+        """The task that classifies: the one named, the only one, or the only one that reads what is given.
+
+        Args:
+            name: its name, if one is wanted.
+            skills: those of the files that are to be classified; empty for texts.
+
+        Raises:
+            UserError: no task of that name classifies, none reads such files, or several do and none is named.
+        """
+        known = ", ".join(f"{task.name} ({task.skills[0]})" for task in self.classifying)
+        if not known:
+            raise UserError("no task of the model classifies")
+        chosen = [task for task in self.classifying if name in (None, task.name)]
+        if not chosen:
+            raise UserError(f"the model has no task '{name}' that classifies: choose one of {known} with --task")
+        if skills and name is None:
+            chosen = [task for task in chosen if task.skills[0] in skills]
+        if len(chosen) == 1:
+            return chosen[0]
+        if not chosen:
+            raise UserError(f"no task of the model classifies {', '.join(sorted(skills))}; what classifies is {known}")
+        raise UserError(f"several tasks of the model classify: choose one of {known} with --task")
 
     def needed_for(self, skills: Iterable[str]) -> tuple[list[str], list[str]]:
         """The skills and tasks of the model that putting items of ``skills`` into a collection activates.

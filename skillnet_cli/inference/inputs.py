@@ -104,7 +104,7 @@ def gather(
     """
     paths, splits, places = [], [], []
     for each in inputs:
-        path = _existing(each)
+        path = existing_path(each)
         # A prepared set is a folder too, but its shards are not what is to be embedded.
         if path is not None and not (path / MANIFEST).is_file():
             paths.append(path)
@@ -125,7 +125,7 @@ def gather(
     return Inputs(frozenset(skills), found, size, candidates, tuple(places), set())
 
 
-def _existing(named: str) -> Path | None:
+def existing_path(named: str) -> Path | None:
     """The path, in whichever form of Unicode it exists: a keyboard and a file system may prefer different ones."""
     for form in (named, *(unicodedata.normalize(form, named) for form in ("NFC", "NFD"))):
         with suppress(ValueError):  # a null byte
@@ -236,7 +236,7 @@ class Query:
         try:
             mode = path.stat().st_mode
         except (OSError, ValueError):  # a sentence may be too long for a path, or hold a null byte
-            if _names_a_file(text, registry):
+            if names_a_file(text, registry):
                 raise UserError(f"{text}: there is no such file") from None
             return cls(capabilities.query_skill, text)
         if stat.S_ISDIR(mode):
@@ -295,7 +295,7 @@ def decoded(argument: str) -> str:
         ) from error
 
 
-def _names_a_file(text: str, registry: Registry) -> bool:
+def names_a_file(text: str, registry: Registry) -> bool:
     """Whether a text that is no file's path was meant to be one: a path is written so, or has a suffix and no blank."""
     if text.startswith((f".{os.sep}", f"..{os.sep}", f"~{os.sep}")):
         return True

@@ -124,6 +124,7 @@ class Objective(ABC):
         target_kind: what the target of its tasks is made of: ``"class"``, ``"characters"`` of a text, or ``"units"``,
             numbers from 0 up; a set's values are read, and its labels listed, by it.
         transcribes: whether :meth:`decode` writes down what is spoken in an item.
+        classifies: whether :meth:`probabilities` says how probable each of the task's labels is.
         protocol: what a report says about the way in which :meth:`decode` finds its answers.
     """
 
@@ -132,6 +133,7 @@ class Objective(ABC):
     compares: ClassVar[bool] = False
     target_kind: ClassVar[str] = "class"
     transcribes: ClassVar[bool] = False
+    classifies: ClassVar[bool] = False
     protocol: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, task: TaskConfig, similarity: str = "cosine") -> None:
@@ -154,6 +156,10 @@ class Objective(ABC):
     def decode(self, predicted: Any) -> Sequence[Any]:
         """The answer to each item of a batch, from what :meth:`predict` returned: what metrics compare."""
         return list(predicted)
+
+    def probabilities(self, predicted: Any) -> Float[Tensor, "items labels"]:
+        """Of an objective that classifies: the probability of each label, from what :meth:`predict` returned."""
+        raise NotImplementedError
 
     @staticmethod
     def symbols(target: Any) -> set[str]:

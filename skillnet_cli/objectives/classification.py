@@ -41,6 +41,7 @@ class Classification(Objective):
     """Softmax cross-entropy over the task's labels, from a linear layer on the first tower's [CLS]."""
 
     targets = _ClassTargets
+    classifies = True
     evaluation = "skillnet_cli.evaluation.predictions:answer"
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
@@ -54,6 +55,9 @@ class Classification(Objective):
     def decode(self, predicted: Float[Tensor, "items classes"]) -> list[str]:
         """The most likely label of every item."""
         return [self.task.labels[best] for best in predicted.argmax(-1).tolist()]
+
+    def probabilities(self, predicted: Float[Tensor, "items classes"]) -> Float[Tensor, "items classes"]:
+        return predicted.exp()
 
     @staticmethod
     def symbols(target: str) -> set[str]:

@@ -37,6 +37,21 @@ def test_it_has_learnt_its_kinds(terminal: Terminal) -> None:
     assert result["metrics"]["accuracy"] > 2 / KINDS
 
 
+def test_u03_it_classifies(terminal: Terminal) -> None:
+    """A file of every kind: the label that the run of readings was made with is the likeliest of most."""
+    rows = [line.split(",") for line in (terminal.folder / "waves" / "runs.csv").read_text().splitlines()]
+    file, kind, split = (rows[0].index(name) for name in ("file", "kind", "split"))
+    truth = {f"waves/{row[file]}": row[kind] for row in rows[1:] if row[split] == "test"}
+    document = json.loads(terminal.succeed("classify", *truth, "--json", "--top", "9"))
+    assert [row["item"] for row in document["items"]] == list(truth) and document["task"] == "kind"
+    for row in document["items"]:
+        assert sum(each["probability"] for each in row["labels"]) == pytest.approx(1, abs=1e-5)
+        assert len(row["labels"]) == KINDS
+    right = sum(row["labels"][0]["label"] == truth[row["item"]] for row in document["items"])
+    (result,) = json.loads(terminal.succeed("eval", "--task", "kind", "--json"))["results"]
+    assert right / len(truth) == pytest.approx(result["metrics"]["accuracy"])
+
+
 def test_its_parameters_are_counted(terminal: Terminal) -> None:
     assert "skill:series" in terminal.succeed("inspect")
 

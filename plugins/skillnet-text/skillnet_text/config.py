@@ -30,9 +30,12 @@ class TextConfig(TokenConfig):
 
     Attributes:
         lowercase: must match how the vocabulary was made.
+        nfkc: read full-width and other compatible characters as the usual ones (Unicode's NFKC); a vocabulary of
+            sentence pieces always does. BERT does not: ``false`` where a model must read every text as BERT would.
         word_dropout: the share of a text's tokens that training shows as ``[MASK]`` (word dropout, Iyyer et al. 2015);
             it keeps a model that sees few texts many times from memorising them.
     """
 
     lowercase: bool = True
+    nfkc: bool = True
     word_dropout: float = Field(default=0.0, ge=0, lt=1)

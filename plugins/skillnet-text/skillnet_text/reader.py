@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from skillnet_cli.api import Source
+from skillnet_cli.api import Source, add_remark
 from skillnet_text.config import TextConfig
 from skillnet_text.tokenizer import text_tokenizer
 from skillnet_text.tokens import TokenReader
 from skillnet_text.unigram import unigram_tokenizer
+from skillnet_text.vocabulary import UNK
 
 
 class TextReader(TokenReader[TextConfig]):
@@ -24,7 +25,7 @@ class TextReader(TokenReader[TextConfig]):
     def __init__(self, config: TextConfig, assets: Path | None = None) -> None:
         super().__init__(config, assets)
         if self.vocabulary.scores is None:
-            self._tokenizer = text_tokenizer(self.vocabulary.ids, config.lowercase)
+            self._tokenizer = text_tokenizer(self.vocabulary.ids, config.lowercase, config.nfkc)
         else:
             self._tokenizer = unigram_tokenizer(self.vocabulary, config.lowercase)
 
@@ -39,6 +40,8 @@ class TextReader(TokenReader[TextConfig]):
     def read(self, source: Source, rng: np.random.Generator | None = None) -> Int64[Tensor, " tokens"]:
         """Read one text as :meth:`TokenReader.read` does; with ``rng`` hide some of its tokens (``word_dropout``)."""
         ids = super().read(source)
+        if unknown := int((ids == self.vocabulary.ids[UNK]).sum()):
+            add_remark(f"has {unknown} tokens of {len(ids) - 1} that the model's vocabulary does not know")
         if rng is None or not self.config.word_dropout:
             return ids
         hidden = torch.from_numpy(rng.random(len(ids)) < self.config.word_dropout)

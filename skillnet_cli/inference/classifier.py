@@ -1,0 +1,83 @@
+"""Sources to the probabilities of a task's labels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from skillnet_cli.api import DamagedItem, Features, Reader, Source, collect_remarks
+from skillnet_cli.data.pipeline import to_device
+from skillnet_cli.inference.encoder import by_length, inferring
+from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.objectives import TaskConfig
+
+MOST_AT_ONCE = 512
+SECONDS_AT_ONCE = 1.0
+"""Sources between two answers: as many as take about so long, and no more than so many."""
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What became of one source.
+
+    Attributes:
+        probabilities: label -> probability, the largest first; empty where the source could not be read.
+        damage: why it could not be read.
+        remarks: what is to be said of it although it was read.
+    """
+
+    probabilities: Mapping[str, float]
+    damage: str | None = None
+    remarks: tuple[str, ...] = ()
+
+
+class Classifier:
+    """Classifies with one of a model's tasks, whose objective classifies and which reads one item of one skill."""
+
+    def __init__(
+        self, model: SkillNet, readers: Mapping[str, Reader], task: TaskConfig, precision: str = "auto"
+    ) -> None:
+        """``readers`` are the model's, by skill; ``precision`` is that of :func:`inferring`."""
+        self.model = model
+        self.task = task
+        self.precision = precision
+        self.reader = readers[task.skills[0]]
+
+    def classify(self, sources: Iterable[Source]) -> Iterator[Classified]:
+        """What becomes of each source, in order; of an endless stream, the answers come some at a time."""
+        waiting = iter(sources)
+        count = MOST_AT_ONCE // 32
+        while some := list(islice(waiting, count)):
+            begin = time.monotonic()
+            yield from self._block(some)
+            if time.monotonic() - begin < SECONDS_AT_ONCE:
+                count = min(2 * count, MOST_AT_ONCE)
+
+    def _block(self, sources: list[Source]) -> list[Classified]:
+        done: dict[int, Classified] = {}
+        remarks: dict[int, tuple[str, ...]] = {}
+
+        def read() -> Iterator[tuple[int, Features]]:
+            for place, source in enumerate(sources):
+                try:
+                    with collect_remarks() as said:
+                        features = self.reader.read(source)
+                except DamagedItem as error:
+                    done[place] = Classified({}, str(error))
+                except OSError as error:  # a file that has gone since it was found
+                    done[place] = Classified({}, f"it cannot be read ({error.strerror or error})")
+                else:
+                    remarks[place] = tuple(said)
+                    yield place, features
+
+        objective = self.model.objectives[self.task.name]
+        with inferring(self.model, self.precision):
+            for batch in by_length(read(), lambda item: self.reader.length(item[1])):
+                collated = to_device(self.reader.collate([features for _, features in batch]), self.model.device)
+                probabilities = objective.probabilities(self.model.predict(self.task.name, [[collated]]))
+                for (place, _), row in zip(batch, probabilities.cpu().tolist(), strict=True):
+                    ranked = sorted(zip(self.task.labels, row, strict=True), key=lambda pair: -pair[1])
+                    done[place] = Classified(dict(ranked), remarks=remarks[place])
+        return [done[place] for place in range(len(sources))]
