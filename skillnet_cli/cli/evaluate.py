@@ -9,11 +9,23 @@ import typer
 
 from skillnet_cli.api import UserError
 from skillnet_cli.cli.checkpoint import Saved, choose_checkpoint, find_checkpoint
-from skillnet_cli.cli.common import AsJson, Checkpoint, Data, complete, print_json, print_table, remark
+from skillnet_cli.cli.common import (
+    AsJson,
+    Checkpoint,
+    Data,
+    Device,
+    Precision,
+    PrecisionName,
+    complete,
+    print_json,
+    print_table,
+    remark,
+)
 from skillnet_cli.plugins import load_registry
 
 if TYPE_CHECKING:
     from skillnet_cli.data.prepared import Split
+    from skillnet_cli.model.skillnet import SkillNet
     from skillnet_cli.objectives import TaskConfig
     from skillnet_cli.runs import Result
 
@@ -39,6 +51,8 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    device: Device = None,
+    precision: Precision = PrecisionName.auto,
     as_json: AsJson = False,
 ) -> None:
     """Measure a task on prepared sets.
@@ -52,8 +66,10 @@ def evaluate(
       skillnet eval --task t2i --split demo-emoji:unseen --json
       skillnet eval --task asr --split my-speech:dev --limit 200 --checkpoint runs/my/model
     """
-    saved = find_checkpoint(checkpoint)
-    results = _measured(saved, task, split or [], data or [], limit)
+    saved = find_checkpoint(checkpoint, lambda saved: task in saved.config.tasks)
+    splits = _open_splits(saved.task(task), split or [], data or [])
+    model = saved.open(tasks=[task], device=device)[0]
+    results = [_measured(model, saved.task(task), each, limit, precision) for each in splits]
     if saved.run is not None and limit is None:
         from skillnet_cli.model.card import write_card
         from skillnet_cli.runs import record_results
@@ -65,23 +81,17 @@ def evaluate(
         _print_results(results)
 
 
-def _measured(saved: Saved, name: str, places: list[str], data: list[Path], limit: int | None) -> list[Result]:
-    """The task's results on each split. Raises UserError where the task or a set is unknown."""
+def _measured(model: SkillNet, task: TaskConfig, split: Split, limit: int | None, precision: PrecisionName) -> Result:
+    """The task's result on a split; what the figures leave out is printed."""
     from skillnet_cli.evaluation.evaluate import evaluate as measure
 
-    task = saved.task(name)
-    splits = list(_open_splits(task, places, data))
-    model, readers = saved.open(tasks=[name])
-    results = []
-    for split in splits:
-        result = measure(model, readers, task, split, load_registry(), limit=limit)
-        place = f"{result.set}:{result.split}"
-        if result.damaged:
-            remark(f"{place}: {result.damaged} items could not be read and were left out")
-        if "unknown" in result.protocol:
-            remark(f"{place}: {result.protocol['unknown']}")
-        results.append(result)
-    return results
+    result = measure(model, model.readers, task, split, load_registry(), limit=limit, precision=precision.value)
+    place = f"{result.set}:{result.split}"
+    if result.damaged:
+        remark(f"{place}: {result.damaged} items could not be read and were left out")
+    if "unknown" in result.protocol:
+        remark(f"{place}: {result.protocol['unknown']}")
+    return result
 
 
 def _open_splits(task: TaskConfig, places: list[str], data: list[Path]) -> list[Split]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -141,17 +142,25 @@ TOLD = 3
 
 
 def tell(remarks: Mapping[str, Sequence[str]]) -> None:
-    """Print remarks on items on standard error: one by one, or how many items each is of.
+    """Print remarks on items on standard error: one by one, or how many items say much the same.
 
     Args:
-        remarks: the end of a line -> the names of the items that it is said of.
+        remarks: the end of a line -> the names of the items that it is said of. Texts that differ in numbers alone are
+            much the same.
     """
+    alike: dict[str, list[tuple[str, str]]] = {}
     for text, names in remarks.items():
-        if len(names) > TOLD:
-            remark(f"{len(names)} items, such as {shown(names[0])}: {text}")
+        alike.setdefault(_NUMBERS.sub("#", text), []).extend((name, text) for name in names)
+    for pairs in alike.values():
+        if len(pairs) > TOLD:
+            name, text = pairs[0]
+            remark(f"{len(pairs)} items, such as {shown(name)}: {text}")
         else:
-            for name in names:
+            for name, text in pairs:
                 remark(f"{shown(name)}: {text}")
+
+
+_NUMBERS = re.compile(r"\d+")
 
 
 def shown(name: str) -> str:

@@ -6,13 +6,14 @@ import random
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from skillnet_cli.api import FailedJob, Reader, Task, UserError
 from skillnet_cli.data.prepared import PreparedSet, Split, usual_splits
 from skillnet_cli.evaluation.metrics import scorer
 from skillnet_cli.inference.encoder import inferring
+from skillnet_cli.model.device import steady_precision
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import Objective, TaskConfig
 from skillnet_cli.plugins import Registry, resolve
@@ -88,7 +89,8 @@ def evaluate(
         seed: draws the ``limit`` items by chance instead.
         whole_pool: whether those of a retrieval are searched for among all items of the split, or, which takes less
             time and is an easier task, among themselves.
-        precision: what the model computes in: the hardware's own (``"auto"``), ``"bf16"`` or ``"fp32"``.
+        precision: what the model computes in: ``"bf16"``, ``"fp32"``, or by the rule of the device (``"auto"``,
+            :func:`~skillnet_cli.model.device.steady_precision`); it stands in the result's protocol.
 
     Raises:
         FailedJob: none of the items could be read, or the model's answers are not finite.
@@ -104,8 +106,11 @@ def evaluate(
     run: Callable[[Evaluation], Result] = resolve(protocol)
     indices = spread(len(split), limit, seed)
     pool = list(range(len(split))) if whole_pool else indices
+    if precision == "auto":
+        precision = steady_precision(model.device)
     with inferring(model, precision):
-        return run(Evaluation(model, readers, task, split, indices, pool, registry, precision))
+        result = run(Evaluation(model, readers, task, split, indices, pool, registry, precision))
+    return replace(result, protocol={**result.protocol, "precision": precision})
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Vectors:
 
 @contextmanager
 def inferring(model: SkillNet, precision: str = "auto") -> Iterator[None]:
-    """Evaluation mode, no gradients, the hardware's own precision or the given one; training mode is put back after."""
+    """Evaluation mode, no gradients, the device's precision or the given one; training mode is put back after."""
     training = model.training
     model.eval()
     try:
@@ -96,7 +96,7 @@ def encode_sources(
         skill: the skill that reads the sources.
         sources: read as they are needed.
         task: whose vectors are wanted; needed where the model's tasks are separate.
-        precision: what they are computed in: the hardware's own (``"auto"``), ``"bf16"`` or ``"fp32"``.
+        precision: what they are computed in: the device's (``"auto"``), ``"bf16"`` or ``"fp32"``.
 
     Raises:
         UserError: the model's tasks are separate, several have vectors, and none is named.

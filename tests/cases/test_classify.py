@@ -146,3 +146,15 @@ def test_u04_classify_takes_the_newest_model_that_classifies(trained: World) -> 
     newer = trained.folder / "runs" / "newer" / "model"
     trained.skillnet("export", "--tasks", "find", "--to", str(newer))
     assert "using runs/small/model" in trained.skillnet("classify", "abc")[1]
+
+
+def test_u04_eval_takes_the_newest_model_that_has_the_task(trained: World) -> None:
+    trained.prepare("pairs")
+    trained.skillnet("export", "--tasks", "find", "--to", str(trained.folder / "runs" / "newer" / "model"))
+    answer = trained.answer("eval", "--task", "kind", "--precision", "bf16", "--device", "cpu")
+    assert answer["checkpoint"] == "runs/small/model"
+    assert answer["results"][0]["protocol"]["precision"] == "bf16"
+    assert (
+        "there is no such device here, but cpu"
+        in trained.skillnet("eval", "--task", "kind", "--device", "x", code=2)[1]
+    )

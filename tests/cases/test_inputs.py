@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from skillnet_cli.api import add_remark
 from skillnet_cli.inference.capabilities import Capabilities
 from skillnet_cli.inference.inputs import Query
 from skillnet_cli.inference.walk import name_of, path_of
@@ -153,3 +154,19 @@ def test_m03_a_skill_that_does_not_exist_is_told(world: World, folder: Path) -> 
     assert "no skill 'zzz': there are hum, lone, shape, word" in world.skillnet(*search, "zzz", code=2)[1]
     printed, said = world.skillnet(*search, "word")
     assert printed == "" and "c has no items of skill word; it has shape" in said
+
+
+def test_l10_remarks_on_many_items_are_one_line(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import bytes_parts
+
+    def read(self: object, source: Path) -> object:
+        add_remark(f"is {source.stat().st_size} letters long")
+        return plain(self, source)
+
+    plain = bytes_parts.BytesReader.read
+    monkeypatch.setattr(bytes_parts.BytesReader, "read", read)
+    for number in range(5):
+        (folder / f"{number}.shape").write_bytes(b"abc" * (1 + number))
+    said = embed(world, folder)
+    assert "6 items, such as in/0.shape: is 3 letters long" in said and said.count("letters") == 1
+    assert "the query is 3 letters long" in world.skillnet("search", "in/0.shape", "--in", "c")[1]

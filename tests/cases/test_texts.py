@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skillnet_cli.api import collect_remarks
+from skillnet_cli.api import DamagedItem, collect_remarks
 from skillnet_text.config import TextConfig
 from skillnet_text.learn import learn_characters, learn_vocabulary
 from skillnet_text.reader import TextReader
@@ -57,3 +57,20 @@ def test_f07_unknown_characters_are_counted(vocab: Path) -> None:
         with collect_remarks() as remarks:
             reader.read(text)
         assert remarks == said
+
+
+def test_l10_what_is_cut_off_is_told(vocab: Path) -> None:
+    reader = TextReader(TextConfig(vocab=vocab, max_length=8))
+    for text, said in (
+        ("红色的汽车红色", []),
+        ("红色的汽车红色的", ["is longer than 8 tokens: only its beginning counts"]),
+    ):
+        with collect_remarks() as remarks:
+            reader.read(text)
+        assert remarks == said
+
+
+def test_t02_half_a_character_is_damage(vocab: Path) -> None:
+    for text in ("红\udcba", "\ud83d"):
+        with pytest.raises(DamagedItem, match="half a surrogate pair"):
+            TextReader(TextConfig(vocab=vocab)).read(text)

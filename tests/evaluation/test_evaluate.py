@@ -35,7 +35,8 @@ def test_classification_is_the_share_of_right_labels(world: World) -> None:
     assert result.metrics == {"accuracy": right / len(split)}
     assert (result.task, result.set, result.split) == ("kind", "pairs", "test")
     assert result.items == result.queries == len(split) and result.damaged == 0
-    assert result.protocol == {"metrics": {"accuracy": {"computed by": "skillnet_cli.evaluation.metrics:accuracy"}}}
+    accuracy = {"computed by": "skillnet_cli.evaluation.metrics:accuracy"}
+    assert result.protocol == {"metrics": {"accuracy": accuracy}, "precision": "fp32"}
     assert len(result.cases) == 6
     for case in result.cases:
         assert case["reference"] == split[case["index"]]["label"] and case["predicted"] in task.labels
@@ -55,7 +56,7 @@ def test_transcripts_are_compared_whole(world: World) -> None:
     result = evaluate(model, readers, model.task("hear"), split, load_registry())
     assert result.metrics["misses"] == 1.0 and result.items == 6
     metric = {"computed by": "bytes_parts:misses", "normaliser": "none at all"}
-    assert result.protocol == {"metrics": {"misses": metric}, "decoding": "greedy"}
+    assert result.protocol == {"metrics": {"misses": metric}, "decoding": "greedy", "precision": "fp32"}
     assert {case["reference"] for case in result.cases} == {sample["transcript"] for sample in split}
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from skillnet_cli.api import Source, add_remark
+from skillnet_cli.api import DamagedItem, Source, add_remark
 from skillnet_text.config import TextConfig
 from skillnet_text.tokenizer import text_tokenizer
 from skillnet_text.tokens import TokenReader
@@ -30,7 +30,11 @@ class TextReader(TokenReader[TextConfig]):
             self._tokenizer = unigram_tokenizer(self.vocabulary, config.lowercase)
 
     def pieces(self, text: str) -> list[int]:
-        """The ids of a text's word-pieces, without special tokens."""
+        """The ids of a text's word-pieces, without special tokens. Raises DamagedItem at lone surrogates."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DamagedItem(f"character {error.start} of the text is half a surrogate pair") from error
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def frame(self, pieces: list[int]) -> list[int]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from skillnet_cli.api import DamagedItem, Source, UserError, Window
+from skillnet_cli.api import DamagedItem, Source, UserError, Window, add_remark
 from skillnet_text.config import TokenConfig
 from skillnet_text.files import open_text
 from skillnet_text.vocabulary import Vocabulary
@@ -57,12 +57,15 @@ class TokenReader(ABC, Generic[Config]):
         """The same ids with the special tokens that a sequence of this modality has."""
 
     def read(self, source: Source, rng: np.random.Generator | None = None) -> Int64[Tensor, " tokens"]:
-        """Read one text; what exceeds ``max_length`` is cut off.
+        """Read one text; what exceeds ``max_length`` is cut off, and remarked.
 
         Raises:
             DamagedItem: the file cannot be read, is not UTF-8, or holds no piece.
         """
-        return self._sequence(self._pieces(source)[: self._room])
+        pieces = self._pieces(source)
+        if len(pieces) > self._room:
+            add_remark(f"is longer than {self.config.max_length} tokens: only its beginning counts")
+        return self._sequence(pieces[: self._room])
 
     def split(self, path: Path) -> Iterator[Window]:
         """Read a file of any length as windows of ``max_length`` tokens; starts and ends count its pieces."""
