@@ -5,14 +5,18 @@ One of sentence pieces has the logarithm of each piece's probability behind a ta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from skillnet_cli.api import UserError
 from skillnet_cli.files import write_whole
+from skillnet_cli.untrusted import Untrusted, read_bytes
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MOST_BYTES = 256 << 20
+"""The largest vocabulary that is read: a piece takes some ten bytes, and no model has a hundred million."""
 CONTINUES = "##"
 """The prefix of a piece that continues the word of the piece before it."""
 
@@ -33,11 +37,17 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        """Read a vocabulary file. Raises UserError if it is missing, not UTF-8 or not a vocabulary."""
+        """Read a vocabulary file; a byte order mark and line ends of Windows are not part of it.
+
+        Raises:
+            UserError: it is missing, too large, not UTF-8 or not a vocabulary.
+        """
         try:
-            text = path.read_bytes().decode("utf-8")
+            text = read_bytes(path, MOST_BYTES).decode("utf-8-sig")
         except OSError as error:
             raise UserError(f"cannot read the vocabulary {path}: {error.strerror}") from error
+        except Untrusted as error:
+            raise UserError(f"the vocabulary {path} {error}") from error
         except UnicodeDecodeError as error:
             raise UserError(f"the vocabulary {path} is not UTF-8 (byte {error.start})") from error
         # Only line feeds end a line: BERT's Chinese vocabulary has pieces that str.splitlines would cut at.
@@ -95,6 +105,9 @@ class Vocabulary:
 
 def _numbers(scores: Sequence[str], path: Path) -> list[float]:
     try:
-        return [float(score) for score in scores]
-    except ValueError as error:
-        raise UserError(f"the vocabulary {path} has a tab in every line, but not always a number after it") from error
+        numbers = [float(score) for score in scores]
+    except ValueError:
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        raise UserError(f"the vocabulary {path} has a tab in every line, but not always a number after it")
+    return numbers

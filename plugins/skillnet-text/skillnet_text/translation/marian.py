@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, Field, RootModel
 
 from skillnet_cli.api import UserError
 from skillnet_cli.files import PARTIAL, file_lock, make_folder, replace_path, sha256_of
+from skillnet_cli.untrusted import Untrusted, read_bytes, read_json, validate
 
 MODEL = "Helsinki-NLP/opus-mt-en-zh"
 BEAMS = 4
@@ -51,12 +54,16 @@ class Marian:
         """Translate a batch, see :class:`skillnet_cli.api.TranslationEngine`."""
         longest = self._longest
         batch = [self._pieces.encode(text, target, longest) for text in texts]
-        return [self._pieces.decode(pieces) or None for pieces in self._decode(batch, longest)]
+        with _damage(self._model):
+            return [self._pieces.decode(pieces) or None for pieces in self._decode(batch, longest)]
 
     @property
     def _longest(self) -> int:
-        config = json.loads((self._model / "config.json").read_text(encoding="utf-8"))
-        return int(config.get("max_position_embeddings") or POSITIONS) - 2
+        return (self._config.max_position_embeddings or POSITIONS) - 2
+
+    @cached_property
+    def _config(self) -> _Config:
+        return _read(_Config, self._model / "config.json")
 
     @property
     def _is_converted(self) -> bool:
@@ -69,6 +76,7 @@ class Marian:
     @cached_property
     def _decode(self) -> Decode:
         if not self._fast:
+            _check_unpickled(self._model, self._config)
             return _transformers_decoder(self._model, self._pieces)
         return _ctranslate2_decoder(self._model if self._is_converted else self._converted())
 
@@ -81,11 +89,63 @@ class Marian:
                 from ctranslate2.converters import TransformersConverter
 
                 _quiet()
+                _check_unpickled(self._model, self._config)
                 partial = made.with_name(made.name + PARTIAL)
                 shutil.rmtree(partial, ignore_errors=True)
-                TransformersConverter(str(self._model)).convert(str(partial), quantization="int8")
+                with _damage(self._model):
+                    TransformersConverter(str(self._model)).convert(str(partial), quantization="int8")
                 replace_path(made, partial)
         return made
+
+
+class _Config(BaseModel):
+    """What is read of a model's ``config.json``, here and by transformers, within bounds that no model reaches."""
+
+    model_type: str | None = None
+    max_position_embeddings: Annotated[int, Field(ge=8, le=100_000)] | None = None
+    d_model: Annotated[int, Field(ge=1, le=16_384)] = 512
+    vocab_size: Annotated[int, Field(ge=1, le=10_000_000)] = 1
+    encoder_layers: Annotated[int, Field(ge=1, le=256)] = 1
+    decoder_layers: Annotated[int, Field(ge=1, le=256)] = 1
+    encoder_ffn_dim: Annotated[int, Field(ge=1, le=131_072)] = 1
+    decoder_ffn_dim: Annotated[int, Field(ge=1, le=131_072)] = 1
+
+
+class _Ids(RootModel[dict[str, Annotated[int, Field(ge=0, lt=10_000_000)]] | list[str]]):
+    """Pieces and their numbers, or pieces in their order."""
+
+
+def _read(schema: type[Any], path: Path) -> Any:
+    """A JSON file of a model as its schema has it. Raises UserError where it is missing or is none."""
+    try:
+        return validate(schema, read_json(path))
+    except OSError as error:
+        raise UserError(f"translator 'marian': {path}: {error.strerror}") from error
+    except Untrusted as error:
+        raise UserError(f"translator 'marian': {path} is damaged: {error}") from error
+
+
+def _check_unpickled(model: Path, config: _Config) -> None:
+    """Raises UserError where transformers would take another kind of model for one, or read pickled weights."""
+    if config.model_type != "marian":
+        raise UserError(f"translator 'marian': {model} is not a Marian model: its model_type is {config.model_type!r}")
+    if not any((model / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+        raise UserError(
+            f"translator 'marian': {model} has no model.safetensors, and pickled weights are never read. If you trust "
+            f"them, convert them: MarianMTModel.from_pretrained(FOLDER).save_pretrained(FOLDER) of transformers"
+        )
+
+
+@contextmanager
+def _damage(model: Path) -> Iterator[None]:
+    """Raises UserError, naming the model, where the libraries stumble over a file of it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # transformers, ctranslate2 and sentencepiece raise whatever they stumble over
+        reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        raise UserError(f"translator 'marian': {model} is damaged ({reason})") from error
 
 
 def _find_model(model: str) -> Path:
@@ -96,7 +156,7 @@ def _find_model(model: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(model, allow_patterns=["*.json", "*.spm", "*.safetensors", "pytorch_model.bin"]))
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.spm", "*.safetensors"]))
     except (OSError, HFValidationError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"translator 'marian': no model '{model}' ({first}): name a folder, marian=FOLDER") from error
@@ -125,8 +185,9 @@ def _ctranslate2_decoder(converted: Path) -> Decode:
 
     try:
         translator = Translator(str(converted), device="cpu", compute_type="int8")
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"translator 'marian': {converted} cannot be loaded ({error}): delete it") from error
+    except (RuntimeError, ValueError, MemoryError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"translator 'marian': {converted} cannot be loaded ({reason}): delete it") from error
 
     def decode(batch: list[list[str]], longest: int) -> list[list[str]]:
         found = translator.translate_batch(batch, beam_size=BEAMS, max_decoding_length=longest, disable_unk=True)
@@ -141,7 +202,7 @@ def _transformers_decoder(model: Path, pieces: _MarianPieces) -> Decode:
     from transformers import MarianMTModel
 
     _quiet()
-    loaded = MarianMTModel.from_pretrained(model).eval()
+    loaded = MarianMTModel.from_pretrained(model, use_safetensors=True, trust_remote_code=False).eval()
     pad, unknown = pieces.ids["<pad>"], pieces.ids["<unk>"]
 
     def decode(batch: list[list[str]], longest: int) -> list[list[str]]:
@@ -183,8 +244,12 @@ class _MarianPieces:
     def _read_ids(self) -> dict[str, int]:
         for path in (self._model / name for name in _VOCABULARIES):
             if path.is_file():
-                found: Any = json.loads(path.read_text(encoding="utf-8"))
-                return found if isinstance(found, dict) else {piece: number for number, piece in enumerate(found)}
+                found = _read(_Ids, path).root
+                ids = found if isinstance(found, dict) else {piece: number for number, piece in enumerate(found)}
+                for wanted in (END, "<pad>", "<unk>") if isinstance(found, dict) else ():
+                    if wanted not in ids:
+                        raise UserError(f"translator 'marian': {path} is damaged: it lacks {wanted}")
+                return ids
         raise UserError(f"translator 'marian': {self._model} has no {' or '.join(_VOCABULARIES)}: not a Marian model")
 
     def _load(self, name: str) -> Any:
@@ -195,4 +260,5 @@ class _MarianPieces:
         path = self._model / name
         if not path.is_file():
             raise UserError(f"translator 'marian': {self._model} has no {name}: copy the model's file there")
-        return SentencePieceProcessor(model_file=str(path))
+        with _damage(path):
+            return SentencePieceProcessor(model_proto=read_bytes(path))

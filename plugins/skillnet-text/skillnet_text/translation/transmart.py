@@ -19,6 +19,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.files import file_lock, make_folder
+from skillnet_cli.untrusted import Untrusted, parse_json, read_bytes
 
 URL, KEY, RATE = "SKILLNET_TRANSMART_URL", "SKILLNET_TRANSMART_KEY", "SKILLNET_TRANSMART_RATE"
 USUAL_RATE = 2.0
@@ -112,7 +113,7 @@ class _Pace:
 
     def _last(self) -> float:
         try:
-            return float(self._path.read_text())
+            return float(read_bytes(self._path, 100))
         except (OSError, ValueError):
             return 0.0
 
@@ -150,8 +151,8 @@ def _question(key: str, texts: Sequence[str], source: str, target: str) -> bytes
 def _translations(body: bytes, wanted: int) -> list[str]:
     """The translations of an answer. Raises _WrongAnswer if their number is not ``wanted``."""
     try:
-        found = json.loads(body)["auto_translation"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        found = parse_json(body)["auto_translation"]
+    except (Untrusted, KeyError, TypeError) as error:
         raise _WrongAnswer("an answer without translations") from error
     if not isinstance(found, list) or len(found) != wanted or not all(isinstance(each, str) for each in found):
         raise _WrongAnswer(f"an answer without {wanted} translations")
