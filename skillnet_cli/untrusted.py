@@ -82,19 +82,21 @@ def read_json(path: Path, most: int = MAX_BYTES) -> Any:
     return parse_json(read_bytes(path, most))
 
 
-def parse_json(content: bytes | str, depth: int = MAX_DEPTH) -> Any:
+def parse_json(content: bytes | str, depth: int = MAX_DEPTH, *, unique: bool = False) -> Any:
     """The document in a JSON text.
 
     Args:
         content: the text; bytes are UTF-8, with or without a byte order mark.
         depth: how deep lists and objects may stand in one another.
+        unique: refuse a key that an object has twice, of which readers see different ones.
 
     Raises:
         Untrusted: it is no JSON, nested too deep, or holds a number that is not finite.
     """
+    hook = _unique if unique else None
     try:
         text = content if isinstance(content, str) else str(content, "utf-8-sig")
-        document = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        document = json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=hook)
     except Untrusted:
         raise
     except RecursionError as error:
@@ -108,6 +110,14 @@ def parse_json(content: bytes | str, depth: int = MAX_DEPTH) -> Any:
 
 def _refuse(constant: str) -> NoReturn:
     raise Untrusted(f"holds {constant}, which is no finite number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise Untrusted(f"has the key {next(key for key in keys if keys.count(key) > 1)[:100]!r} twice")
+    return document
 
 
 def _finite(digits: str) -> float:

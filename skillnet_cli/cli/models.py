@@ -67,6 +67,7 @@ def inspect(
     """
     from skillnet_cli.model.analysis import summarise, without_storage
     from skillnet_cli.model.config import read_config
+    from skillnet_cli.model.persistence import check_shapes
 
     if recipe is not None:
         where, (config, unknown) = {"recipe": str(recipe)}, _sketch(recipe, set_ or [], data or [])
@@ -78,7 +79,10 @@ def inspect(
     if task is not None and task not in config.tasks:
         load_registry().task(task)  # raises with what to install, or with a name that is close
         raise UserError(f"{recipe or folder} has no task '{task}'; it has {', '.join(config.tasks)}")
-    facts = where | summarise(without_storage(config, unknown, load_registry()), unknown, task)
+    model = without_storage(config, unknown, load_registry())
+    if recipe is None:
+        check_shapes(folder, model)
+    facts = where | summarise(model, unknown, task)
     if as_json:
         return print_json(facts)
     _print_facts(facts)

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from skillnet_cli.api import UserError
 from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.device import on_meta
 from skillnet_cli.model.parts import parameters_by_part, part_of
@@ -100,8 +101,14 @@ def _count(tower: Tower, skills: tuple[str, ...]) -> _Counted:
     return _Counted(parts, tuple(int(segment.lengths.sum()) for segment in segments))
 
 
+MOST_BYTES = 8 << 30
+"""The largest embedder that is counted."""
+
+
 def _on_memory(module: nn.Module) -> Any:
-    """A copy of a module with storage; what it holds does not matter."""
+    """A copy of a module with storage; what it holds does not matter. Raises UserError where it is too large."""
+    if (size := sum(each.numel() * each.element_size() for each in module.parameters())) > MOST_BYTES:
+        raise UserError(f"a module of {size / 1e9:,.0f} GB is too large for its FLOPs to be counted on this machine")
     copied = copy.deepcopy(module).to("meta").to_empty(device="cpu")
     for parameter in copied.parameters():
         parameter.zero_()

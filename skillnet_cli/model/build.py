@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +18,7 @@ from skillnet_cli.model.variants import TOP, MixtureOfExperts, PerSkill, TaskNet
 from skillnet_cli.objectives import Objective, TaskConfig
 from skillnet_cli.objectives.contrastive import SIMILARITIES
 from skillnet_cli.plugins import Registry, resolve
+from skillnet_cli.recipe.errors import check_table, parse_table
 
 INIT_STD = 0.02
 """The deviation of heads' first weights: BERT's (Devlin et al. 2018)."""
@@ -62,13 +62,15 @@ def _reader(skill: str, keys: dict[str, Any], registry: Registry, assets: Path |
 
 
 def embedder_config(skill: str, keys: Mapping[str, Any], registry: Registry) -> Any:
-    """The keys of ``[model.embedders.SKILL]`` as the plugin's own pydantic model."""
-    try:
-        return resolve(registry.modality(skill).config)(**keys)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, ("model", "embedders", skill, *first["loc"])))
-        raise UserError(f"{where}: {first['msg']}") from error
+    """The keys of ``[model.embedders.SKILL]`` as the plugin's own pydantic model.
+
+    Raises:
+        UserError: a key is wrong.
+    """
+    schema = resolve(registry.modality(skill).config)
+    for mistake in check_table(schema, keys, ("model", "embedders", skill)):
+        raise UserError(f"{'.'.join(map(str, mistake.path))}: {mistake.text}")
+    return parse_table(schema, keys)
 
 
 def build_config(

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from pydantic import BaseModel, Field
 
 from skillnet_cli.files import write_whole
 from skillnet_cli.model.checkpoint import CARD, Weights
-from skillnet_cli.model.config import SkillNetConfig
+from skillnet_cli.model.config import SkillNetConfig, saved_config
+from skillnet_cli.terminal import remark
+from skillnet_cli.untrusted import read_bytes, validate
 
 LIBRARY = "skillnet"
+MOST_BYTES = 4 << 20
+"""The largest card that is read."""
+_Name = Annotated[str, Field(max_length=1_000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 def write_card(folder: Path, results: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -23,24 +29,51 @@ def write_card(folder: Path, results: Iterable[Mapping[str, Any]] = ()) -> None:
         results: rows of a run's results.json, or of :func:`results_of`; those of tasks that the model does not have
             are left out.
     """
-    config: SkillNetConfig = SkillNetConfig.from_pretrained(folder)  # its tasks are in the order of the file
+    config = saved_config(folder)  # its tasks are in the order of the file
     rows = [row for row in results if row["task"] in config.tasks]
     text = f"---\n{_front_matter(config, rows, folder.resolve().parent.name)}\n---\n\n{_body(folder, config, rows)}"
     write_whole(folder / CARD, text.encode())
 
 
+class _Result(BaseModel):
+    """A figure in a card's front matter, as the hub has it."""
+
+    task_name: _Name
+    dataset_name: _Name
+    dataset_split: _Name | None = None
+    dataset_args: dict[str, Any] | None = None
+    metric_type: _Name
+    metric_value: Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+    @property
+    def items(self) -> int | None:
+        """How many items it was measured on."""
+        items = (self.dataset_args or {}).get("items")
+        return items if isinstance(items, int) else None
+
+
 def results_of(folder: Path) -> list[dict[str, Any]]:
-    """The results in a model's card, as rows of a results.json; none where the card has none or is another's."""
+    """The results in a model's card, as rows of a results.json; none where the card has none or is another's.
+
+    A card that cannot be read, or a row that is no result, is said on standard error: it is for people, and the model
+    is sound without it.
+    """
+    path = folder / CARD
     try:
-        found = ModelCard.load(folder / CARD).data.eval_results or []
-    except (OSError, ValueError):
+        content = str(read_bytes(path, MOST_BYTES), "utf-8")
+        found = getattr(ModelCard(content).data, "eval_results", None) or []
+        rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for each in (validate(_Result, vars(each)) for each in found):
+            key = (each.task_name, each.dataset_name, each.dataset_split)
+            row = rows.setdefault(key, dict(zip(("task", "set", "split"), key, strict=True), metrics={}))
+            row["metrics"][each.metric_type] = each.metric_value
+            row["items"] = each.items
+    except FileNotFoundError:
         return []
-    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for each in found:
-        key = (each.task_name, each.dataset_name, each.dataset_split)
-        row = rows.setdefault(key, dict(zip(("task", "set", "split"), key, strict=True), metrics={}))
-        row["metrics"][each.metric_type] = each.metric_value
-        row["items"] = (each.dataset_args or {}).get("items")
+    except Exception as error:  # huggingface_hub raises whatever YAML and its own checks stumble over
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        remark(f"{path}: its results are left out: {reason}")
+        return []
     return list(rows.values())
 
 

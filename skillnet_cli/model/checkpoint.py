@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import struct
+import os
+import re
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import torch
+from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -27,6 +28,7 @@ from torch import Tensor
 from skillnet_cli.api import UserError
 from skillnet_cli.files import replace_path, sha256_of, write_json
 from skillnet_cli.model.parts import part_of
+from skillnet_cli.untrusted import Untrusted, open_regular, parse_json, read_json, validate
 
 CONFIG = "config.json"
 CARD = "README.md"
@@ -34,8 +36,20 @@ ASSETS = "assets"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
-OURS = ("model*.safetensors", "pytorch_model*.bin", INDEX, "pytorch_model.bin.index.json", CARD, ASSETS)
-"""What a save writes besides ``config.json``, and what earlier ones of this or other tools have left."""
+MAX_INDEX = 64 << 20
+"""The largest index that is read: it has some 200 bytes a tensor."""
+MOST_TENSORS = 200_000
+"""The most tensors of a model, and of a file; the paper's has 300."""
+_TensorName = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+def _asset(path: str) -> str:
+    """The path of an asset, as it stands in the folder."""
+    parts = path.split("/")
+    if len(parts) < 3 or parts[0] != ASSETS or not {"", ".", ".."}.isdisjoint(parts) or "\\" in path:
+        raise ValueError(f"{path[:100]!r} is not the path of an asset")
+    return path
 
 
 @dataclass(frozen=True)
@@ -44,13 +58,16 @@ class Weights:
 
     Attributes:
         files: tensor -> the name of its file in ``folder``.
-        facts: the index's metadata.
+        crc32: tensor -> its checksum, of those of which the index has one.
+        sha256: file -> its checksum, likewise; ``assets`` are those of the assets, by their paths in the folder.
         saved_names: tensor -> its name in the file, of those that have another there (:meth:`renamed`).
     """
 
     folder: Path
     files: Mapping[str, str]
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    crc32: Mapping[str, int] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    assets: Mapping[str, str] = field(default_factory=dict)
     saved_names: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -61,10 +78,13 @@ class Weights:
             UserError: there are no weights, or only pickled ones; the index is damaged or names a file elsewhere.
         """
         index = folder / INDEX
-        if index.is_file():
+        if index.exists():
+            check_inside(folder, index)
             document = _read_index(index)
-            return cls(folder, document["weight_map"], document.get("metadata") or {})
-        if (folder / SINGLE).is_file():
+            known = document.metadata or _Metadata()
+            return cls(folder, document.weight_map, known.crc32, known.sha256, known.assets)
+        if (folder / SINGLE).exists():
+            check_inside(folder, folder / SINGLE)
             with _opened(folder / SINGLE, "") as file:
                 return cls(folder, dict.fromkeys(file.keys(), SINGLE))
         for path in sorted(folder.glob("*")):
@@ -80,8 +100,10 @@ class Weights:
         )
 
     def location(self, name: str) -> Path:
-        """The file of one of the tensors."""
-        return self.folder / self.files[name]
+        """The file of one of the tensors. Raises UserError where it is a link to elsewhere."""
+        path = self.folder / self.files[name]
+        check_inside(self.folder, path)
+        return path
 
     def holding(self, names: Iterable[str]) -> list[str]:
         """The files that hold these tensors, each once. Raises UserError where a tensor is in none."""
@@ -98,6 +120,16 @@ class Weights:
             for name in some
         }
 
+    def check_assets(self, skills: Collection[str]) -> None:
+        """Raises UserError where an asset of some skills lies elsewhere, is missing, or is not the one in the index."""
+        for path in _asset_files(self.folder):
+            check_inside(self.folder, path)
+        found = _asset_digests(self.folder)
+        for name, digest in self.assets.items():
+            if name.split("/")[1] in skills and found.get(name) != digest:
+                state = f"altered: its checksum is not that of {INDEX}" if name in found else "the file is missing"
+                raise UserError(f"{self.folder / name}: {state}")
+
     def parameters_by_part(self) -> dict[str, int]:
         """How many parameters each part has, from the headers of those of its files that are there."""
         parts: Counter[str] = Counter()
@@ -110,20 +142,27 @@ class Weights:
 
         Args:
             names: the tensors.
-            verify: compare each tensor's bytes with the checksum that the index has of it.
+            verify: compare each tensor's bytes with the checksum that the index has of it, and look for numbers that
+                are not finite.
 
         Raises:
-            UserError: a file is missing, truncated, altered or no safetensors file; the line names file and tensor.
+            UserError: a file is missing, truncated, altered or no safetensors file, or a number is not finite; the line
+                names file and tensor.
         """
-        known = self.facts.get("crc32", {}) if verify else {}
         tensors = {}
         for path, file, some in self._grouped(names):
             for name in some:
-                saved = self._saved_name(name)
-                tensors[name] = file.get_tensor(saved)
-                if saved in known and _crc32_of(tensors[name]) != known[saved]:
-                    raise UserError(f"{path}: tensor '{name}' was altered: its checksum is not that of {INDEX}")
+                tensors[name] = _tensor_in(file, self._saved_name(name), path)
+                if verify:
+                    self._verify(tensors[name], name, path)
         return tensors
+
+    def _verify(self, tensor: Tensor, name: str, path: Path) -> None:
+        saved = self._saved_name(name)
+        if saved in self.crc32 and _crc32_of(tensor) != self.crc32[saved]:
+            raise UserError(f"{path}: tensor '{name}' was altered: its checksum is not that of {INDEX}")
+        if not _is_finite(tensor):
+            raise UserError(f"{path}: tensor '{name}' holds numbers that are not finite (NaN or infinite)")
 
     def _saved_name(self, name: str) -> str:
         return self.saved_names.get(name, name)
@@ -133,7 +172,7 @@ class Weights:
         wanted = list(names)
         for file_name in self.holding(wanted):
             some = [name for name in wanted if self.files[name] == file_name]
-            path = self.folder / file_name
+            path = self.location(some[0])
             with _opened(path, some[0]) as file:
                 inside = set(file.keys())
                 for name in some:
@@ -142,29 +181,88 @@ class Weights:
                 yield path, file, some
 
 
+def _tensor_in(file: Any, name: str, path: Path) -> Tensor:
+    try:
+        tensor: Tensor = file.get_tensor(name)
+    except Exception as error:  # safetensors raises what torch does at a type or a size that it does not have
+        raise UserError(f"{path}: tensor '{name}' cannot be read: {_line(error)}") from error
+    return tensor
+
+
+def fitted(tensor: Tensor, dtype: torch.dtype, weights: Weights, name: str) -> Tensor:
+    """A tensor in the type that its parameter has: floating-point numbers are cast, others must have it already.
+
+    Args:
+        tensor: as it is in the file.
+        dtype: of the parameter; it is float32, in which models are trained.
+        weights: what it was read from, to name its file.
+        name: the tensor's.
+
+    Raises:
+        UserError: it holds numbers of another kind, or larger ones than the type has.
+    """
+    if tensor.dtype == dtype:
+        return tensor
+    if not (tensor.is_floating_point() and dtype.is_floating_point):
+        raise UserError(f"{weights.location(name)}: tensor '{name}' holds {_short(tensor.dtype)}, not {_short(dtype)}")
+    cast = tensor.to(dtype)
+    if not _is_finite(cast) and _is_finite(tensor):
+        raise UserError(f"{weights.location(name)}: tensor '{name}' holds numbers too large for {_short(dtype)}")
+    return cast
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers are finite. Their sum tells, at the speed of memory, unless finite ones overflow in it."""
+    if not tensor.is_floating_point():
+        return True
+    numbers = tensor if tensor.element_size() > 1 else tensor.float()  # float8 has no sum
+    return bool(numbers.sum().isfinite()) or bool(numbers.isfinite().all())
+
+
 def _crc32_of(tensor: Tensor) -> int:
     """The crc32 of a tensor's bytes."""
     return zlib.crc32(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data) if tensor.numel() else 0
 
 
-def _read_index(path: Path) -> dict[str, Any]:
+class _Metadata(BaseModel):
+    """What the index says beside the standard's: of foreign models there is nothing but a size, or other things."""
+
+    crc32: dict[str, Annotated[int, Field(ge=0, lt=1 << 32)]] = {}
+    sha256: dict[str, _Digest] = {}
+    assets: dict[Annotated[str, AfterValidator(_asset)], _Digest] = {}
+    config: _Digest | None = None
+
+
+class _Index(BaseModel):
+    metadata: _Metadata | None = None
+    weight_map: Annotated[dict[_TensorName, str], Field(max_length=MOST_TENSORS)]
+
+
+def _read_index(path: Path) -> _Index:
+    """An index of weights. Raises UserError where it is none, or names a file elsewhere or of another kind."""
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        items = list(document["weight_map"].items())
-        facts = document.get("metadata") or {}
-        tables = [facts, *(facts.get(key, {}) for key in ("crc32", "sha256", "assets"))]
-        if not all(isinstance(table, dict) for table in tables):
-            raise TypeError("its metadata is no table")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: damaged: not an index of weights ({error})") from error
-    for name, file in items:
+        index = validate(_Index, read_json(path, MAX_INDEX))
+    except (OSError, Untrusted) as error:
+        raise UserError(f"{path}: damaged: not an index of weights ({_line(error)})") from error
+    for name, file in index.weight_map.items():
         _check_file_name(path, name, file)
-    return document
+    return index
 
 
-def _check_file_name(index: Path, tensor: str, file: Any) -> None:
-    if not isinstance(file, str) or Path(file).name != file or "\\" in file or file == "..":
-        raise UserError(f"{index}: tensor '{tensor}' should be in {file!r}, which lies outside the folder")
+def config_digest(folder: Path) -> str | None:
+    """The checksum of what is ours in ``config.json``, as the index has it; None where there is none."""
+    path = folder / INDEX
+    metadata = _read_index(path).metadata if path.exists() else None
+    return metadata.config if metadata else None
+
+
+def _check_file_name(index: Path, tensor: str, file: str) -> None:
+    if Path(file).name != file or "\\" in file or file == ".." or not file.isprintable():
+        raise UserError(f"{index}: tensor '{tensor}' should be in {file[:200]!r}, which lies outside the folder")
     if not file.endswith(".safetensors"):
         raise UserError(f"{index}: tensor '{tensor}' should be in '{file}', but only safetensors files are read")
 
@@ -172,26 +270,50 @@ def _check_file_name(index: Path, tensor: str, file: Any) -> None:
 def _opened(path: Path, tensor: str) -> Any:
     """The file, mapped. ``tensor`` is one that should be in it, to name where the file cannot be read."""
     wanted = f"; tensor '{tensor}' should be in it" if tensor else ""
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: the file is missing{wanted}")
     try:
+        _check_header(path)
         return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: damaged: {_cut_off(path) or f'{_line(error)}{wanted}'}") from error
+    except (Untrusted, SafetensorError, OSError) as error:
+        text = _line(error)
+        raise UserError(f"{path}: damaged: {text}{'' if 'tensor' in text else wanted}") from error
 
 
-def _cut_off(path: Path) -> str:
-    """Where a truncated file ends, empty if it is damaged in another way."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        room = path.stat().st_size - 8 - length
-        ends = {name: facts["data_offsets"][1] for name, facts in header.items() if name != "__metadata__"}
-        return next((f"it ends inside tensor '{name}'" for name in sorted(ends, key=ends.__getitem__)
-                     if ends[name] > room), "")  # fmt: skip
-    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, MemoryError, OverflowError):
-        return ""
+class _TensorFacts(BaseModel):
+    dtype: Annotated[str, Field(max_length=20)]
+    shape: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 48)]], Field(max_length=16)]
+    data_offsets: tuple[NonNegativeInt, NonNegativeInt]
+
+
+class _Header(BaseModel):
+    tensors: Annotated[dict[_TensorName, _TensorFacts], Field(max_length=MOST_TENSORS)]
+
+
+def _check_header(path: Path) -> None:
+    """See that a file of safetensors is one, and whole, before it is mapped.
+
+    Raises:
+        Untrusted: it is a device or a pipe, its header is no header, or its tensors are not side by side in it.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > min(MAX_INDEX, size - 8):
+            raise Untrusted("its header is cut off" if len(start) == 8 and length <= MAX_INDEX else "it has no header")
+        document = parse_json(file.read(length), depth=4, unique=True)
+    if not isinstance(document, dict):
+        raise Untrusted("its header is no table")
+    document.pop("__metadata__", None)  # what it says is not read
+    tensors = validate(_Header, {"tensors": document}).tensors
+    end = 0
+    for name, facts in sorted(tensors.items(), key=lambda item: item[1].data_offsets):
+        if facts.data_offsets[0] != end or facts.data_offsets[1] < end:
+            raise Untrusted(f"tensor '{name}' does not begin where the one before it ends")
+        end = facts.data_offsets[1]
+        if end > size - 8 - length:
+            raise Untrusted(f"it ends inside tensor '{name}'")
 
 
 def _line(error: Exception) -> str:
@@ -203,8 +325,14 @@ def _file_of(part: str) -> str:
     return f"model-{'-'.join(quote(word, safe='') for word in part.split(':'))}.safetensors"
 
 
-def write_weights(tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Write each part's tensors into its file, then the index. The assets must be there: the index lists them too."""
+def write_weights(tensors: Mapping[str, Tensor], folder: Path, config: str) -> None:
+    """Write each part's tensors into its file, then the index.
+
+    Args:
+        tensors: the model's.
+        folder: its folder. The assets must be there: the index lists them too.
+        config: the checksum of the model's settings.
+    """
     parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for name, tensor in sorted(tensors.items()):
         parts[part_of(name)][name] = tensor
@@ -219,19 +347,34 @@ def write_weights(tensors: Mapping[str, Tensor], folder: Path) -> None:
         "sha256": {file: sha256_of(folder / file) for file in sorted(set(files.values()))},
         "crc32": checksums,
         "assets": _asset_digests(folder),
+        "config": config,
     }
     write_json(folder / INDEX, {"metadata": facts, "weight_map": files})
 
 
 def _asset_digests(folder: Path) -> dict[str, str]:
     """The sha256 of each file in ``assets``, by its path in the folder."""
-    files = sorted(path for path in (folder / ASSETS).rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in _asset_files(folder)}
+
+
+def _asset_files(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / ASSETS).rglob("*") if path.is_file())
+
+
+def check_inside(folder: Path, path: Path) -> None:
+    """Raises UserError where a file of a model is a link to somewhere else: what is there may be private.
+
+    The hub's cache has links of its own, from a snapshot's folder to the one with the contents of all snapshots.
+    """
+    root, target = folder.resolve(), path.resolve()
+    cached = root.parents[1] / "blobs" if root.parent.name == "snapshots" else root
+    if not target.is_relative_to(root) and not target.is_relative_to(cached):
+        raise UserError(f"{path}: a link that leads out of the model's folder: put the file itself there")
 
 
 def _assets_of(weights: Weights) -> dict[str, str]:
     """The sha256 of every asset: of the files that are there, and, as the index has it, of those that are not."""
-    return {**weights.facts.get("assets", {}), **_asset_digests(weights.folder)}
+    return {**weights.assets, **_asset_digests(weights.folder)}
 
 
 def checksums_by_part(folder: Path) -> dict[str, str]:
@@ -245,7 +388,7 @@ def checksums_by_part(folder: Path) -> dict[str, str]:
         UserError: there are no weights, or a file is missing or damaged.
     """
     weights = Weights.open(folder)
-    known = dict(weights.facts.get("crc32", {}))
+    known = dict(weights.crc32)
     for name in weights.files.keys() - known.keys():
         known[name] = _crc32_of(weights.read([name])[name])
     contents: dict[str, list[tuple[str, Any]]] = defaultdict(list)
@@ -269,7 +412,7 @@ def fingerprint(folder: Path) -> str:
     files themselves are read.
     """
     weights = Weights.open(folder)
-    digests = dict(weights.facts.get("sha256", {}))
+    digests = dict(weights.sha256)
     for file in set(weights.files.values()) - digests.keys():
         digests[file] = sha256_of(folder / file)
     named = json.dumps([sha256_of(folder / CONFIG), sorted(digests.items()), sorted(_assets_of(weights).items())])
@@ -279,14 +422,50 @@ def fingerprint(folder: Path) -> str:
 def replace_model(folder: Path, fresh: Path) -> None:
     """Move the model in ``fresh`` into ``folder``, take away the one that was there, and leave other files alone.
 
-    ``config.json``, without which there is no model, is the first to go and the last to come.
+    ``config.json``, without which there is no model, is the first to go and the last to come. A card that is not ours
+    stays.
+
+    Raises:
+        UserError: a file that belongs to no model has the name of one of the new one's. Nothing is changed then.
     """
+    old = _files_of_model(folder)
+    new = sorted(path.relative_to(fresh).as_posix() for path in fresh.rglob("*") if path.is_file())
+    kept = {CARD} if os.path.lexists(folder / CARD) and CARD not in old else set()
+    for name in set(new) - old - kept:
+        path = folder / name
+        if os.path.lexists(path) or any(each.exists() and not each.is_dir() for each in path.parents):
+            raise UserError(f"{path}: belongs to no model, and the model to be saved has a file of that name: move it")
+        check_inside(folder, path.parent)
     (folder / CONFIG).unlink(missing_ok=True)
-    for path in _earlier(folder):
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    for path in sorted(fresh.iterdir(), key=lambda path: path.name == CONFIG):
-        replace_path(folder / path.name, path)
+    for name in old:
+        (folder / name).unlink(missing_ok=True)
+    for name in sorted(new, key=lambda name: name == CONFIG):
+        if name not in kept:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            replace_path(folder / name, fresh / name)
+    for place in sorted(folder.glob(f"{ASSETS}/*/"), reverse=True):
+        if place.is_dir() and not place.is_symlink() and not any(place.iterdir()):
+            place.rmdir()
 
 
-def _earlier(folder: Path) -> Iterator[Path]:
-    return (path for pattern in OURS for path in folder.glob(pattern))
+def _files_of_model(folder: Path) -> set[str]:
+    """The files of the model that lies in a folder, and what other tools have left of one, by their paths in it."""
+    standard = {path.name for path in folder.glob("*") if _STANDARD.fullmatch(path.name)}
+    if not (folder / CONFIG).exists():
+        return standard
+    try:
+        index = _read_index(folder / INDEX) if (folder / INDEX).exists() else None
+    except UserError:  # what a damaged one lists is not believed
+        index = None
+    known = index.metadata if index and index.metadata else _Metadata()
+    listed = {*index.weight_map.values(), *known.assets} if index else set()
+    card = folder / CARD
+    if card.is_file() and _OURS in card.read_bytes():
+        listed.add(CARD)
+    return {name for name in {CONFIG, INDEX, *standard, *listed} if os.path.lexists(folder / name)}
+
+
+_STANDARD = re.compile(r"(pytorch_)?model(-\d{5}-of-\d{5})?\.(safetensors|bin)(\.index\.json)?")
+"""The names that transformers gives to files of weights and their indices."""
+_OURS = b"\n# A SkillNet of "
+"""What the text of every card of ours begins with."""

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Collection, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any, ClassVar, no_type_check
+from typing import Annotated, Any, ClassVar, Literal, no_type_check
 
-from pydantic import BaseModel, PositiveInt, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from torch import nn
 from transformers import PretrainedConfig
 
 from skillnet_cli import objectives
 from skillnet_cli.api import UserError
+from skillnet_cli.model.checkpoint import CONFIG, INDEX, config_digest, digest_of_json
 from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.plugins import Registry, suggest
+from skillnet_cli.recipe.errors import check_section
+from skillnet_cli.recipe.schema import EncoderSection
+from skillnet_cli.untrusted import Untrusted, read_json
 
 
 @no_type_check  # transformers makes its configurations dataclasses that take more than their fields
@@ -72,72 +78,167 @@ _NOT_OF_THE_ENCODER = {"model_type", "skills", "tasks", "dropout", "balance"}
 """What says which model it is, and what matters in training alone."""
 
 
-class _SkillFacts(BaseModel):
-    plugin: str
-    version: str
-    embedder: dict[str, Any]
+_MAX_BYTES = 64 << 20
+"""The largest ``config.json``: a million labels fit in."""
+_MAX_BLOCKS = 20_000
+"""The most projections and feed-forward networks of all layers, skills, experts and tasks; the paper has 72."""
 
 
-class _TaskFacts(BaseModel):
-    name: str
-    towers: list[list[str]]
-    objective: str
-    target: str | None
-    metrics: list[str]
-    labels: list[str]
-    datasets: list[str]
+def _check_name(name: str) -> str:
+    """Names of skills and tasks become modules, files and folders, and are shown."""
+    if not re.fullmatch(r"[^\W_][\w+-]{0,99}", name) or hasattr(nn.ModuleDict, name):
+        raise ValueError(
+            f"the name {name[:100]!r} must be letters, digits, '-', '_' and '+', and no word of torch's own"
+        )
+    return name
+
+
+_Name = Annotated[str, AfterValidator(_check_name)]
+_Word = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""The name of something that is looked up: of a set, a field, a metric, an objective."""
+_Label = Annotated[str, Field(max_length=10_000)]
+
+
+def _at_most(most: int, least: int = 0) -> Any:
+    """A list of so many; or a tuple, as configurations that are made here have them."""
+    return Field(min_length=least, max_length=most, strict=False)
+
+
+_Tower = Annotated[list[_Name], _at_most(16, least=1)]
 
 
 class _Facts(BaseModel):
-    layers: PositiveInt
-    hidden: PositiveInt
-    heads: PositiveInt
-    ffn: PositiveInt
-    skills: dict[str, _SkillFacts]
-    tasks: dict[str, _TaskFacts]
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
-_FACTS = TypeAdapter(_Facts)
+class _SkillFacts(_Facts):
+    plugin: Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
+    version: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9.!+_-]+$")]
+    embedder: dict[str, Any]
+
+
+class _TaskFacts(_Facts):
+    """A task's row, as :class:`skillnet_cli.objectives.TaskConfig` has it."""
+
+    name: _Name
+    towers: Annotated[list[_Tower], _at_most(8, least=1)]
+    objective: _Word
+    target: _Word | None = None
+    metrics: Annotated[list[_Word], _at_most(100)] = []
+    labels: Annotated[list[_Label], _at_most(1_000_000)] = []
+    datasets: Annotated[list[_Word], _at_most(1_000)] = []
+
+    @field_validator("metrics", "labels", "datasets")
+    @classmethod
+    def _each_once(cls, values: list[str]) -> list[str]:
+        if len(set(values)) < len(values):
+            twice = next(value for value, count in Counter(values).items() if count > 1)
+            raise ValueError(f"{twice[:100]!r} comes twice")
+        return values
+
+
+class _ConfigFile(EncoderSection):
+    """What is ours in a ``config.json``."""
+
+    model_type: Literal["skillnet"]
+    experts: Annotated[int, Field(ge=0, le=1_024)] = 0
+    skills: Annotated[dict[_Name, _SkillFacts], Field(min_length=1, max_length=256)]
+    tasks: Annotated[dict[_Name, _TaskFacts], Field(max_length=1_000)]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> _ConfigFile:
+        for name, task in self.tasks.items():
+            if task.name != name:
+                raise ValueError(f"tasks.{name}: its name is '{task.name}'")
+            for skill in dict.fromkeys(skill for tower in task.towers for skill in tower):
+                if skill not in self.skills:
+                    raise ValueError(f"tasks.{name}: it needs the skill '{skill}', which the model does not have")
+        if self.routing == "moe" and self.experts < 2:
+            raise ValueError(f"experts: a mixture (routing = 'moe') has 2 at least, not {self.experts}")
+        if self.routing != "moe" and self.experts:
+            raise ValueError(f"experts: is for routing = 'moe', and routing is '{self.routing}'")
+        networks = sum(len(task.towers) for task in self.tasks.values()) if self.routing == "separate" else 1
+        if (blocks := self.layers * networks * (len(self.skills) + 1 + self.experts)) > _MAX_BLOCKS:
+            raise ValueError(f"layers, skills, experts and tasks make {blocks:,} blocks, more than {_MAX_BLOCKS:,}")
+        return self
+
+
+_TRANSFORMERS = {*PretrainedConfig().to_dict(), "_name_or_path", "dtype", "torch_dtype"} - {"model_type"}
+"""Keys that transformers writes into every configuration. They mean nothing to us, and are not read."""
 
 
 def read_config(folder: Path, registry: Registry) -> SkillNetConfig:
     """The configuration of a saved model, checked against the plugins of ``registry``.
 
     Raises:
-        UserError: there is none, it is not one of a SkillNet, or it names code that no plugin brings.
+        UserError: there is none, it is not one of a SkillNet or not the one that was saved with the weights, or it
+            names code that no plugin brings.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        if (folder / "description" / "config.json").is_file():
+    path = folder / CONFIG
+    document = _read(folder)
+    config = _checked(document, path, registry)
+    if config_digest(folder) not in (None, _digest(document)):
+        raise UserError(
+            f"{path}: altered since the model was saved: its checksum is not that of {INDEX}. To open it all the same, "
+            "delete the entry 'config' there"
+        )
+    return config
+
+
+def saved_config(folder: Path) -> SkillNetConfig:
+    """The configuration in a folder whose model has been written or checked before."""
+    return SkillNetConfig(**_file(_read(folder), folder / CONFIG).model_dump(exclude={"model_type"}))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.exists():
+        if (folder / "description" / CONFIG).is_file():
             raise UserError(
                 f"{folder}: a checkpoint of a training: skillnet export --checkpoint {folder} --to DIR first"
             )
-        raise UserError(f"{folder}: not a model: config.json is missing")
+        raise UserError(f"{folder}: not a model: {CONFIG} is missing")
     try:
-        stated = json.loads(path.read_text(encoding="utf-8")).get("model_type")
-        config: SkillNetConfig = SkillNetConfig.from_pretrained(folder)
-    except Exception as error:  # transformers raises whatever its own code stumbles over
-        raise UserError(f"{path}: damaged: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
-    if not config.skills or stated != SkillNetConfig.model_type:
-        lack = f"its model_type is {stated!r}" if config.skills else "it has no skills"
-        raise UserError(f"{path}: this is not a SkillNet's configuration ({lack})")
-    check_config(config, path, registry)
-    return config
+        document = read_json(path, _MAX_BYTES)
+    except (OSError, Untrusted) as error:
+        raise UserError(f"{path}: damaged: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(document, dict) or document.get("model_type") != SkillNetConfig.model_type:
+        stated = document.get("model_type") if isinstance(document, dict) else None
+        raise UserError(f"{path}: this is not a SkillNet's configuration (its model_type is {str(stated)[:100]!r})")
+    return document
+
+
+def settings_digest(folder: Path) -> str:
+    """The checksum of what is ours in a folder's ``config.json``."""
+    return _digest(_read(folder))
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return digest_of_json(_own(document))
+
+
+def _own(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key not in _TRANSFORMERS}
 
 
 def check_config(config: SkillNetConfig, path: Path, registry: Registry) -> None:
     """Raises UserError, naming file and key, where a value is of no use, or names code that no plugin brings."""
-    facts = {key: getattr(config, key) for key in _Facts.model_fields}
-    try:
-        checked = _FACTS.validate_python(facts)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    _checked({key: getattr(config, key) for key in _ConfigFile.model_fields}, path, registry)
+
+
+def _checked(document: Mapping[str, Any], path: Path, registry: Registry) -> SkillNetConfig:
+    checked = _file(document, path)
     for name, task in checked.tasks.items():
-        for skill in dict.fromkeys(skill for tower in task.towers for skill in tower):
-            if skill not in checked.skills:
-                raise UserError(f"{path}: tasks.{name}: it needs the skill '{skill}', which the model does not have")
         _check_code(name, task, path, registry)
+    return SkillNetConfig(**checked.model_dump(exclude={"model_type"}))
+
+
+def _file(document: Mapping[str, Any], path: Path) -> _ConfigFile:
+    own = _own(document)
+    for mistake in check_section(_ConfigFile, own):
+        key = ".".join(str(each)[:100] for each in mistake.path if each != "[key]")
+        raise UserError(": ".join(filter(None, (str(path), " ".join(key.split()), mistake.text))))
+    return _ConfigFile.model_validate(own)
 
 
 def _check_code(name: str, task: _TaskFacts, path: Path, registry: Registry) -> None:

@@ -103,9 +103,13 @@ class _Unfilled(TorchFunctionMode):
     """Leaves out what gives parameters their first values.
 
     Without storage they could not keep them, and torch would import its compiler (100 MB, half a second) to find out.
+    Tensors that do have storage, such as a table that a plugin computes, are computed as ever.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         if func in FILLS or getattr(func, "__module__", None) == nn.init.__name__:
-            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
-        return func(*args, **(kwargs or {}))
+            tensor = kwargs["tensor"] if "tensor" in kwargs else args[0]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)

@@ -10,11 +10,12 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import HfApi, ModelCard, snapshot_download
 from torch import Tensor
 
 from skillnet_cli.api import UserError
-from skillnet_cli.model.checkpoint import ASSETS, CARD, CONFIG, INDEX, SINGLE, Weights
+from skillnet_cli.model.checkpoint import ASSETS, CARD, CONFIG, INDEX, SINGLE, Weights, fitted
 from skillnet_cli.recipe.checks import local_folder
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -127,7 +128,7 @@ class Pretrained(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         if name not in self:
             raise KeyError(name)
-        return self._weights.read([name])[name]
+        return fitted(self._weights.read([name])[name], torch.float32, self._weights, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._weights.files)

@@ -22,8 +22,8 @@ from skillnet_cli.api import Reader, UserError
 from skillnet_cli.files import replace_path
 from skillnet_cli.model.build import build_readers
 from skillnet_cli.model.card import write_card
-from skillnet_cli.model.checkpoint import ASSETS, Weights, replace_model, write_weights
-from skillnet_cli.model.config import SkillNetConfig, check_config, cut_down, read_config
+from skillnet_cli.model.checkpoint import ASSETS, INDEX, SINGLE, Weights, fitted, replace_model, write_weights
+from skillnet_cli.model.config import SkillNetConfig, check_config, cut_down, read_config, settings_digest
 from skillnet_cli.model.device import on_meta
 from skillnet_cli.model.hub import Source, find, push
 from skillnet_cli.plugins import Registry, load_registry
@@ -57,12 +57,29 @@ def _open_weights(
             module = build()
     except UserError as error:
         raise UserError(f"{source.folder / 'config.json'}: {error}") from error
-    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    weights = _under_current_names(Weights.open(source.folder), shapes)
-    source.fetch_weights(weights.holding(shapes), list(config.skills))
-    _check(weights, shapes, all_)
-    tensors = weights.read(shapes, verify)
-    return _filled(module, tensors, build)
+    wanted = module.state_dict()
+    weights = _under_current_names(Weights.open(source.folder), wanted)
+    source.fetch_weights(weights.holding(wanted), list(config.skills))
+    _check(weights, {name: tuple(tensor.shape) for name, tensor in wanted.items()}, all_)
+    if verify:
+        weights.check_assets(config.skills)
+    tensors = weights.read(wanted, verify)
+    fitting = {name: fitted(tensor, wanted[name].dtype, weights, name) for name, tensor in tensors.items()}
+    return _filled(module, fitting, build)
+
+
+def check_shapes(folder: Path, model: nn.Module) -> None:
+    """See that the files of a model have its tensors, as far as they are there. Their headers alone are read.
+
+    Raises:
+        UserError: a tensor is missing or has another shape, or a file is damaged.
+    """
+    if not (folder / INDEX).exists() and not (folder / SINGLE).exists():
+        return
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    weights = _under_current_names(Weights.open(folder), shapes)
+    weights.holding(shapes)
+    _check(weights, {name: shape for name, shape in shapes.items() if weights.location(name).exists()}, all_=False)
 
 
 def _check_installed(config: SkillNetConfig, registry: Registry) -> None:
@@ -258,7 +275,8 @@ class PersistenceMixin(nn.Module):
         """Write the model's files into ``folder``, which must not exist yet."""
         self.config.architectures = [type(self).__name__]
         write_description(self.config, self.readers, folder)
-        write_weights(self.state_dict() if state_dict is None else state_dict, folder)
+        tensors = self.state_dict() if state_dict is None else state_dict
+        write_weights(tensors, folder, settings_digest(folder))
         write_card(folder)
 
     def push_to_hub(

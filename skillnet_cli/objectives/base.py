@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_gather
 
-from skillnet_cli.api import Batch, DamagedItem, Features, Reader, Task
+from skillnet_cli.api import Batch, DamagedItem, Features, Reader, Task, UserError
 
 Loss: TypeAlias = tuple[Float[Tensor, ""], Int[Tensor, ""]]
 """The summed loss and the number of things it was summed over."""
@@ -125,6 +125,7 @@ class Objective(ABC):
             numbers from 0 up; a set's values are read, and its labels listed, by it.
         transcribes: whether :meth:`decode` writes down what is spoken in an item.
         classifies: whether :meth:`probabilities` says how probable each of the task's labels is.
+        towers: how many towers a task of it has; None where any number will do.
         protocol: what a report says about the way in which :meth:`decode` finds its answers.
     """
 
@@ -134,10 +135,20 @@ class Objective(ABC):
     target_kind: ClassVar[str] = "class"
     transcribes: ClassVar[bool] = False
     classifies: ClassVar[bool] = False
+    towers: ClassVar[int | None] = None
     protocol: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, task: TaskConfig, similarity: str = "cosine") -> None:
-        """``similarity`` is how the model compares vectors: ``"cosine"`` or ``"dot"``."""
+        """``similarity`` is how the model compares vectors: ``"cosine"`` or ``"dot"``.
+
+        Raises:
+            UserError: the task has another number of towers than the objective takes.
+        """
+        if self.towers not in (None, len(task.towers)):
+            raise UserError(
+                f"task '{task.name}': its objective '{task.objective}' takes {self.towers} of towers, not "
+                f"{len(task.towers)}"
+            )
         self.task = task
         self.similarity = similarity
 

@@ -43,6 +43,7 @@ class Classification(Objective):
     targets = _ClassTargets
     classifies = True
     evaluation = "skillnet_cli.evaluation.predictions:answer"
+    towers = 1
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
         return {self.task.name: lambda: nn.Linear(hidden, len(self.task.labels))}

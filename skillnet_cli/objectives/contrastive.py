@@ -54,6 +54,8 @@ class Contrastive(ComparingObjective):
     torch.distributed the pairs are those of all ranks, with gradients to each, so N ranks equal one.
     """
 
+    towers = 2
+
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
         """The temperature; dot products, which grow with the width, start divided by its root, as in attention."""
         start = START if self.similarity == "cosine" else hidden**-0.5

@@ -51,6 +51,7 @@ class Ctc(Objective):
 
     targets = _TranscriptTargets
     evaluation = "skillnet_cli.evaluation.predictions:answer"
+    towers = 1
     target_kind = "characters"
     transcribes = True
     protocol: ClassVar[Mapping[str, str]] = {"decoding": "greedy"}

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skillnet_cli.api import Batch, Features, Vocabulary
-from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets
+from skillnet_cli.api import Batch, Features, Reader, UserError, Vocabulary
+from skillnet_cli.objectives.base import Encoded, Heads, Loss, Objective, Targets, TaskConfig
 
 MASKED = 0.15
 """The share of tokens that is hidden: BERT's, and the paper's (§4.2)."""
@@ -22,6 +22,13 @@ IGNORED = -100
 
 class _MaskedTokenTargets(Targets):
     """Hides 15 % of an item's tokens and keeps what they were."""
+
+    def __init__(self, task: TaskConfig, readers: Mapping[str, Reader]) -> None:
+        """Raises UserError where the items of one of the task's skills have no vocabulary."""
+        super().__init__(task, readers)
+        for skill in task.skills:
+            if not hasattr(readers[skill], "vocabulary"):
+                raise UserError(f"task '{task.name}': items of skill '{skill}' are not made of tokens to be hidden")
 
     def example(
         self, features: list[list[Features]], target: Any, rng: np.random.Generator
@@ -87,6 +94,7 @@ class MaskedTokens(Objective):
 
     targets = _MaskedTokenTargets
     evaluation = "skillnet_cli.evaluation.predictions:fill_in"
+    towers = 1
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
         return {_head_name(skill): lambda: _TokenHead(hidden) for skill in self.task.skills}

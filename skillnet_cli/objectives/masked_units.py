@@ -61,6 +61,7 @@ class MaskedUnits(Objective):
     targets = _UnitTargets
     target_kind = "units"
     evaluation = "skillnet_cli.evaluation.predictions:fill_in"
+    towers = 1
 
     def heads(self, hidden: int) -> dict[str, Callable[[], nn.Module]]:
         return {self.task.name: lambda: nn.Linear(hidden, len(self.task.labels))}

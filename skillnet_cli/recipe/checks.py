@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from skillnet_cli.api import SourceCheckpoint, Task, UserError
 from skillnet_cli.plugins import Registry, resolve, suggest
-from skillnet_cli.recipe.errors import Mistake, check_section
+from skillnet_cli.recipe.errors import Mistake, check_table, parse_table
 from skillnet_cli.recipe.schema import InitSection, ModelSection
 
 CONFIG = "config.json"
@@ -131,7 +131,7 @@ def _check_embedders(document: Mapping[str, Any], registry: Registry) -> Iterato
             if skill in tables:
                 yield Mistake(path, str(error))
         else:
-            yield from check_section(schema, tables.get(skill, {}), path)
+            yield from check_table(schema, tables.get(skill, {}), path)
 
 
 def _check_inits(document: Mapping[str, Any], registry: Registry) -> Iterator[Mistake]:
@@ -166,7 +166,7 @@ def _local_checkpoint(
         raise UserError("no task of the recipe uses this skill")
     _reads_pretrained(skill, registry)
     folder = local_folder(section.source)
-    embedder = _valid(resolve(registry.modality(skill).config), _embedders(document).get(skill, {}))
+    embedder = _valid_table(resolve(registry.modality(skill).config), _embedders(document).get(skill, {}))
     return read_source_checkpoint(folder, skill, embedder, registry) if folder and embedder else None
 
 
@@ -174,6 +174,14 @@ def _valid(schema: type[SchemaT], values: Any) -> SchemaT | None:
     """The section, or None where it is wrong: that has its own mistakes."""
     try:
         return schema.model_validate(values)
+    except ValidationError:
+        return None
+
+
+def _valid_table(schema: type[SchemaT], values: Mapping[str, Any]) -> SchemaT | None:
+    """The same of a plugin's table."""
+    try:
+        return parse_table(schema, values)
     except ValidationError:
         return None
 

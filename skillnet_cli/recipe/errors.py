@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -23,6 +24,23 @@ class Mistake:
     text: str
 
 
+SchemaT = TypeVar("SchemaT", bound=BaseModel)
+
+
+def parse_table(schema: type[SchemaT], values: Mapping[str, Any]) -> SchemaT:
+    """A table of keys that a plugin has a schema for, in which true is no number and text is none either.
+
+    It is read as JSON is, in which an array may be a tuple and a string a path, whatever the schema says of being
+    strict. Raises ValidationError where it is wrong.
+    """
+    return schema.model_validate_json(json.dumps(values, default=str), strict=True)
+
+
+def check_table(schema: type[BaseModel], values: Mapping[str, Any], prefix: KeyPath = ()) -> list[Mistake]:
+    """Everything that is wrong with a table of a plugin's keys; arguments are those of :func:`check_section`."""
+    return _mistakes(lambda: parse_table(schema, values), schema, values, prefix)
+
+
 def check_section(schema: type[BaseModel], values: Mapping[str, Any], prefix: KeyPath = ()) -> list[Mistake]:
     """Everything that is wrong with a table.
 
@@ -31,8 +49,14 @@ def check_section(schema: type[BaseModel], values: Mapping[str, Any], prefix: Ke
         values: The table, as parsed.
         prefix: The key at which the table stands in the document.
     """
+    return _mistakes(lambda: schema.model_validate(values), schema, values, prefix)
+
+
+def _mistakes(
+    parse: Callable[[], object], schema: type[BaseModel], values: Mapping[str, Any], prefix: KeyPath
+) -> list[Mistake]:
     try:
-        schema.model_validate(values)
+        parse()
     except ValidationError as error:
         return [
             Mistake((*prefix, *_as_written(details["loc"], values)), _text(details, schema))

@@ -33,18 +33,19 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class ModelSection(_Section):
-    """The Transformer (paper §3.2, §5.1) and, for each skill, its plugin's own table of keys.
+class EncoderSection(_Section):
+    """The Transformer (paper §3.2, §5.1): of a recipe, and of a model's ``config.json``.
 
     ``routing`` is the paper's SkillNet (``skill``) or one of the systems that it is compared with. With ``skill``,
     ``routed`` says which modules of a layer every skill owns; with ``moe``, ``balance`` is the weight of the experts'
-    balance loss. ``similarity`` is how vectors are compared, in training and in search.
+    balance loss. ``similarity`` is how vectors are compared, in training and in search. The bounds are far beyond what
+    is trained: a number that somebody else has written must not take all memory or time.
     """
 
-    layers: PositiveInt = 12
-    hidden: PositiveInt = 768
-    heads: PositiveInt = 12
-    ffn: PositiveInt = 3072
+    layers: Annotated[PositiveInt, Field(le=512)] = 12
+    hidden: Annotated[PositiveInt, Field(le=16_384)] = 768
+    heads: Annotated[PositiveInt, Field(le=1_024)] = 12
+    ffn: Annotated[PositiveInt, Field(le=131_072)] = 3072
     norm: Literal["pre", "post"] = "pre"
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
     similarity: Literal["cosine", "dot"] = "cosine"
@@ -52,7 +53,6 @@ class ModelSection(_Section):
     routing: Literal["skill", "dense", "moe", "separate"] = "skill"
     routed: Annotated[tuple[Literal["qkv", "out", "ffn", "norm"], ...], Field(strict=False, min_length=1)] = ("qkv",)
     balance: NonNegativeFloat = 0.01
-    embedders: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @field_validator("heads")
     @classmethod
@@ -61,6 +61,13 @@ class ModelSection(_Section):
         if hidden and hidden % heads:
             raise ValueError(f"must divide hidden = {hidden}, and {heads} does not")
         return heads
+
+    @field_validator("routed")
+    @classmethod
+    def _once(cls, routed: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(routed)) < len(routed):
+            raise ValueError("names a module twice")
+        return routed
 
     @field_validator("routed", "balance")
     @classmethod
@@ -71,6 +78,12 @@ class ModelSection(_Section):
         if given != needed and value != cls.model_fields[info.field_name].default:
             raise ValueError(f"is for routing = '{needed}', and routing is '{given}'")
         return value
+
+
+class ModelSection(EncoderSection):
+    """The Transformer and, for each skill, its plugin's own table of keys."""
+
+    embedders: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class InitSection(_Section):

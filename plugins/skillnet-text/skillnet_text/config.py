@@ -20,9 +20,9 @@ class TokenConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     vocab: Path | None = None
-    max_length: int = Field(default=512, ge=4)
-    segment_types: int = Field(default=2, ge=1)
-    vocab_size: int | None = Field(default=None, ge=1)
+    max_length: int = Field(default=512, ge=4, le=65_536)
+    segment_types: int = Field(default=2, ge=1, le=1_024)
+    vocab_size: int | None = Field(default=None, ge=1, le=10_000_000)
 
 
 class TextConfig(TokenConfig):

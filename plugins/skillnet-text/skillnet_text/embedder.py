@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from skillnet_cli.api import UserError
 from skillnet_text.config import TokenConfig
 
 
@@ -15,7 +16,7 @@ class TokenEmbedder(nn.Module):
     def __init__(self, config: TokenConfig, hidden: int) -> None:
         super().__init__()
         if config.vocab_size is None:
-            raise ValueError("vocab_size is not known: take the configuration from the reader")
+            raise UserError("vocab_size is not known: it is the size of the vocabulary, which the reader fills in")
         self.tokens = nn.Embedding(config.vocab_size, hidden)
         self.positions = nn.Embedding(config.max_length, hidden)
         self.segments = nn.Embedding(config.segment_types, hidden)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from skillnet_image.config import CLIP_MEAN, CLIP_STD, Channels, Deviations
+from skillnet_image.config import CLIP_MEAN, CLIP_STD, MOST_PATCHES, Channels, Deviations
+
+MOST_PIXELS = 64_000_000
+"""Of all frames that the model sees of a clip: some 800 MB as numbers."""
+MOST_KEPT = 10_000
+"""Frames of one clip."""
 
 
 class VideoConfig(BaseModel):
@@ -18,9 +25,9 @@ class VideoConfig(BaseModel):
 
     resolution: PositiveInt = Field(default=224, le=4096)
     tube: tuple[PositiveInt, PositiveInt, PositiveInt] = (3, 16, 16)
-    frames: PositiveInt = 6
-    fps: PositiveFloat = 3.0
-    max_seconds: PositiveFloat = 10.0
+    frames: PositiveInt = Field(default=6, le=1_024)
+    fps: PositiveFloat = Field(default=3.0, le=1_000)
+    max_seconds: PositiveFloat = Field(default=10.0, le=36_000)
     mean: Channels = CLIP_MEAN
     std: Deviations = CLIP_STD
 
@@ -29,6 +36,12 @@ class VideoConfig(BaseModel):
         for pixels in self.tube[1:]:
             if self.resolution % pixels:
                 raise ValueError(f"resolution {self.resolution} is not a multiple of the tube's {pixels} pixels")
+        if math.prod(self.grid) > MOST_PATCHES:
+            raise ValueError(f"makes {math.prod(self.grid):,} tubes, more than {MOST_PATCHES:,}")
+        if (pixels := -(-self.frames // self.tube[0]) * self.tube[0] * self.resolution**2) > MOST_PIXELS:
+            raise ValueError(f"has clips of {pixels:,} pixels, more than {MOST_PIXELS:,}")
+        if self.kept > MOST_KEPT:
+            raise ValueError(f"fps and max_seconds keep {self.kept:,} frames of a clip, more than {MOST_KEPT:,}")
         return self
 
     @property

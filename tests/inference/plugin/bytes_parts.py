@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from skillnet_cli.api import DamagedItem, FailedJob, UserError, Window
@@ -28,7 +28,7 @@ class BytesConfig(BaseModel):
     """The keys of ``[model.embedders.SKILL]``."""
 
     model_config = ConfigDict(extra="forbid")
-    longest: int = 64
+    longest: int = Field(default=64, ge=1, le=100_000)
 
 
 @dataclass(frozen=True)

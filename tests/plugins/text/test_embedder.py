@@ -7,6 +7,7 @@ import torch
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertEmbeddings
 
+from skillnet_cli.api import UserError
 from skillnet_text.config import TextConfig
 from skillnet_text.embedder import TokenEmbedder, positions
 
@@ -71,6 +72,6 @@ def test_token_table_is_the_parameter_itself(embedder: TokenEmbedder) -> None:
     assert embedder.token_table.std().item() == pytest.approx(0.02, rel=0.2)
 
 
-def test_a_configuration_without_its_vocabulary_size_is_a_mistake_in_code() -> None:
-    with pytest.raises(ValueError, match="take the configuration from the reader"):
+def test_a_configuration_without_its_vocabulary_size_is_refused() -> None:
+    with pytest.raises(UserError, match="vocab_size is not known"):
         TokenEmbedder(TextConfig(), HIDDEN)
