@@ -267,6 +267,8 @@ def _look_for_more(container: InputContainer, stream: VideoStream, end: float) -
         claimed = float(stream.duration * stream.time_base)
     else:
         claimed = (container.duration or 0) / av.time_base
+    if stream.frames and stream.average_rate:  # of an AVI that is cut short FFmpeg estimates the duration
+        claimed = max(claimed, float(stream.frames / stream.average_rate))
     if end < 0.9 * claimed - 0.5:
         add_remark(f"is cut short: {end:.1f} s of about {claimed:.1f} s are there")
 
