@@ -88,7 +88,7 @@ class Modality:
       skill's own configuration say which of that model's tensors start which of ours (``[init]`` of a recipe);
       raises :class:`UserError` for a model that it cannot read. Must not import torch;
     * ``vocabularies``: for ``skillnet prepare vocab``, a builder for each kind of vocabulary:
-      ``(texts: Iterable[str], size: int, out: Path) -> None``.
+      ``(texts: Iterable[str], size: int, out: Path) -> str | None``: how many entries it has and what was left out.
     """
 
     skill: str

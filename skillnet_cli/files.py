@@ -194,7 +194,7 @@ def only_one(lock: Path, busy: str) -> Iterator[None]:
         busy: what to say where another process holds it.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, or its folder cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -203,6 +203,8 @@ def only_one(lock: Path, busy: str) -> Iterator[None]:
         held.acquire(blocking=False)
     except Timeout as error:
         raise UserError(busy) from error
+    except OSError as error:
+        raise UserError(f"{lock.parent} cannot be written ({error.strerror}): name another folder") from error
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ from skillnet_cli import __version__
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
 from skillnet_cli.cli import classify, data, evaluate, models, plugins, prepare, recipes, search, train, transcribe
 from skillnet_cli.cli.common import Group
+from skillnet_cli.home import expand_home
 from skillnet_cli.terminal import VERBOSITY, is_verbose, print_error, print_line, show_logs, tolerate_encodings
 from skillnet_cli.untrusted import describe
 
@@ -87,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; returns 0, 2 for a user's mistake, 1 for a job that failed, 130 for an interrupt."""
     try:
-        code = app(args=_options_first(arguments), prog_name="skillnet", standalone_mode=False)
+        expanded = [expand_home(each) for each in arguments]
+        code = app(args=_options_first(expanded), prog_name="skillnet", standalone_mode=False)
     except (UserError, TyperException) as error:
         return _complain(error, USER_MISTAKE)
     except (FailedJob, DamagedItem, OSError) as error:

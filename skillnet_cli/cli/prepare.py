@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -125,6 +126,12 @@ MaxDuplicate = Annotated[str | None, typer.Option(metavar="SHARE", help=_TOLERAT
 MaxUnavailable = Annotated[str | None, typer.Option(metavar="SHARE", help=_TOLERATED.format("unavailable"))]
 
 
+Again = Annotated[
+    bool,
+    typer.Option("--again", help="Make it anew although it is there; the old set stays until the new one is whole."),
+]
+
+
 class _Protocol(str, Enum):
     """How a set is divided: as the paper does, or as its publisher does."""
 
@@ -179,12 +186,14 @@ def prepare(
     max_filtered: MaxFiltered = None,
     max_duplicate: MaxDuplicate = None,
     max_unavailable: MaxUnavailable = None,
+    again: Again = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a data set ready for training.
 
-    A set that is complete is left as it is; delete its folder to prepare it again. Interrupted work resumes where it
-    stopped. To see a data set's own options, name it: skillnet prepare demo-text --help.
+    A set that is complete is left as it is where the same is asked for; --again makes it anew, and tries to get what
+    was unavailable. Interrupted work resumes where it stopped, and reads again what has changed. To see a data set's
+    own options, name it: skillnet prepare demo-text --help.
 
     \b
     Examples:
@@ -217,6 +226,7 @@ def prepare(
                 limit=limit,
                 workers=workers or os.cpu_count() or 1,
                 progress=choose_progress(),
+                say=remark,
                 protocol=split.value if split else None,
                 urls=tuple(url or ()),
                 options=_own_values(each),
@@ -225,6 +235,7 @@ def prepare(
                 registry=registry,
             ),
             [option for option, value in {**stated, "shard": shard}.items() if value is not None],
+            again,
         )
         for each, folder in folders.items()
     ]
@@ -257,32 +268,60 @@ def _tolerance(stated: Mapping[str, str | None]) -> Tolerance:
     )
 
 
-def _make_set(job: Preparation, engine_options: Sequence[str] = ()) -> dict[str, Any]:
+def _make_set(job: Preparation, engine_options: Sequence[str] = (), again: bool = False) -> dict[str, Any]:
     """Prepare one set, or a share of it, unless it is complete; print what it holds."""
     from skillnet_cli.data.format import MANIFEST
+    from skillnet_cli.prepare.again import make_anew
     from skillnet_cli.prepare.preparer import Preparer
     from skillnet_cli.prepare.workdir import WorkFolder
 
-    if (job.out / MANIFEST).exists():
-        WorkFolder(job.out).remove()  # left by a kill at the very end
-        return _report(job, made=False)
     preparer = resolve(job.dataset.prepare)
     if isinstance(preparer, type) and issubclass(preparer, Preparer):
         job = preparer.configure(job)
     _check_options(job)
-    remark(f"preparing {job.dataset.name} ({job.dataset.size}; {job.dataset.licence})")
     if not isinstance(preparer, type):
         _refuse_engine_options(job, engine_options)
-        preparer(job)
-        return _report(job, made=True)
-
-    from skillnet_cli.prepare.run import run
-
-    result = run(preparer, job)
-    if result is None:
+    if again and job.share:
+        raise UserError("--again makes a set in one process: leave out --shard, or name another folder with --out")
+    if (job.out / MANIFEST).exists() and not again:
+        _check_same(job)
+        WorkFolder(job.out).remove()  # left by a kill at the very end
+        return _report(job, made=False)
+    remark(f"preparing {job.dataset.name} ({job.dataset.size}; {job.dataset.licence})")
+    if again:
+        beside = job.out.resolve().parent
+        result = make_anew(job.out, job.asked, lambda out: _run(preparer, replace(job, out=out, beside=beside)))
+    else:
+        result = _run(preparer, job)
+    if job.share:
         remark(f"{job.out}: share {job.share} is done; once all are: skillnet prepare merge {job.out}")
         return {"name": job.dataset.name, "path": str(job.out), "share": str(job.share), "made": False}
     return _report(job, made=True, result=result)
+
+
+def _run(preparer: Any, job: Preparation) -> PreparedResult | None:
+    """Have a preparer make its set, or its share of one."""
+    if not isinstance(preparer, type):
+        preparer(job)
+        return None
+
+    from skillnet_cli.prepare.run import run
+
+    return run(preparer, job)
+
+
+def _check_same(job: Preparation) -> None:
+    """Raises UserError where the set that is there was made of, or with, something else than what is asked for now."""
+    from skillnet_cli.data.format import Manifest
+    from skillnet_cli.prepare.asked import check_same
+
+    manifest = Manifest.read(job.out)
+    if manifest.name != job.dataset.name:
+        raise UserError(f"{job.out} holds the set '{manifest.name}': choose another folder with --out")
+    paths, asked = job.named_paths, job.asked
+    if not job.sources and job.dataset.obtain and not job.dataset.published:
+        asked["source"] = manifest.asked.get("source", [])  # without --source nothing else can be meant
+    check_same(job.out, asked, paths)
 
 
 def _check_options(job: Preparation) -> None:
@@ -406,7 +445,8 @@ def merge(
         "max_unavailable": max_unavailable,
     }
     job = Preparation(dataset, (), out, progress=choose_progress(), tolerance=_tolerance(stated), registry=registry)
-    result = merge(resolve(dataset.prepare)(work.recorded_job(job)), work)
+    with work.lock_share(job):
+        result = merge(resolve(dataset.prepare)(work.recorded_job(job)), work)
     row = _report(job, made=True, result=result)
     if as_json:
         print_json({"sets": [row]})
@@ -441,23 +481,26 @@ def table(
         int | None, typer.Option(min=1, help="At most this many items of each part.", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    again: Again = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a prepared set from a table of your own.
 
     Its rows are captioned files, functions, labelled texts or transcribed recordings; paths in it are relative to its
     folder. Rows that repeat a file become one item with several texts. What cannot be used is recorded in the set's
-    ledger.
+    ledger. A set that is there is left as it is where the same is asked for.
 
     \b
     Examples:
       skillnet prepare table photos.csv --task t2i --columns image=file,text=caption
       skillnet prepare table reviews.jsonl --task tc --columns label=stars --split-column part --out data/reviews
     """
+    from skillnet_cli.data.format import MANIFEST
     from skillnet_cli.data.prepared import PreparedSet
     from skillnet_cli.data.progress import choose_progress
     from skillnet_cli.objectives import load
-    from skillnet_cli.prepare.table import TableJob, prepare_table
+    from skillnet_cli.prepare.again import make_anew
+    from skillnet_cli.prepare.table import TableJob, check_same_table, prepare_table
     from skillnet_cli.sources.tables import unusual_separator
 
     registry = load_registry()
@@ -474,13 +517,20 @@ def table(
         seed=seed,
         limit=limit,
         progress=choose_progress(),
+        say=remark,
     )
-    prepare_table(job, registry)
-    separator = unusual_separator(table)
+    made = again or not (job.out / MANIFEST).exists()
+    if not made:
+        check_same_table(job, registry)
+    elif again:
+        make_anew(job.out, job.asked, lambda out: prepare_table(replace(job, out=out), registry))
+    else:
+        prepare_table(job, registry)
+    separator = unusual_separator(table) if made else None
     if separator:
         remark(f"table '{table}': its cells are separated by {separator}")
     prepared = PreparedSet.open(job.out)
-    remark(f"{job.out}: {summary(prepared)}")
+    remark(f"{job.out}{'' if made else ' is complete already'}: {summary(prepared)}")
     if as_json:
         print_json({"sets": [describe(prepared)]})
 
@@ -566,5 +616,5 @@ def vocab(
     from skillnet_cli.data.prepared import data_roots
     from skillnet_cli.prepare.vocab import prepare_vocab
 
-    prepare_vocab(load_registry(), skill, from_, size, out, kind, data_roots(data or ()))
-    remark(f"wrote {out}")
+    said = prepare_vocab(load_registry(), skill, from_, size, out, kind, data_roots(data or ()))
+    remark(f"wrote {out}{f': {said}' if said else ''}")

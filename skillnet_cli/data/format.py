@@ -7,22 +7,23 @@ a set that has one is complete. The ledger has every item that came in, with wha
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import os
 import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import numpy as np
-from jaxtyping import Integer
-from pydantic import BaseModel, ConfigDict, ValidationError
+from jaxtyping import Int64, UInt32
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
 from skillnet_cli.files import AtomicFile, write_whole
+from skillnet_cli.untrusted import Untrusted, open_regular, parse_json, read_bytes, read_json, validate
 
 MANIFEST = "manifest.json"
 LEDGER = "ledger.jsonl"
@@ -32,28 +33,75 @@ ASSETS = "assets"
 WORK = ".work"
 """The folder of a set in the making where finished parts lie."""
 
+LONGEST_NAME = 80
+"""Bytes of the name of a split or a field: a tar's header has 100 for it and what stands around it."""
+_NOT_IN_NAMES = re.compile(r"[./\\:\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+USUAL_SPLITS = {
+    "train": ("train", "training"),
+    "dev": ("dev", "valid", "validation", "val", "eval", "development"),
+    "test": ("test", "testing"),
+}
+"""The splits that training and evaluation know, and what else they are called."""
+
+
+def is_name(name: str) -> bool:
+    """Whether a split or a field can be called so: it becomes part of the names of files, and of ``SET:SPLIT``."""
+    length = len(name.encode("utf-8", errors="surrogatepass"))
+    return 0 < length <= LONGEST_NAME and name != "json" and name == name.strip() and not _NOT_IN_NAMES.search(name)
+
+
+def usual_split(name: str) -> str | None:
+    """The split that a name in any of its usual forms stands for (``Test``, ``valid``); None for other names."""
+    known = {each: split for split, names in USUAL_SPLITS.items() for each in names}
+    return known.get(name.strip().casefold())
+
+
 # --- the manifest ---------------------------------------------------------------------------------------------------
+
+
+def inside(path: Path) -> Path:
+    """A file of a set, as it is given. A link that leads out of its folder is none of the set's.
+
+    Raises:
+        Untrusted: it is such a link.
+    """
+    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(path.parent)):
+        raise Untrusted("is a link that leads out of the set's folder")
+    return path
+
+
+def _not_a_step(name: str) -> str:
+    if name in (".", ".."):
+        raise ValueError("must be the name of a file")
+    return name
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Count = Annotated[int, Field(ge=0, le=1 << 53)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PlainName = Annotated[str, Field(pattern=r"^[^/\\\x00]{1,255}$"), AfterValidator(_not_a_step)]
+"""The name of a file in the set's own folder: no path."""
+
+
 class ShardFacts(_Record):
     """One shard: the name of its tar, its items and bytes, the sha256 of the tar and of the tables beside it."""
 
-    file: str
-    items: int
-    bytes: int
-    sha256: str
-    index_sha256: str
-    crc32_sha256: str
+    file: PlainName
+    items: Count
+    bytes: Count
+    sha256: Sha256
+    index_sha256: Sha256
+    crc32_sha256: Sha256
 
 
 class SplitFacts(_Record):
     """One split: its items, the fields that every one of them has, and its shards in order."""
 
-    items: int
+    items: Count
     fields: tuple[str, ...]
     shards: tuple[ShardFacts, ...]
 
@@ -64,7 +112,7 @@ class Manifest(_Record):
     ``fields`` says of each field what it holds (``bytes .png``, ``texts``, ``text``, ``numbers`` or ``json``);
     ``targets`` lists what each target can be; ``ledger`` counts the ledger's classes; ``choices`` and ``seed`` are
     all that the preparation chose; ``assets`` are files in its folder ``assets``, each with its sha256 (a vocabulary,
-    say), which older sets do not state.
+    say). ``asked`` is what the set was asked for with, see :mod:`skillnet_cli.prepare.asked`. Older sets state neither.
     """
 
     format: Literal[1] = 1
@@ -77,22 +125,21 @@ class Manifest(_Record):
     fields: dict[str, str] = {}
     targets: dict[str, list[str]] = {}
     splits: dict[str, SplitFacts] = {}
-    ledger: dict[str, int] = {}
-    ledger_sha256: str = ""
-    assets: dict[str, str] = {}
+    ledger: dict[str, Count] = {}
+    ledger_sha256: Sha256 | Literal[""] = ""
+    assets: dict[PlainName, Sha256] = {}
+    asked: dict[str, Any] = {}
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """The manifest of a prepared set. Raises UserError where the folder has none, or a damaged one."""
         path = folder / MANIFEST
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return validate(cls, read_json(inside(path)))
         except OSError as error:
             raise UserError(_why_none(folder)) from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            what = f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()
-            raise UserError(f"{path}: damaged, or of another version ({what}): prepare the set again") from error
+        except Untrusted as error:
+            raise UserError(f"{path}: damaged, or of another version ({error}): prepare the set again") from error
 
     def write(self, folder: Path) -> None:
         """Make a folder a prepared set; everything else must be in it already."""
@@ -100,7 +147,8 @@ class Manifest(_Record):
 
     def encode(self) -> bytes:
         """The bytes of ``manifest.json``."""
-        return (self.model_dump_json(indent=1, exclude=None if self.assets else {"assets"}) + "\n").encode()
+        absent = {name for name in ("assets", "asked") if not getattr(self, name)}
+        return (self.model_dump_json(indent=1, exclude=absent) + "\n").encode()
 
 
 def _why_none(folder: Path) -> str:
@@ -117,6 +165,9 @@ Rejection: TypeAlias = Literal["filtered", "duplicate", "unavailable", "damaged"
 """Why an item is left out: by a stated rule, as a copy, because it could not be had, because it cannot be read."""
 
 CLASSES = ("kept", *get_args(Rejection))
+
+_LONGEST_ROW = 1 << 24
+"""Bytes of a row of the ledger; a longer one is damage."""
 
 _MOST_REASONS = 1000
 """Different reasons that are counted apart, so that memory stays bounded."""
@@ -205,17 +256,22 @@ def read_ledger(folder: Path) -> Iterator[Entry]:
     path = folder / LEDGER
     # Not files.read_json_lines: that passes over what is cut off, and a ledger that is cut off is damaged.
     try:
-        with path.open(encoding="utf-8") as rows:
-            for number, row in enumerate(rows, 1):
+        with open_regular(inside(path)) as rows:
+            for number, row in enumerate(iter(lambda: rows.readline(_LONGEST_ROW), b""), 1):
                 yield _parse_row(path, number, row)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
+    except Untrusted as error:
+        raise UserError(f"{path}: {error}: prepare the set again") from error
 
 
-def _parse_row(path: Path, number: int, row: str) -> Entry:
+def _parse_row(path: Path, number: int, row: bytes) -> Entry:
     try:
-        values = json.loads(row)
-        return Entry(values["split"], values["id"], values["class"], values["reason"])
+        values = parse_json(row)
+        found = [values[name] for name in ("split", "id", "class", "reason")]
+        if not all(isinstance(each, str) for each in found):
+            raise TypeError
+        return Entry(*found)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}, line {number}: not a row of a ledger: prepare the set again") from error
 
@@ -266,10 +322,15 @@ def decode_sample(region: bytes) -> dict[str, Any]:
         if len(content) != size:
             raise ValueError("a member goes beyond the end of its sample")
         if field == "json":
-            sample.update(json.loads(str(content, "utf-8")))
+            record = parse_json(content)
+            if not isinstance(record, dict):
+                raise ValueError("its record is not a JSON object")
+            sample.update(record)
         else:
             sample[field] = content
         start += _BLOCK + _padded(size)
+    if not isinstance(sample.get("id"), str):
+        raise ValueError("it has no id")
     return sample
 
 
@@ -279,7 +340,10 @@ def _parse_header(block: bytes) -> tuple[str, int]:
     _, _, rest = name.partition(".")
     if block[257:262] != b"ustar" or not rest:
         raise ValueError("there is no header where a member should begin")
-    return rest.partition(".")[0], int(block[124:136].rstrip(b"\0 "), 8)
+    size = int(block[124:136].rstrip(b"\0 "), 8)
+    if size < 0:
+        raise ValueError("a member has a size below 0")
+    return rest.partition(".")[0], size
 
 
 def _padded(size: int) -> int:
@@ -297,16 +361,48 @@ def tables_of(shard: Path) -> tuple[Path, Path]:
     return shard.with_suffix(".index.npy"), shard.with_suffix(".crc32.npy")
 
 
-def read_table(path: Path, sha256: str) -> Integer[np.ndarray, " entries"]:
-    """A table beside a shard.
+def read_offsets(shard: Path, facts: ShardFacts) -> Int64[np.ndarray, " ends"]:
+    """Where the samples of a shard begin, and where the last one ends.
 
     Raises:
-        FailedJob: it is missing, or its checksum is not ``sha256``.
+        FailedJob: the table is missing, a link that leads out, or not as it was written.
     """
+    path, _ = tables_of(shard)
+    offsets = _read_table(path, facts.index_sha256, "<i8", facts.items + 1)
+    if offsets[0] != 0 or (np.diff(offsets) <= 0).any() or offsets[-1] > facts.bytes:
+        raise FailedJob(f"{path}: altered or damaged (its offsets are not in ascending order): {_ADVICE}")
+    return offsets
+
+
+def read_checks(shard: Path, facts: ShardFacts) -> UInt32[np.ndarray, " items"]:
+    """The checksum of each sample of a shard. Raises FailedJob as :func:`read_offsets` does."""
+    _, path = tables_of(shard)
+    return _read_table(path, facts.crc32_sha256, "<u4", facts.items)
+
+
+_ADVICE = "see 'skillnet data verify', and prepare the set again"
+
+_NPY = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '(<i8|<u4)', 'fortran_order': False, 'shape': \((\d{1,16}),\), \} *\n", re.DOTALL
+)
+"""The header of a table of numbers, as numpy writes it. numpy's own reader evaluates it and believes what it says."""
+
+
+def _read_table(path: Path, sha256: str, kind: str, entries: int) -> Any:
+    """A table beside a shard, of that kind of numbers and with so many entries."""
+    longest = 1024 + np.dtype(kind).itemsize * entries
     try:
-        content = path.read_bytes()
+        content = read_bytes(inside(path), longest)
     except OSError as error:
-        raise FailedJob(f"{path}: {error.strerror}: prepare the set again") from error
+        raise FailedJob(f"{path}: {error.strerror}: {_ADVICE}") from error
+    except Untrusted as error:
+        raise FailedJob(f"{path}: altered or damaged ({error}): {_ADVICE}") from error
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise FailedJob(f"{path}: altered or damaged (checksum mismatch): prepare the set again")
-    return np.load(io.BytesIO(content), allow_pickle=False)
+        raise FailedJob(f"{path}: altered or damaged (checksum mismatch): {_ADVICE}")
+    header = _NPY.match(content)
+    if not header or header[1].decode() != kind:
+        raise FailedJob(f"{path}: altered or damaged (it is no table of numbers): {_ADVICE}")
+    found = (len(content) - header.end()) // np.dtype(kind).itemsize
+    if int(header[2]) != entries or header.end() + found * np.dtype(kind).itemsize != len(content) or found != entries:
+        raise FailedJob(f"{path}: altered or damaged (it has {int(header[2])} entries instead of {entries}): {_ADVICE}")
+    return np.frombuffer(content, kind, offset=header.end())

@@ -7,10 +7,10 @@ import functools
 import hashlib
 import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.format import (
@@ -19,10 +19,12 @@ from skillnet_cli.data.format import (
     ShardFacts,
     SplitFacts,
     decode_sample,
-    read_table,
-    tables_of,
+    inside,
+    read_checks,
+    read_offsets,
 )
 from skillnet_cli.plugins import suggest
+from skillnet_cli.untrusted import Untrusted, open_regular
 
 DEFAULT_SPLIT = "test"
 """The split that verbs which measure or embed a set take where none is named."""
@@ -81,7 +83,8 @@ class PreparedSet:
         if facts is None:
             there = ", ".join(self.manifest.splits)
             raise UserError(f"set '{self.name}' has no split '{name}': it has {there}")
-        return Split(self.name, name, self.path, facts)
+        _check_sizes(self.path, name, facts)
+        return Split(self.name, name, self.path, facts, self.manifest.fields)
 
     def splits_with(self, fields: Iterable[str]) -> list[str]:
         """The splits of which every item has all of some fields."""
@@ -101,13 +104,22 @@ def _whole(path: Path) -> Path:
     return Path(os.path.normpath(path.absolute()))
 
 
-class Split(Sequence[dict[str, Any]]):
+if TYPE_CHECKING:
+    _Samples = Sequence[dict[str, Any]]
+else:
+    _Samples = Sequence  # what checks types while a program runs would read a sample at every check of the other
+
+
+class Split(_Samples):
     """The samples of one split, by index. Holds no open file itself: cheap to copy, safe to fork and to share."""
 
-    def __init__(self, set_name: str, name: str, folder: Path, facts: SplitFacts) -> None:
+    def __init__(
+        self, set_name: str, name: str, folder: Path, facts: SplitFacts, kinds: Mapping[str, str] | None = None
+    ) -> None:
         self.set_name = set_name
         self.name = name
         self.facts = facts
+        self._kinds = dict(kinds or {})
         self._folder = folder
         self._ends = list(accumulate(shard.items for shard in facts.shards))
 
@@ -143,7 +155,53 @@ class Split(Sequence[dict[str, Any]]):
         number = bisect.bisect_right(self._ends, place)
         shard = self.facts.shards[number]
         first = self._ends[number] - shard.items
-        return _open_shard(self._folder, shard).read(place - first)
+        sample = _open_shard(self._folder, shard).read(place - first)
+        for field in self.facts.fields:
+            if field not in sample:
+                raise _altered(self._folder / shard.file, f"sample {place - first} has no field '{field}'")
+        for field, value in sample.items():
+            if not _fits(value, self._kinds.get(field, "")):
+                raise _altered(self._folder / shard.file, f"sample {place - first}: '{field}' is of another kind")
+        return sample
+
+
+def _fits(value: Any, kind: str) -> bool:
+    """Whether a value is what the manifest says of its field; it says nothing of the id."""
+    if kind.startswith("bytes"):
+        return isinstance(value, bytes)
+    if kind == "text":
+        return isinstance(value, str)
+    if kind == "texts":
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    if kind == "numbers":
+        return isinstance(value, list) and all(isinstance(each, (int, float)) for each in value)
+    return not isinstance(value, bytes)
+
+
+def _check_sizes(folder: Path, name: str, facts: SplitFacts) -> None:
+    """Make sure that a split holds no more than its shards have room for, before memory is spent on its items.
+
+    Raises:
+        FailedJob: its numbers cannot be true, or a shard has another size.
+    """
+    room = 0
+    for shard in facts.shards:
+        path = folder / shard.file
+        try:
+            size = path.stat().st_size
+        except OSError:  # said when it is read
+            size = 0
+        if size and size != shard.bytes:
+            raise _altered(path, f"it has {size} bytes instead of {shard.bytes}")
+        room += size // _SMALLEST_SAMPLE
+    if sum(shard.items for shard in facts.shards) != facts.items or (facts.items > room and facts.items > _FEW):
+        raise _altered(folder / MANIFEST, f"its split '{name}' cannot have {facts.items} items")
+
+
+_SMALLEST_SAMPLE = 1024
+"""Bytes of a sample: a tar's header and a block of its record."""
+_FEW = 100_000
+"""Items for which there is memory whatever the shards hold: one of them may be missing."""
 
 
 class _Shard:
@@ -151,10 +209,9 @@ class _Shard:
 
     def __init__(self, folder: Path, facts: ShardFacts) -> None:
         path = folder / facts.file
-        index, checks = tables_of(path)
         self._path = path
-        self._offsets = read_table(index, facts.index_sha256)
-        self._checks = read_table(checks, facts.crc32_sha256)
+        self._offsets = read_offsets(path, facts)
+        self._checks = read_checks(path, facts)
         self._handle = -1
         self._handle = _open_of_size(path, facts.bytes)
 
@@ -163,7 +220,10 @@ class _Shard:
         region = os.pread(self._handle, end - start, start)
         if zlib.crc32(region) != self._checks[place]:
             raise _altered(self._path, f"sample {place} has another checksum")
-        return decode_sample(region)
+        try:
+            return decode_sample(region)
+        except ValueError as error:
+            raise _altered(self._path, f"sample {place}: {error}") from error
 
     def __del__(self) -> None:
         if getattr(self, "_handle", -1) >= 0:
@@ -178,9 +238,12 @@ def _open_shard(folder: Path, facts: ShardFacts) -> _Shard:
 
 def _open_of_size(path: Path, size: int) -> int:
     try:
-        handle = os.open(path, os.O_RDONLY)
+        with open_regular(inside(path)) as file:
+            handle = os.dup(file.fileno())
     except OSError as error:
-        raise FailedJob(f"{path}: {error.strerror}: prepare the set again") from error
+        raise FailedJob(f"{path}: {error.strerror}: see 'skillnet data verify', and prepare the set again") from error
+    except Untrusted as error:
+        raise _altered(path, str(error)) from error
     found = os.fstat(handle).st_size
     if found != size:
         os.close(handle)
@@ -189,7 +252,7 @@ def _open_of_size(path: Path, size: int) -> int:
 
 
 def _altered(path: Path, what: str) -> FailedJob:
-    return FailedJob(f"{path}: altered or damaged ({what}): prepare the set again")
+    return FailedJob(f"{path}: altered or damaged ({what}): see 'skillnet data verify', and prepare the set again")
 
 
 def find_set(name: str, roots: Iterable[Path] | None = None) -> Path:
@@ -245,7 +308,7 @@ def find_split(named: str, roots: Iterable[Path] | None = None) -> tuple[Prepare
 
 def data_roots(given: Sequence[Path] = ()) -> list[Path]:
     """Where sets are looked for: the folders given, those in SKILLNET_DATA, ``./data``."""
-    named = [Path(part) for part in os.environ.get("SKILLNET_DATA", "").split(os.pathsep) if part]
+    named = [Path(part).expanduser() for part in os.environ.get("SKILLNET_DATA", "").split(os.pathsep) if part]
     return [*given, *named, Path("data")]
 
 

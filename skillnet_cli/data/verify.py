@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
+import re
 import zlib
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,15 @@ from skillnet_cli.data.format import (
     SplitFacts,
     decode_sample,
     end_of_archive,
+    inside,
+    read_checks,
     read_ledger,
-    read_table,
+    read_offsets,
     tables_of,
 )
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.files import CHUNK, sha256_of
+from skillnet_cli.untrusted import Untrusted
 
 
 @dataclass(frozen=True)
@@ -101,11 +106,12 @@ class _Shard:
     unknown: bool = False
 
     def faults(self) -> Iterator[_Fault]:
-        if not self.path.is_file():
+        wrong = _why_unreadable(self.path)
+        if wrong:
             self.unknown = True
-            yield self._fault("is missing")
+            yield self._fault(wrong)
         offsets, checks = yield from self._tables()
-        if not self.path.is_file():
+        if wrong:
             return
         size = self.path.stat().st_size
         if size != self.facts.bytes:
@@ -120,11 +126,8 @@ class _Shard:
     def _tables(self) -> Generator[_Fault, None, tuple[np.ndarray | None, np.ndarray | None]]:
         """The two tables, None where one is damaged."""
         index, checks = tables_of(self.path)
-        offsets = yield from _table(index, self.facts.index_sha256, self.facts.items + 1)
-        found = yield from _table(checks, self.facts.crc32_sha256, self.facts.items)
-        if offsets is not None and (offsets[0] != 0 or (np.diff(offsets) <= 0).any()):
-            yield _Fault(index.name, "its offsets are not in ascending order")
-            offsets = None
+        offsets = yield from _table(index, lambda: read_offsets(self.path, self.facts))
+        found = yield from _table(checks, lambda: read_checks(self.path, self.facts))
         return offsets, found
 
     def _content(self, offsets: np.ndarray, checks: np.ndarray, size: int) -> Iterator[_Fault]:
@@ -178,27 +181,36 @@ class _Shard:
         return _Fault(self.path.name, what)
 
 
-def _table(path: Path, sha256: str, entries: int) -> Generator[_Fault, None, np.ndarray | None]:
+def _table(path: Path, read: Callable[[], np.ndarray]) -> Generator[_Fault, None, np.ndarray | None]:
     """A table beside a shard; where it is damaged, a fault, and None."""
     if not path.is_file():
         yield _Fault(path.name, "is missing")
         return None
     try:
-        table = read_table(path, sha256)
-    except FailedJob:
-        yield _Fault(path.name, "checksum mismatch")
-        return None
-    if table.shape != (entries,):
-        yield _Fault(path.name, f"has {table.size} entries instead of {entries}")
-        return None
-    return table
+        return read()
+    except FailedJob as error:
+        found = re.search(r"altered or damaged \((.*)\): see", str(error))
+        yield _Fault(path.name, found[1] if found else "cannot be read")
+    return None
+
+
+def _why_unreadable(path: Path) -> str | None:
+    """Why a file of a set is not read: it is not there, or leads out of the set."""
+    if not path.is_file():
+        return "is missing" if not os.path.lexists(path) or path.is_symlink() else "is not a file"
+    try:
+        inside(path)
+    except Untrusted as error:
+        return str(error)
+    return None
 
 
 def _of_assets(folder: Path, assets: Mapping[str, str]) -> Iterator[_Fault]:
     for name, sha256 in assets.items():
         path = folder / ASSETS / name
-        if not path.is_file():
-            yield _Fault(f"{ASSETS}/{name}", "is missing")
+        wrong = _why_unreadable(path)
+        if wrong:
+            yield _Fault(f"{ASSETS}/{name}", wrong)
         elif sha256_of(path) != sha256:
             yield _Fault(f"{ASSETS}/{name}", "checksum mismatch")
 
@@ -243,8 +255,9 @@ class _Kept:
 
 def _of_ledger(folder: Path, manifest: Manifest, ids: _Ids) -> Iterator[_Fault]:
     path = folder / LEDGER
-    if not path.is_file():
-        yield _Fault(LEDGER, "is missing")
+    wrong = _why_unreadable(path)
+    if wrong:
+        yield _Fault(LEDGER, wrong)
         return
     if sha256_of(path) != manifest.ledger_sha256:
         yield _Fault(LEDGER, "checksum mismatch")

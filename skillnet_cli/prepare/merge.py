@@ -21,6 +21,7 @@ from jaxtyping import Bool, Int64, UInt8, UInt64
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.format import ASSETS, LEDGER, Entry, Ledger, Manifest, Rejection, SplitFacts
 from skillnet_cli.files import make_folder, write_whole
+from skillnet_cli.prepare.asked import source_names
 from skillnet_cli.prepare.duplicates import equal_keys
 from skillnet_cli.prepare.part import Part
 from skillnet_cli.prepare.preparer import Item, Preparation, Preparer, Summary
@@ -49,37 +50,50 @@ def merge(preparer: Preparer, work: WorkFolder) -> PreparedResult:
         moved = preparer.independent and preparer.job.limit is None
         if not moved:  # shards that an earlier try has renamed into the folder are part of the set
             clear_set(preparer.job.out)
-        result = _write_set(preparer, table, facts["version"], moved)
+        try:
+            result = _write_set(preparer, table, facts.version, moved, work.asked())
+        except UserError:  # nothing came in: that must not keep the folder from what was meant
+            table.rejections.close()
+            work.remove()
+            (preparer.job.out / LEDGER).unlink(missing_ok=True)
+            raise
         work.remove()
         return result
 
 
 def _used_parts(preparer: Preparer, plan: Plan, work: WorkFolder) -> list[Part]:
-    """The parts that the set is made of. Raises UserError where one is missing."""
-    counter, used, missing = LimitCounter(preparer), [], []
+    """The parts that the set is made of. Raises UserError where one is missing, or its sources have changed since."""
+    counter, used, missing, stale = LimitCounter(preparer), [], [], 0
     for place, splits in enumerate(plan.splits):
         if not counter.needs(splits):
             continue
         part = Part.open(work.out, place)
         if part is None:
             missing.append(place)
+        elif work.stale(place, part, plan):
+            missing.append(place)
+            stale += 1
         else:
             used.append(part)
             counter.add(part.facts)
     if missing:
         raise UserError(
-            f"{work.out}: {len(missing)} of {len(plan)} ranges are still to be read (the first is range {missing[0]}): "
+            f"{work.out}: {len(missing)} of {len(plan)} ranges are still to be read (the first is range {missing[0]})"
+            f"{f', {stale} of them again: their sources have changed' if stale else ''}: "
             "run 'skillnet prepare NAME --shard I/N' for every I, or without --shard"
         )
     return used
 
 
-def _write_set(preparer: Preparer, table: _ItemTable, version: str, moved: bool) -> PreparedResult:
+def _write_set(
+    preparer: Preparer, table: _ItemTable, version: str, moved: bool, asked: dict[str, Any]
+) -> PreparedResult:
     """Take the steps over all items, and write the set; ``moved`` says that shards are renamed, not copied."""
     job, name, out = preparer.job, preparer.job.dataset.name, preparer.job.out
     protocol = _take_steps(table, preparer)
     sha256, ledger = _write_ledger(table, out)
-    advice = f"see {out / LEDGER}, or allow more and run it again (nothing is read twice)"
+    again = "run it again (only what has changed is read again)"
+    advice = f"see {out / LEDGER}, repair the source or allow more, and {again}"
     job.tolerance.check(name, ledger.counts, ledger.reasons, advice)
     ledger.check_kept(name)
     summary = preparer.finish(table, protocol)
@@ -87,7 +101,7 @@ def _write_set(preparer: Preparer, table: _ItemTable, version: str, moved: bool)
         name=name,
         version=version,
         licence=job.dataset.licence,
-        source=job.sources or tuple(each.url for each in job.dataset.published),
+        source=tuple(source_names(job.sources)) or tuple(each.url for each in job.dataset.published),
         seed=job.seed,
         choices=_choices(job, protocol, summary),
         fields=table.field_kinds(),
@@ -95,6 +109,7 @@ def _write_set(preparer: Preparer, table: _ItemTable, version: str, moved: bool)
         splits=_move_shards(table, out) if moved else _copy_samples(table, preparer),
         ledger=ledger.counts,
         ledger_sha256=sha256,
+        asked=asked,
         **_write_assets(out, summary.assets),
     )
     table.rejections.close()

@@ -1,17 +1,20 @@
-"""A part: what became of one range. It is whole once its ``part.json`` is there, and never written again.
+"""A part: what became of one range. It is whole once its ``part.json`` is there, and made anew when its sources change.
 
 ``rows.jsonl`` has a line for each item that came in: split, id, class, reason and, where there are any, facts. The
 samples lie in one shard a split. ``kept.npy`` says of each kept item which split and which fields it has, ``keys.npy``
-what its id and its content are compared by.
+what its id and its content are compared by. ``inputs.json.gz`` has every file that was read for it, as it was then.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import platform
+import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,26 +24,42 @@ from jaxtyping import UInt8, UInt64
 from pydantic import BaseModel, ConfigDict
 
 from skillnet_cli.api import DamagedItem, FailedJob
-from skillnet_cli.data.format import WORK, Entry, Ledger, ShardFacts, encode_sample, tables_of
+from skillnet_cli.data.format import WORK, Entry, Ledger, ShardFacts, encode_sample, read_checks, read_offsets
 from skillnet_cli.files import make_folder, write_whole
 from skillnet_cli.prepare.preparer import Kept, Rejected
 from skillnet_cli.prepare.writer import BEYOND_LIMIT, SAME_ID, ShardWriter, field_kinds, merge_kinds, write_npy
+from skillnet_cli.sources.inputs import Stamp, changed, noted, stamp_of
+from skillnet_cli.untrusted import Untrusted, parse_json, read_json, validate
 
 PART = "part.json"
 ROWS = "rows.jsonl"
 KEPT = "kept.npy"
 KEYS = "keys.npy"
+INPUTS = "inputs.json.gz"
+
+MAX_ITEMS = 1 << 32
+"""Items of a part; a range with more could not be written anyway."""
 
 _MOST_KINDS = 256
 """Splits, and different sets of fields, that one part may have: ``kept.npy`` has a byte for the number of each."""
 
 
-class PartFacts(BaseModel):
-    """What ``part.json`` says: the counts of the ledger's classes, the reasons, the shard of each split, and the kinds
-    of fields that items have (``kept.npy`` names them by number)."""
+class Inputs(BaseModel):
+    """What ``inputs.json.gz`` says: the machine that read them, and each file with its stamp."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    machine: str
+    files: dict[str, tuple[int, int, int] | None]
+
+
+class PartFacts(BaseModel):
+    """What ``part.json`` says: what the part was made of (``Plan.made_of``), the counts of the ledger's classes, the
+    reasons, the shard of each split, and the kinds of fields that items have (``kept.npy`` names them by number)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    made_of: str = ""
     counts: dict[str, int]
     reasons: dict[str, list[tuple[str, int]]]
     splits: dict[str, ShardFacts]
@@ -68,26 +87,44 @@ class Part:
         """
         folder = _folder_of(out, number)
         try:
-            return cls(folder, PartFacts.model_validate_json((folder / PART).read_bytes()))
+            return cls(folder, validate(PartFacts, read_json(folder / PART)))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, Untrusted) as error:
             raise FailedJob(f"{folder / PART}: damaged: delete this part's folder and run prepare again") from error
+
+    def inputs(self) -> Inputs:
+        """The files that were read for it, each as it was. Raises FailedJob where the list of them is damaged."""
+        path = self.folder / INPUTS
+        try:
+            return validate(Inputs, parse_json(gzip.decompress(path.read_bytes())))
+        except (OSError, EOFError, zlib.error, Untrusted) as error:
+            raise FailedJob(f"{path}: damaged: delete this part's folder and run prepare again") from error
+
+    def changed_inputs(self) -> list[str]:
+        """The files that were read for it and are no longer as they were. Raises FailedJob as :meth:`inputs` does."""
+        found = self.inputs()
+        return changed(dict(found.files), found.machine == platform.node())
+
+    def remove(self) -> None:
+        """Delete it, the marker first."""
+        (self.folder / PART).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def rows(self) -> Iterator[tuple[Entry, Any]]:
         """The rows of its items in order of the input, each with its facts."""
-        with (self.folder / ROWS).open("rb") as rows:
+        with _damage_said(self.folder / ROWS), (self.folder / ROWS).open("rb") as rows:
             for row in rows:
-                split, id, why, reason, *facts = json.loads(row)
+                split, id, why, reason, *facts = parse_json(row)
                 yield Entry(split, id, why, reason), facts[0] if facts else None
 
     def kept(self) -> UInt8[np.ndarray, "items 2"]:
         """For each kept item: which of the part's splits and shapes it has."""
-        return np.load(self.folder / KEPT, allow_pickle=False)
+        return _load(self.folder / KEPT, np.uint8, 2)
 
     def keys(self) -> UInt64[np.ndarray, "items 4"]:
         """For each kept item 16 bytes that stand for its id, then 16 for its content: zeros where it has none."""
-        return np.load(self.folder / KEYS, allow_pickle=False).astype(np.uint64)
+        return _load(self.folder / KEYS, np.uint64, 4)
 
     def samples(self) -> Iterator[tuple[bytes, dict[str, str]]]:
         """The bytes of its samples in order of the input, each with the kinds of its fields.
@@ -95,8 +132,15 @@ class Part:
         Raises:
             FailedJob: they are not as they were written.
         """
-        shards = [_regions(self.folder / shard.file) for shard in self.facts.splits.values()]
-        for split, shape in self.kept():
+        shards = [_regions(self.folder / shard.file, shard) for shard in self.facts.splits.values()]
+        kept = self.kept()
+        with _damage_said(self.folder / KEPT):
+            if len(kept) != self.facts.kept or (len(kept) and kept.max(0)[1] >= len(self.facts.shapes)):
+                raise ValueError("it has other items")
+            counts = np.bincount(kept[:, 0], minlength=len(shards)).tolist()
+            if counts != [shard.items for shard in self.facts.splits.values()]:
+                raise ValueError("it has other splits")
+        for split, shape in kept:
             yield next(shards[split]), self.facts.shapes[shape]
 
     def common_fields(self, split: str) -> set[str]:
@@ -111,8 +155,29 @@ def _folder_of(out: Path, number: int) -> Path:
     return out / WORK / "parts" / f"{number // 1000:06d}" / f"{number:06d}"
 
 
-def _regions(path: Path) -> Iterator[bytes]:
-    offsets, checks = (np.load(each, allow_pickle=False) for each in tables_of(path))
+@contextmanager
+def _damage_said(path: Path) -> Iterator[None]:
+    """Raises FailedJob, naming the file, where one of a part is not as it was written."""
+    try:
+        yield
+    except (OSError, ValueError, EOFError, MemoryError, SyntaxError) as error:
+        advice = f"delete {path.parent} and run prepare again"
+        raise FailedJob(f"{path}: altered or damaged: {advice}") from error
+
+
+def _load(path: Path, kind: type, columns: int) -> np.ndarray:
+    """A table of a part. Raises FailedJob where it is not as it was written."""
+    with _damage_said(path):
+        if path.stat().st_size > np.dtype(kind).itemsize * columns * MAX_ITEMS:
+            raise ValueError("it is too large")
+        table = np.load(path, allow_pickle=False)
+        if table.ndim != 2 or table.shape[1] != columns or table.dtype.kind != "u":
+            raise ValueError("it has other columns")
+        return table.astype(kind)
+
+
+def _regions(path: Path, facts: ShardFacts) -> Iterator[bytes]:
+    offsets, checks = read_offsets(path, facts), read_checks(path, facts)
     with path.open("rb") as file:
         for size, check in zip(np.diff(offsets), checks, strict=True):
             region = file.read(size)
@@ -137,9 +202,21 @@ class PartWriter:
         number: the place of the range.
         bound: split -> at most so many items, None without a bound.
         keyed: whether ids and contents will be compared with those of other parts.
+        made_of: what it is made of, for ``part.json``.
+        files: what it counts as made of where its preparer opens files on its own, past :mod:`skillnet_cli.sources`.
     """
 
-    def __init__(self, out: Path, number: int, bound: Callable[[str], int | None], keyed: bool) -> None:
+    def __init__(
+        self,
+        out: Path,
+        number: int,
+        bound: Callable[[str], int | None],
+        keyed: bool,
+        made_of: str = "",
+        files: Iterable[Path] = (),
+    ) -> None:
+        self._made_of = made_of
+        self._files = {str(path.absolute()): stamp_of(path) for path in files}
         self._folder = _folder_of(out, number)
         self._number = number
         self._bound = bound
@@ -168,13 +245,14 @@ class PartWriter:
         """
         with ExitStack() as stack:
             stack.callback(self._close)
+            inputs = stack.enter_context(noted())
             for item in items:
                 if stopped():
                     raise InterruptedError
                 self._add(item)
                 if splits and all(self._full(split) for split in splits):
                     break
-            return self._finish()
+            return self._finish(inputs)
 
     def _add(self, item: Kept | Rejected) -> None:
         if isinstance(item, Rejected):
@@ -214,8 +292,9 @@ class PartWriter:
         bound, shard = self._bound(split), self._shards.get(split)
         return bound is not None and shard is not None and shard.items >= bound
 
-    def _finish(self) -> PartFacts:
+    def _finish(self, inputs: dict[str, Stamp]) -> PartFacts:
         facts = PartFacts(
+            made_of=self._made_of,
             counts=self._rows.counts,
             reasons={why: reasons[:10] for why, reasons in self._rows.reasons.items()},
             splits={split: shard.finish() for split, shard in self._shards.items()},
@@ -225,6 +304,9 @@ class PartWriter:
         write_npy(self._folder / KEPT, np.frombuffer(self._kept, np.uint8).reshape(-1, 2))
         if self._keyed:
             write_npy(self._folder / KEYS, np.frombuffer(self._keys, "<u8").reshape(-1, 4))
+        # ASCII: names of files need not be Unicode, and must come back.
+        listed = json.dumps({"machine": platform.node(), "files": inputs or self._files}).encode()
+        write_whole(self._folder / INPUTS, gzip.compress(listed, mtime=0))
         # Last of all: with it the part counts as whole.
         write_whole(self._folder / PART, facts.model_dump_json().encode())
         return facts

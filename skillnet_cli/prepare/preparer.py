@@ -8,11 +8,13 @@ of machines, and resumed after a kill, and the set is the same to the byte.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +24,9 @@ from skillnet_cli.api import Dataset, FailedJob, Published, UserError
 from skillnet_cli.data.format import WORK, Rejection
 from skillnet_cli.data.progress import Progress, Silent
 from skillnet_cli.plugins import Registry
+from skillnet_cli.prepare.asked import fingerprint, is_local, portable, source_names
 from skillnet_cli.prepare.writer import SetWriter
-from skillnet_cli.sources.archives import FileTree
+from skillnet_cli.sources.archives import DeepFileTree, FileTree
 from skillnet_cli.sources.fetch import fetch
 
 
@@ -65,7 +68,7 @@ class Preparer(ABC):
     @cached_property
     def files(self) -> FileTree:
         """The sources as one tree of files, wherever they lie: folders, zips, tars, single files."""
-        return FileTree(self.job.paths, self.folder)
+        return DeepFileTree(self.job.paths, self.folder)
 
     def setup(self) -> None:  # noqa: B027 - most sets need nothing
         """Make what all ranges need in ``self.folder``, before :meth:`ranges`; done once, under a lock."""
@@ -112,6 +115,10 @@ class Preparer(ABC):
 class Range:
     """A piece of the input that is read on its own; ``payload`` is any JSON value that says which.
 
+    A part is made anew when its range, or a file that was read for it, is no longer as it was. So whatever a range
+    looks up among the names of other files belongs into its payload, see :func:`checksum`; and what
+    :meth:`Preparer.setup` reads belongs to all ranges.
+
     ``splits`` are the splits (or pools) that its items may belong to, where that is known: under ``--limit`` a range
     whose splits are full is not read at all.
     """
@@ -119,6 +126,11 @@ class Range:
     name: str
     payload: Any = None
     splits: tuple[str, ...] = ()
+
+
+def checksum(*values: Any) -> str:
+    """What stands for JSON values in a payload, where all that counts is whether they have changed."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -294,10 +306,14 @@ class Share:
 def default_cache() -> Path:
     """Where fetched files are kept: SKILLNET_CACHE, else ``skillnet`` in XDG_CACHE_HOME, else in ``~/.cache``."""
     if named := os.environ.get("SKILLNET_CACHE"):
-        return Path(named)
+        return Path(named).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG Base Directory Specification has a path ignored that is not absolute.
     return (Path(shared) if Path(shared).is_absolute() else Path.home() / ".cache") / "skillnet"
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -308,11 +324,13 @@ class Preparation:
         dataset: what is prepared.
         sources: what ``--source`` gave; empty where it was not given.
         out: the set's folder.
+        beside: the folder that it will lie in, where that is another than that of ``out``.
         seed: of random splits and other choices.
         limit: at most so many items of each split, for a trial.
         workers: threads or processes that the preparer may use.
         cache: the folder of fetched files.
         progress: shows how far the job is.
+        say: prints a line for the user.
         protocol: ``--split``; None where the preparer shall choose.
         urls: addresses to fetch the published files from instead of the publisher's.
         options: the value of every option that the data set declares.
@@ -326,11 +344,13 @@ class Preparation:
     dataset: Dataset
     sources: tuple[str, ...]
     out: Path
+    beside: Path | None = None
     seed: int = 0
     limit: int | None = None
     workers: int = 1
     cache: Path = field(default_factory=default_cache)
     progress: Progress = field(default_factory=Silent)
+    say: Callable[[str], None] = _silent
     protocol: str | None = None
     urls: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -347,8 +367,29 @@ class Preparation:
     @property
     def recorded_options(self) -> dict[str, Any]:
         """The options that the result depends on, in order of their names and as JSON can hold them."""
+        return {name: portable(value) for name, value in sorted(self._recorded.items())}
+
+    @property
+    def _recorded(self) -> dict[str, Any]:
         recorded = {each.name for each in self.dataset.options if each.recorded}
-        return {name: _plain(value) for name, value in sorted(self.options.items()) if name in recorded}
+        return {name: value for name, value in self.options.items() if name in recorded}
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What is asked for, as :attr:`Manifest.asked` has it, but for the files."""
+        request = {"limit": self.limit, "seed": self.seed, "split": self.protocol, "options": self.recorded_options}
+        return {**request, "source": source_names(self.sources)}
+
+    @property
+    def named_paths(self) -> tuple[Path, ...]:
+        """The files and folders that are named: local sources, then those of options that the result depends on.
+
+        Raises:
+            UserError: a source is not there.
+        """
+        sources = [self.fetch(each) for each in self.sources if is_local(each)]
+        options = [value for _, value in sorted(self._recorded.items()) if isinstance(value, Path) and value.exists()]
+        return (*sources, *options)
 
     def fetch(self, source: str, sha256: str | None = None, md5: str | None = None) -> Path:
         """Make a source a local file or folder, see :func:`skillnet_cli.sources.fetch.fetch`."""
@@ -369,7 +410,9 @@ class Preparation:
     def writer(self, **facts: Any) -> SetWriter:
         """A writer of this set; ``facts`` are further arguments of :class:`SetWriter`."""
         named = {"name": self.dataset.name, "licence": self.dataset.licence, "seed": self.seed, "source": self.sources}
-        return SetWriter(self.out, **{**named, **facts})
+        asked = {**self.asked, "files": [fingerprint(path) for path in self.named_paths]}
+        found = {**named, **facts, "asked": asked}
+        return SetWriter(self.out, **{**found, "source": source_names(found["source"])})
 
     def write(
         self,
@@ -404,9 +447,3 @@ class Preparation:
         if len(self.urls) != len(there):
             raise UserError(f"{self.dataset.name} is {len(there)} files to fetch: give --url for each, in this order")
         return tuple(replace(each, url=url) for url, each in zip(self.urls, there, strict=True))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (tuple, list)):
-        return [_plain(each) for each in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

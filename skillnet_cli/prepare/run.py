@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
@@ -26,7 +27,8 @@ from skillnet_cli.prepare.merge import PreparedResult, merge
 from skillnet_cli.prepare.part import Part, PartFacts, PartWriter
 from skillnet_cli.prepare.preparer import Kept, Preparation, Preparer, Range, Rejected
 from skillnet_cli.prepare.workdir import LimitCounter, Plan, Refused, WorkFolder
-from skillnet_cli.prepare.writer import clear_set
+from skillnet_cli.prepare.writer import check_folder
+from skillnet_cli.sources.inputs import note, noted
 
 ENOUGH = 1000
 """Items that must have come in before the share of damaged ones says anything about the whole."""
@@ -49,13 +51,16 @@ def run(kind: type[Preparer], job: Preparation) -> PreparedResult | None:
     work = WorkFolder(job.out)
     job = kind.configure(job)
     job = replace(job, paths=job.fetch_sources())
-    if job.out.exists() and not (job.out / WORK).exists():
-        clear_set(job.out)  # it raises where there are files that are not a set's
-    work.make()
+    if not (job.out / WORK).exists():
+        check_folder(job.out)
     with work.lock_share(job):
+        work.make()
         with work.alone():
             preparer, ranges, plan = _plan(kind, job, work)
-        _read_ranges(preparer, ranges, plan)
+        named = job.named_paths
+        _read_ranges(preparer, ranges, plan, work)
+        with work.alone():
+            work.record_files(named, _suffixes_read(work, plan))
         # What follows has no sources, as a merge on another machine would have none.
         return None if job.share else merge(kind(replace(job, paths=())), work)
 
@@ -65,31 +70,52 @@ def _plan(kind: type[Preparer], job: Preparation, work: WorkFolder) -> tuple[Pre
     work.record_job(job, kind.version)
     make_folder(job.folder, "name another folder with --out")
     preparer = kind(job)
+    planned = work.plan()
     try:
-        if not work.planned:
-            preparer.setup()
-        ranges = preparer.ranges()
+        with noted() as begun:
+            for path in job.named_paths:
+                if path.is_file() and path not in job.paths:  # files that options name
+                    note(path)
+            if planned is None:
+                work.clear_beginning(job.folder)
+                preparer.setup()
+        with noted():
+            ranges = preparer.ranges()
     except UserError:
-        work.forget_job()
+        if not work.parts_there():
+            work.forget()
         raise
     # ``files`` is made when it is asked for: a preparer that has not asked has refused nothing.
     refused = preparer.files.refused if "files" in vars(preparer) else ()
-    return preparer, ranges, work.record_plan(ranges, refused)
+    return preparer, ranges, work.record_plan(ranges, refused, planned.begun if planned else begun)
 
 
-def _read_ranges(preparer: Preparer, ranges: Sequence[Range], plan: Plan) -> None:
-    """Make the parts of all ranges of this job's share that are not there yet.
+def _suffixes_read(work: WorkFolder, plan: Plan) -> set[str]:
+    """The suffixes of all files that were read for the parts that are there, and for what all ranges need."""
+    parts = (Part.open(work.out, place) for place in range(len(plan)))
+    names = (name for part in parts if part for name in part.inputs().files)
+    return {Path(name).suffix.lower() for name in (*plan.begun, *names)}
+
+
+def _read_ranges(preparer: Preparer, ranges: Sequence[Range], plan: Plan, work: WorkFolder) -> None:
+    """Make the parts of all ranges of this job's share that are not there yet, or whose sources have changed.
 
     Raises:
         FailedJob: too many items are damaged, the disk is full, or a process died. Finished parts stay.
     """
     job = preparer.job
     mine = [place for place in range(len(ranges)) if job.share is None or job.share.has(place)]
-    there = sum(Part.open(job.out, place) is not None for place in mine)
-    label = f"{job.dataset.name}: ranges" + (f" ({there} of {len(mine)} are done already)" if there else "")
+    there = {place: part for place in mine if (part := Part.open(job.out, place))}
+    stale = [place for place, part in there.items() if work.stale(place, part, plan)]
+    for place in stale:
+        there.pop(place).remove()
+    if stale:
+        parts = "1 part is" if len(stale) == 1 else f"{len(stale):,} parts are"
+        job.say(f"{job.dataset.name}: {parts} made anew: their sources have changed")
+    label = f"{job.dataset.name}: ranges" + (f" ({len(there)} of {len(mine)} are done already)" if there else "")
     recent: deque[PartFacts] = deque(maxlen=RECENT)
     counts: Counter[str] = Counter()
-    for part in job.progress.track(_parts(preparer, ranges, plan, mine), len(mine) - there, label):
+    for part in job.progress.track(_parts(preparer, ranges, plan, mine), len(mine) - len(there), label):
         recent.append(part)
         counts.update(part.counts)
         if sum(counts.values()) >= ENOUGH:
@@ -126,7 +152,8 @@ def _parts(preparer: Preparer, ranges: Sequence[Range], plan: Plan, mine: Sequen
             if not counter.needs(ranges[place].splits):
                 continue
             there = Part.open(job.out, place)
-            pending.append(there.facts if there else submit(place, ranges[place], () if place else plan.refused))
+            refused = () if place else plan.refused
+            pending.append(there.facts if there else submit(place, ranges[place], refused, plan.made_of(place)))
             # Counted in order, and as early as they are done: so that full splits are noticed, whoever was faster.
             while pending and (
                 len(pending) > 2 * job.workers or isinstance(pending[0], PartFacts) or pending[0].done()
@@ -149,7 +176,7 @@ class _Workers:
             job = replace(preparer.job, progress=Silent())
             self._pool = ProcessPoolExecutor(job.workers, context, _start, (job, self._stop))
 
-    def __enter__(self) -> Callable[[int, Range, Refused], Future[PartFacts]]:
+    def __enter__(self) -> Callable[[int, Range, Refused, str], Future[PartFacts]]:
         return self._submit
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
@@ -162,11 +189,11 @@ class _Workers:
             advice = "run it again, with fewer --workers if memory was short: finished parts are kept"
             raise FailedJob(f"{name}: a worker process died: {advice}") from error
 
-    def _submit(self, place: int, range: Range, refused: Refused) -> Future[PartFacts]:
+    def _submit(self, place: int, range: Range, refused: Refused, made_of: str) -> Future[PartFacts]:
         if self._pool:
-            return self._pool.submit(_read_in_worker, place, range, refused)
+            return self._pool.submit(_read_in_worker, place, range, refused, made_of)
         done: Future[PartFacts] = Future()
-        done.set_result(_read(self._preparer, place, range, refused, lambda: False))
+        done.set_result(_read(self._preparer, place, range, refused, made_of, lambda: False))
         return done
 
 
@@ -189,14 +216,17 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _read_in_worker(place: int, range: Range, refused: Refused) -> PartFacts:
+def _read_in_worker(place: int, range: Range, refused: Refused, made_of: str) -> PartFacts:
     preparer, stop = _here
-    return _read(preparer, place, range, refused, stop.is_set)
+    return _read(preparer, place, range, refused, made_of, stop.is_set)
 
 
-def _read(preparer: Preparer, place: int, range: Range, refused: Refused, stopped: Callable[[], bool]) -> PartFacts:
+def _read(
+    preparer: Preparer, place: int, range: Range, refused: Refused, made_of: str, stopped: Callable[[], bool]
+) -> PartFacts:
     """Read one range into its part, which begins with what was ``refused`` before."""
-    writer = PartWriter(preparer.job.out, place, LimitCounter(preparer).bound, keyed=not preparer.independent)
+    bound, files = LimitCounter(preparer).bound, [path for path in preparer.job.paths if path.is_file()]
+    writer = PartWriter(preparer.job.out, place, bound, not preparer.independent, made_of, files)
     return writer.write(_items(preparer, range, refused), range.splits, stopped)
 
 

@@ -6,10 +6,12 @@ file is read and the item kept.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,18 @@ from typing import Any
 import numpy as np
 
 from skillnet_cli.api import DamagedItem, Reader, Task, UserError
-from skillnet_cli.data.format import Manifest
+from skillnet_cli.data.format import MANIFEST, Manifest, is_name, usual_split
 from skillnet_cli.data.progress import Progress, Silent
 from skillnet_cli.plugins import Registry, resolve, suggest
+from skillnet_cli.prepare.asked import AGAIN, differences, fingerprint
 from skillnet_cli.prepare.writer import BEYOND_LIMIT, SetWriter
 from skillnet_cli.sources.tables import EMPTY, Row, read_rows
 
 ID = "id"
 """The optional field whose column names the items."""
+
+MOST_SPLITS = 100
+"""Different values of a column that names splits; more are no splits."""
 
 FRACTIONS = {"train": 0.8, "dev": 0.1, "test": 0.1}
 """Shares of the splits where nobody says otherwise: the usual eight tenths to train on."""
@@ -49,6 +55,7 @@ class TableJob:
         seed: of the random splits.
         limit: at most so many items of each split.
         progress: shows how far the job is.
+        say: prints a line for the user.
     """
 
     table: Path
@@ -62,6 +69,57 @@ class TableJob:
     seed: int = 0
     limit: int | None = None
     progress: Progress = field(default_factory=Silent)
+    say: Callable[[str], None] = lambda line: None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What is asked for, as :attr:`Manifest.asked` has it, but for the files."""
+        splits = {"split column": self.split_column} if self.split_column else {"shares": dict(self.fractions)}
+        facts = {"task": self.task.name, "columns": dict(sorted(self.columns.items())), "licence": self.licence}
+        return {**facts, **splits, "seed": self.seed, "limit": self.limit, "source": [self.table.name]}
+
+
+def check_same_table(job: TableJob, registry: Registry) -> None:
+    """Make sure that the set in ``job.out`` is the one that a job would make.
+
+    Raises:
+        UserError: it is another one, or the table or a file that it names has changed since.
+    """
+    manifest = Manifest.read(job.out)
+    found = differences(manifest, job.asked, [job.table], job.out)
+    if not found and manifest.asked:
+        made = (job.out / MANIFEST).stat().st_mtime_ns
+        for facts in _state_of_files(*_read(job, _layout_of(job.task, job.columns, registry)), made):
+            if facts not in manifest.asked.get("files", ()):
+                found = [f"files that the table names in '{facts['name']}' have changed since"]
+    if found:
+        raise UserError(f"{job.out} holds a set made otherwise ({'; '.join(found[:3])}): {AGAIN}")
+
+
+def _state_of_files(
+    job: TableJob, layout: _Layout, rows: Sequence[Row], made: int | None = None
+) -> list[dict[str, Any]]:
+    """The names and sizes of the files that a table names, a checksum for each field of files.
+
+    Args:
+        job: the table.
+        layout: of its task.
+        rows: of it.
+        made: the time after which no file may have been changed, in nanoseconds; None where that does not matter.
+    """
+    found = []
+    for skill in sorted(layout.media):
+        digest = hashlib.sha256()
+        for name in dict.fromkeys(str(row.cells.get(layout.columns[skill])) for row in rows):
+            try:
+                there = (job.table.parent / name).stat()
+                newer = made is not None and max(there.st_mtime_ns, there.st_ctime_ns) > made
+                state: Any = "newer" if newer else there.st_size
+            except (OSError, ValueError):
+                state = None
+            digest.update(json.dumps([name, state]).encode())
+        found.append({"name": skill, "sha256": digest.hexdigest()})
+    return found
 
 
 def prepare_table(job: TableJob, registry: Registry) -> Manifest:
@@ -75,19 +133,14 @@ def prepare_table(job: TableJob, registry: Registry) -> Manifest:
         UserError: the table, a column, a split or a skill is missing, or the table holds nothing.
         FailedJob: no item of it can be used.
     """
-    layout = _layout_of(job.task, job.columns, registry)
+    layout, asked = _layout_of(job.task, job.columns, registry), job.asked
     _check_fractions(job.fractions)
     readers = {skill: _reader(skill, registry) for skill in layout.media}
-    rows: list[Row] = []
-    known = False
-    for row in read_rows(job.table):
-        if not (known or row.empty or row.damage):  # the first one shows whether the columns are there
-            job, layout = _with_columns(job, layout, row.cells)
-            known = True
-        rows.append(row)
-    with _open_writer(job, layout, sum(not row.empty for row in rows)) as writer:
+    job, layout, rows = _read(job, layout)
+    with _open_writer(job, layout, rows, asked) as writer:
         gathering = _Gathering(layout, job.split_column, writer, job.table.parent.absolute())
         items = gathering.gather(job.progress.track(rows, len(rows), "rows read"))
+        gathering.remark(job.say)
         if not job.split_column:
             _split(items, job.fractions, job.seed)
         targets = _Targets(job.task.target, job.target_kind)
@@ -95,7 +148,22 @@ def prepare_table(job: TableJob, registry: Registry) -> Manifest:
         return writer.finish(targets.values())
 
 
+def _read(job: TableJob, layout: _Layout) -> tuple[TableJob, _Layout, list[Row]]:
+    """All rows of a table, and job and layout with their columns as the table calls them."""
+    rows: list[Row] = []
+    known = False
+    for row in read_rows(job.table):
+        if not (known or row.empty or row.damage):  # the first one shows whether the columns are there
+            job, layout = _with_columns(job, layout, row.cells)
+            known = True
+        rows.append(row)
+    return job, layout, rows
+
+
 def _check_fractions(fractions: Mapping[str, float]) -> None:
+    for name in fractions:
+        if not is_name(name):
+            raise UserError(f"--shares: '{name}' cannot be the name of a part: no dots, colons, slashes or line ends")
     # 1e-6: shares such as 0.7, 0.2, 0.1 do not sum to 1 exactly.
     if not fractions or min(fractions.values()) <= 0 or abs(sum(fractions.values()) - 1) > 1e-6:
         stated = ", ".join(f"{name}={share}" for name, share in fractions.items()) or "none"
@@ -129,11 +197,19 @@ def _column(job: TableJob, field: str, name: str, there: Mapping[str, Any]) -> s
     raise UserError(f"table '{job.table}' has no column '{name}'{wanted}{hint}")
 
 
-def _open_writer(job: TableJob, layout: _Layout, rows: int) -> SetWriter:
+def _open_writer(job: TableJob, layout: _Layout, rows: Sequence[Row], asked: dict[str, Any]) -> SetWriter:
     splits = {"split_column": job.split_column} if job.split_column else {"fractions": dict(job.fractions)}
-    choices = {"task": job.task.name, "columns": dict(layout.columns), "rows": rows, "limit": job.limit, **splits}
-    name, source = job.out.resolve().name, (job.table.name,)
-    return SetWriter(job.out, name=name, licence=job.licence, seed=job.seed, source=source, choices=choices)
+    counted = sum(not row.empty for row in rows)
+    choices = {"task": job.task.name, "columns": dict(layout.columns), "rows": counted, "limit": job.limit, **splits}
+    return SetWriter(
+        job.out,
+        name=job.out.resolve().name,
+        licence=job.licence,
+        seed=job.seed,
+        source=(job.table.name,),
+        choices=choices,
+        asked={**asked, "files": [fingerprint(job.table), *_state_of_files(job, layout, rows)]},
+    )
 
 
 @dataclass(frozen=True)
@@ -208,6 +284,17 @@ class _Gathering:
     split_column: str | None
     writer: SetWriter
     folder: Path
+    named: dict[str, str] = field(default_factory=dict)
+    """What the column says -> the split that it stands for."""
+
+    def remark(self, say: Callable[[str], None]) -> None:
+        """Say which splits are called otherwise in the table, and which are not usual ones."""
+        renamed = [f"'{old}' is {new}" for old, new in self.named.items() if new and old.strip() != new]
+        own = sorted({new for new in self.named.values() if new and usual_split(new) is None})
+        if renamed:
+            say(f"column '{self.split_column}': {_some(renamed)}")
+        if own:
+            say(f"column '{self.split_column}': {_some(own)}: kept as parts of these names")
 
     def gather(self, rows: Iterable[Row]) -> list[_Item]:
         """The items of a table, in the order of their first rows."""
@@ -234,7 +321,9 @@ class _Gathering:
         if row.damage:
             raise DamagedItem(row.damage)
         if self.split_column and not self._split(row):
-            raise DamagedItem(f"the column '{self.split_column}' is empty")
+            given = str(row.cells.get(self.split_column) or "").strip()
+            why = f"'{given}' cannot be the name of a part" if given else "it is empty"
+            raise DamagedItem(f"the column '{self.split_column}': {why}"[:300])
         fields = {name: _value(row, self.layout.columns[name]) for name in self.layout.fields}
         for name in self.layout.skills:
             value = fields[name]
@@ -265,7 +354,20 @@ class _Gathering:
         return str(fields[self.layout.item]) if self.layout.media else f"row {row.number}"
 
     def _split(self, row: Row) -> str:
-        return str(row.cells.get(self.split_column) or "").strip() if self.split_column else ""
+        """The split that a row names, "" where it names none, or one that no split can be called."""
+        if not self.split_column:
+            return ""
+        given = str(row.cells.get(self.split_column) or "")
+        if given not in self.named:
+            name = usual_split(given) or given.strip()
+            if not is_name(name):
+                return ""
+            if len(self.named) == MOST_SPLITS:
+                raise UserError(
+                    f"column '{self.split_column}' names more than {MOST_SPLITS} parts: name another column"
+                )
+            self.named[given] = name
+        return self.named[given]
 
     def _merge(self, item: _Item, other: _Item) -> str | None:
         """Add a row's texts to the item that it repeats, or say why the row is left out."""
@@ -280,6 +382,10 @@ class _Gathering:
             item.fields[name].update(dict.fromkeys(new))
             added += len(new)
         return None if added else same
+
+
+def _some(found: Sequence[str]) -> str:
+    return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
 
 
 def _value(row: Row, column: str) -> Any:

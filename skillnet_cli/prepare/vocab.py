@@ -8,7 +8,7 @@ from pathlib import Path
 
 from skillnet_cli.api import UserError
 from skillnet_cli.data.prepared import PreparedSet, Split, find_set
-from skillnet_cli.files import PARTIAL, replace_path
+from skillnet_cli.files import PARTIAL, disk_errors, make_folder, only_one, replace_path
 from skillnet_cli.plugins import Registry, resolve, suggest
 
 TRAIN = "train"
@@ -22,7 +22,7 @@ def prepare_vocab(
     out: Path,
     kind: str | None = None,
     roots: Iterable[Path] | None = None,
-) -> None:
+) -> str | None:
     """Learn a vocabulary for a skill; ``out`` has its name only when it is complete.
 
     Args:
@@ -34,20 +34,29 @@ def prepare_vocab(
         kind: which of the modality's builders; without it the first that its plugin names.
         roots: where sets are looked for.
 
+    Returns:
+        What the builder says of it.
+
     Raises:
-        UserError: no such skill, kind, set or field; an origin is not UTF-8; there are no texts; ``out`` is a folder.
+        UserError: no such skill, kind, set or field; an origin is not UTF-8; there are no texts; ``out`` is a folder;
+            another process writes it.
+        FailedJob: it cannot be written.
     """
     builder = _vocabulary_builder(registry, skill, kind)
     if out.is_dir():
         raise UserError(f"{out} is a folder: name a new file")
-    partial = out.with_name(out.name + PARTIAL)
-    _remove(partial)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        resolve(builder)(_texts_of(origins, skill, roots), size, partial)
-        replace_path(out, partial)
-    finally:
+    partial, lock = out.with_name(out.name + PARTIAL), out.with_name(f".{out.name}.lock")
+    make_folder(out.parent, "name another file with --out")
+    with only_one(lock, f"{out}: another process learns it right now: wait for it, or end it"):
         _remove(partial)
+        try:
+            with disk_errors(out):
+                said: str | None = resolve(builder)(_texts_of(origins, skill, roots), size, partial)
+                replace_path(out, partial)
+        finally:
+            _remove(partial)
+            lock.unlink(missing_ok=True)
+    return said
 
 
 def _vocabulary_builder(registry: Registry, skill: str, kind: str | None = None) -> str:

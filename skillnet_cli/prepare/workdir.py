@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,32 +13,76 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from pydantic import BaseModel, ConfigDict
+
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.format import MANIFEST, WORK
-from skillnet_cli.files import file_lock, make_folder, only_one, write_whole
-from skillnet_cli.prepare.part import PART, PartFacts
+from skillnet_cli.files import file_lock, make_folder, write_whole
+from skillnet_cli.prepare.asked import AGAIN, fingerprint
+from skillnet_cli.prepare.claims import ALL, claimed
+from skillnet_cli.prepare.part import PART, Part, PartFacts
 from skillnet_cli.prepare.preparer import Preparation, Preparer, Range
+from skillnet_cli.sources.inputs import Stamp, changed, stamp_of
+from skillnet_cli.untrusted import Schema, Untrusted, read_json, validate
 
 JOB = "job.json"
 PLAN = "plan.json"
-
-_ENDS = 1 << 16
-"""Bytes at both ends of a file that it is recognised by, together with its size: hashing all of it would take as long
-as reading it."""
+FILES = "files.json"
 
 Refused: TypeAlias = Sequence[tuple[str, str]]
 """Path and reason of files in the sources that are not read."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The splits of the ranges, as far as they are known, and what the sources hold that is not read."""
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
+
+class Job(_Record):
+    """All that the result follows from but the content of the sources; ``asked`` is that of the manifest."""
+
+    dataset: str
+    version: str
+    asked: dict[str, Any]
+
+
+class Plan(_Record):
+    """The ranges, as far as all processes must agree on them.
+
+    Attributes:
+        machine: that made it.
+        begun: the files that were read for what all ranges need, each as it was then.
+        ranges: the checksum of each range.
+        splits: the splits of the ranges, as far as they are known.
+        refused: what the sources hold that is not read.
+    """
+
+    machine: str
+    begun: dict[str, tuple[int, int, int] | None]
+    ranges: tuple[str, ...]
     splits: tuple[tuple[str, ...], ...]
-    refused: Refused
+    refused: tuple[tuple[str, str], ...]
 
     def __len__(self) -> int:
         return len(self.splits)
+
+    def made_of(self, place: int) -> str:
+        """What the part of the range at a place must have been made of, besides the files that were read for it."""
+        # The first part has the rows of what is refused.
+        begun = sorted(self.begun.items())
+        return _digest([begun, self.ranges[place], self.refused if place == 0 else ()])
+
+
+class _File(_Record):
+    """A file or folder that was named: where it lies, its stamp if it is a file, and what the manifest says of it."""
+
+    path: str
+    stamp: tuple[int, int, int] | None
+    found: dict[str, Any]
+
+
+class _Files(_Record):
+    machine: str
+    files: tuple[_File, ...]
 
 
 @dataclass(frozen=True)
@@ -60,91 +105,128 @@ class WorkFolder:
 
     @contextmanager
     def lock_share(self, job: Preparation) -> Iterator[None]:
-        """Take a share of the ranges. Raises UserError where another process has it."""
-        name = f"lock-{job.share.number}-of-{job.share.count}" if job.share else "lock-all"
-        with only_one(self.folder / name, f"{self.out}: another process prepares it right now: wait for it, or end it"):
+        """Take a share of the ranges. Raises UserError where another process has some of it."""
+        with claimed(self.out, f"{job.share.number}-of-{job.share.count}" if job.share else ALL):
             yield
 
     def record_job(self, job: Preparation, version: str) -> None:
         """Record what the parts are made with, or compare it with what is recorded.
 
         Args:
-            job: with its sources as paths.
+            job: what is asked for.
             version: of the preparer.
 
         Raises:
             UserError: parts were made with something else; the message says what differs.
         """
-        path = self.folder / JOB
-        facts = _facts_of(job, version)
-        found = _read(path)
-        if found is None:
-            write_whole(path, _json(facts))
-            return
-        wanted = json.loads(_json(facts))
-        differing = [name for name in wanted if found.get(name) != wanted[name]]
-        if differing:
-            first = differing[0]
+        wanted = Job(dataset=job.dataset.name, version=version, asked=job.asked)
+        found = _read(self.folder / JOB, Job)
+        if found and found != wanted and self.parts_there():
             raise UserError(
-                f"{self.out} holds the beginning of a set made with another {first} "
-                f"({_short(found.get(first))}, now {_short(wanted[first])}): "
-                f"ask for the same again, delete {self.folder}, or name another folder with --out"
+                f"{self.out} holds the beginning of a set made with another {_first_difference(found, wanted)}: "
+                f"ask for the same again, {AGAIN}"
             )
+        if found != wanted:
+            self.forget()
+            write_whole(self.folder / JOB, _json(wanted.model_dump()))
 
-    def forget_job(self) -> None:
-        """Drop the record where nothing was planned, so that a mistake in the options can be put right."""
-        if not self.planned:
-            (self.folder / JOB).unlink(missing_ok=True)
+    def is_begun_with(self, asked: Mapping[str, Any]) -> bool:
+        """Whether a set is begun here with what is asked for."""
+        found = _read(self.folder / JOB, Job)
+        return found is not None and found.asked == asked
 
-    @property
-    def planned(self) -> bool:
-        """Whether what all ranges need is there, and the ranges are recorded."""
-        return (self.folder / PLAN).exists()
+    def parts_there(self) -> bool:
+        """Whether any part is finished."""
+        return any(self.folder.rglob(PART))
 
-    def record_plan(self, ranges: Sequence[Range], refused: Refused) -> Plan:
-        """Record the ranges, or compare them with those that are recorded.
+    def forget(self) -> None:
+        """Drop what is recorded, so that a mistake in what was asked for can be put right; what was unpacked stays."""
+        for name in (PLAN, JOB, FILES):
+            (self.folder / name).unlink(missing_ok=True)
 
-        Raises:
-            UserError: other ranges are recorded.
+    def plan(self) -> Plan | None:
+        """The recorded plan, None where there is none, or where a file that it began with has changed."""
+        found = _read(self.folder / PLAN, Plan)
+        return None if found is None or changed(dict(found.begun), found.machine == platform.node()) else found
+
+    def clear_beginning(self, folder: Path) -> None:
+        """Delete what was made for all ranges, in ``folder``, but for what was unpacked: that is known by its stamp."""
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.suffix != ".tar":
+                path.unlink()
+
+    def record_plan(self, ranges: Sequence[Range], refused: Refused, begun: Mapping[str, Stamp]) -> Plan:
+        """Record the ranges; returns them as they are recorded.
+
+        Args:
+            ranges: in order.
+            refused: what the sources hold that is not read.
+            begun: the files that were read for what all ranges need.
         """
-        rows = [[each.name, each.payload, list(each.splits)] for each in ranges]
-        facts = {"ranges": hashlib.sha256(_json(rows)).hexdigest(), "splits": [row[2] for row in rows]}
-        found = _read(self.folder / PLAN)
-        if found is None:
-            found = {**facts, "refused": list(map(list, refused))}
-            write_whole(self.folder / PLAN, _json(found))
-        elif found["ranges"] != facts["ranges"]:
-            raise UserError(
-                f"{self.out} holds the beginning of a set made from other files: "
-                f"delete {self.folder}, or name another folder with --out"
-            )
-        return _plan_of(found)
+        digests = tuple(_digest([each.name, each.payload, list(each.splits)]) for each in ranges)
+        found = _read(self.folder / PLAN, Plan)
+        machine = found.machine if found and found.begun == begun else platform.node()
+        plan = Plan(
+            machine=machine, begun=dict(begun), ranges=digests, splits=tuple(each.splits for each in ranges),
+            refused=tuple((name, reason) for name, reason in refused),
+        )  # fmt: skip
+        if plan != found:
+            write_whole(self.folder / PLAN, _json(plan.model_dump()))
+        return plan
 
-    def read_plan(self) -> tuple[dict[str, Any], Plan]:
+    def record_files(self, paths: Sequence[Path], suffixes: set[str]) -> None:
+        """Record what the manifest will say of the files and folders that were named.
+
+        Args:
+            paths: of them, in order.
+            suffixes: of the files that were read in folders.
+        """
+        before = _read(self.folder / FILES, _Files)
+        known = {each.path: each for each in before.files} if before and before.machine == platform.node() else {}
+        for each in before.files if before else ():
+            suffixes = suffixes | set(each.found.get("suffixes", ()))
+        found = []
+        for path in paths:
+            stamp, old = None if path.is_dir() else stamp_of(path), known.get(str(path))
+            same = old is not None and stamp is not None and old.stamp == stamp
+            facts = old.found if old and same else fingerprint(path, sorted(suffixes))
+            found.append(_File(path=str(path), stamp=stamp, found=facts))
+        facts_of_all = _Files(machine=platform.node(), files=tuple(found))
+        write_whole(self.folder / FILES, _json(facts_of_all.model_dump()))
+
+    def read_plan(self) -> tuple[Job, Plan]:
         """The recorded job and its ranges. Raises UserError where there are none."""
-        job, plan = _read(self.folder / JOB), _read(self.folder / PLAN)
+        job, plan = _read(self.folder / JOB, Job), _read(self.folder / PLAN, Plan)
         if job is None or plan is None:
             there = "is complete already" if (self.out / MANIFEST).exists() else "holds no parts to put together"
             raise UserError(f"{self.out} {there}: run 'skillnet prepare NAME --shard I/N' first, for every I")
-        return job, _plan_of(plan)
+        return job, plan
+
+    def asked(self) -> dict[str, Any]:
+        """What the manifest says was asked for, the files included."""
+        job, _ = self.read_plan()
+        files = _read(self.folder / FILES, _Files)
+        return {**job.asked, "files": [each.found for each in files.files] if files else []}
+
+    def stale(self, place: int, part: Part, plan: Plan) -> bool:
+        """Whether a part was made of something else than the sources now hold."""
+        return part.facts.made_of != plan.made_of(place) or bool(part.changed_inputs())
 
     def dataset_name(self) -> str:
         """The name of the data set whose parts lie here. Raises UserError where none do."""
-        name: str = self.read_plan()[0]["data set"]
-        return name
+        return self.read_plan()[0].dataset
 
     def recorded_job(self, job: Preparation) -> Preparation:
         """The job that the parts were made with, for a merge; what makes no difference comes from ``job``."""
-        facts, _ = self.read_plan()
-        declared = job.dataset.options
+        asked, declared = self.read_plan()[0].asked, job.dataset.options
         absent = {option.name: option.absent for option in declared}
-        stored = {each.name: _typed(each.type, facts["options"][each.name]) for each in declared if each.recorded}
+        stored = {each.name: _typed(each.type, asked["options"][each.name]) for each in declared if each.recorded}
         return replace(
             job,
-            sources=tuple(facts["source"]),
-            seed=facts["seed"],
-            limit=facts["limit"],
-            protocol=facts["split"],
+            sources=tuple(asked["source"]),
+            seed=asked["seed"],
+            limit=asked["limit"],
+            protocol=asked["split"],
             options={**absent, **stored},
         )
 
@@ -179,35 +261,6 @@ class LimitCounter:
         self.kept.update({split: facts.items for split, facts in part.splits.items()})
 
 
-def _facts_of(job: Preparation, version: str) -> dict[str, Any]:
-    """All that the result follows from, as JSON can hold it."""
-    return {
-        "data set": job.dataset.name,
-        "version": version,
-        "seed": job.seed,
-        "limit": job.limit,
-        "split": job.protocol,
-        "options": job.recorded_options,
-        "source": list(job.sources),
-        "files": [_identity(path) for path in job.paths],
-    }
-
-
-def _identity(path: Path) -> list[Any]:
-    """What a file is recognised by. A folder is recognised by its ranges."""
-    if path.is_dir():
-        return [path.name]
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            ends = file.read(_ENDS)
-            file.seek(max(0, size - _ENDS))
-            ends += file.read(_ENDS)
-    except OSError as error:
-        raise UserError(f"source '{path}': {error.strerror}") from error
-    return [path.name, size, hashlib.sha256(ends).hexdigest()]
-
-
 def _typed(kind: type, value: Any) -> Any:
     """An option's value as the command line gives it."""
     if isinstance(value, list):
@@ -215,20 +268,27 @@ def _typed(kind: type, value: Any) -> Any:
     return None if value is None else kind(value)
 
 
-def _plan_of(facts: Mapping[str, Any]) -> Plan:
-    return Plan(tuple(map(tuple, facts["splits"])), tuple(map(tuple, facts["refused"])))
+def _first_difference(found: Job, wanted: Job) -> str:
+    """What differs first between two jobs, with both values."""
+    before, now = ({"data set": each.dataset, "version": each.version, **each.asked} for each in (found, wanted))
+    name = next(name for name in (*now, *before) if before.get(name) != now.get(name))
+    return f"{name} ({_short(before.get(name))}, now {_short(now.get(name))})"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(_json(value)).hexdigest()
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True).encode("utf-8", errors="surrogateescape")
+    return json.dumps(value, sort_keys=True).encode()  # ASCII: names of files need not be Unicode
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, schema: type[Schema]) -> Schema | None:
     try:
-        return json.loads(path.read_bytes())
+        return validate(schema, read_json(path))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, Untrusted) as error:
         raise FailedJob(f"{path}: damaged: delete {path.parent} and run prepare again") from error
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
 import zlib
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,16 +30,18 @@ from skillnet_cli.data.format import (
     SplitFacts,
     encode_sample,
     end_of_archive,
+    is_name,
     tables_of,
 )
 from skillnet_cli.files import PARTIAL, AtomicFile, disk_errors, replace_path, write_whole
+from skillnet_cli.prepare.claims import claimed
 
 SAME_ID = "another item has this id"
 """The reason for which a later item with the same id is a duplicate."""
 BEYOND_LIMIT = "beyond the limit of {}"
 """The reason for what ``--limit`` leaves out."""
 
-_NAME = re.compile(r"[^./\\\0]+\Z")
+_NUMBER = re.compile(r"-\d{6}\Z")
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]+)+\Z")
 _OURS = re.compile(
     rf"({re.escape(MANIFEST)}|{re.escape(LEDGER)}|.+-\d{{6}}({'|'.join(map(re.escape, SHARD_SUFFIXES))}))"
@@ -58,9 +62,10 @@ class SetWriter:
         shard_items: items a shard.
         source: what it is made of.
         choices: what was chosen besides, for the manifest.
+        asked: what the set was asked for with, see :mod:`skillnet_cli.prepare.asked`.
 
     Raises:
-        UserError: ``out`` holds files that are not a prepared set's.
+        UserError: ``out`` holds files that are not a prepared set's, or another process writes there.
     """
 
     def __init__(
@@ -74,12 +79,16 @@ class SetWriter:
         shard_items: int = 1000,
         source: Sequence[str] = (),
         choices: Mapping[str, Any] | None = None,
+        asked: Mapping[str, Any] | None = None,
     ) -> None:
+        check_folder(out)
+        self._claim = ExitStack()
+        self._claim.enter_context(claimed(out))
         clear_set(out)
-        shutil.rmtree(out / WORK, ignore_errors=True)
         self._out = out
         self._draft = Manifest(
             name=name, version=version, licence=licence, source=tuple(source), seed=seed, choices=dict(choices or {}),
+            asked=dict(asked or {}),
         )  # fmt: skip
         self._shard_items = shard_items
         self._splits: dict[str, SplitWriter] = {}
@@ -149,6 +158,8 @@ class SetWriter:
         manifest = self._draft.model_copy(update={**found, **counts})
         manifest.write(self._out)
         self._finished = True
+        shutil.rmtree(self._out / WORK, ignore_errors=True)  # with the lock, which is still held
+        self._claim.close()
         return manifest
 
     def __enter__(self) -> SetWriter:
@@ -160,6 +171,7 @@ class SetWriter:
         for split in self._splits.values():
             split.close()
         self._ledger.close()
+        self._claim.close()
         if kind is None and not self._finished:
             raise RuntimeError("a SetWriter was left without finish()")
 
@@ -237,7 +249,7 @@ class ShardWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        _check_name("shard", path.stem)
+        _check_name("shard", _NUMBER.sub("", path.stem))
         self.items = 0
         self._path = path
         self._tar = AtomicFile(path)
@@ -303,8 +315,8 @@ def _kind(value: Any) -> str:
 
 def _check_name(kind: str, name: str) -> None:
     """Raise ValueError where a split or field cannot be part of a member's name; ``json`` is the record's."""
-    if not _NAME.match(name) or name == "json":
-        raise ValueError(f"{kind} {name!r}: a name without dots and slashes, and not 'json', is needed")
+    if not is_name(name):
+        raise ValueError(f"{kind} {name!r}: a name without dots, colons and slashes, and not 'json', is needed")
 
 
 def merge_kinds(known: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, str]:
@@ -320,23 +332,36 @@ def merge_kinds(known: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str,
     return {**known, **kinds}
 
 
-def clear_set(out: Path) -> None:
-    """Make ``out`` an empty folder but for work in progress; an older set loses its manifest first of all.
+def check_folder(out: Path) -> list[Path]:
+    """What a folder holds that is a set, or is to become one; its manifest first. Nothing where there is no folder.
 
     Raises:
-        UserError: it cannot be made, or holds files that are not a prepared set's.
+        UserError: it cannot be read, or holds files that are not a prepared set's.
     """
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        there = sorted(out.iterdir(), key=lambda path: path.name != MANIFEST)
+        there = sorted(out.iterdir(), key=lambda path: path.name != MANIFEST) if os.path.lexists(out) else []
     except OSError as error:
         raise UserError(f"{out}: {error.strerror}: name another folder with --out") from error
     for path in there:
         if not (_OURS.match(path.name) or path.name in (ASSETS, WORK)):
             what = "which is not part of a prepared set: name an empty folder with --out"
             raise UserError(f"{out} holds '{path.name}', {what}")
-    for path in there:
-        if path.name == ASSETS:
-            shutil.rmtree(path)
-        elif path.name != WORK:
-            path.unlink()
+    return there
+
+
+def clear_set(out: Path) -> None:
+    """Make ``out`` an empty folder but for work in progress; an older set loses its manifest first of all.
+
+    Raises:
+        UserError: it cannot be made, or holds files that are not a prepared set's.
+    """
+    there = check_folder(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for path in there:
+            if path.name == ASSETS:
+                shutil.rmtree(path)
+            elif path.name != WORK:
+                path.unlink()
+    except OSError as error:
+        raise UserError(f"{out}: {error.strerror}: name another folder with --out") from error

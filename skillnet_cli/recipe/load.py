@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skillnet_cli.api import UserError
+from skillnet_cli.home import expand_home
 from skillnet_cli.plugins import Registry, suggest
 from skillnet_cli.recipe.checks import check_plugins, needed_skills
 from skillnet_cli.recipe.errors import Mistake, check_section
@@ -143,7 +144,17 @@ def _read_text(path: Path, overrides: Sequence[str] = ()) -> _Text:
         found = re.search(r"\(at line (\d+)", str(error))
         line = found.group(1) if found else written.count("\n") + 1
         raise UserError(f"{path}:{line}: not valid TOML: {error}") from error
-    return _Text(path, document, key_lines(written), {text: apply_override(document, text) for text in overrides})
+    changed = {text: apply_override(document, text) for text in overrides}
+    return _Text(path, _with_home(document), key_lines(written), changed)
+
+
+def _with_home(value: Any) -> Any:
+    """A value of a recipe with the home for ``~`` in all its paths, the names of sets among them."""
+    if isinstance(value, dict):
+        return {expand_home(key): _with_home(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_with_home(each) for each in value]
+    return expand_home(value) if isinstance(value, str) else value
 
 
 def _describe(mistakes: Sequence[Mistake], text: _Text) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import fnmatch
 import gzip
+import hashlib
 import io
 import lzma
 import os
@@ -20,14 +21,16 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias, cast
 
 from skillnet_cli.api import DamagedItem, UserError
+from skillnet_cli.data.format import LEDGER, MANIFEST, WORK
 from skillnet_cli.files import CHUNK, disk_errors, make_folder, replace_path
+from skillnet_cli.sources.inputs import Stamp, note, stamp_of
 from skillnet_cli.untrusted import Untrusted, open_regular
 
 READ_ERRORS = (
@@ -56,7 +59,7 @@ _LONGEST_HEADER = 1 << 18
 _LONGEST_PADDING = 64 << 20
 """Bytes that are read behind the end of a tar; GNU tar fills up to 10 KiB, tapes some MiB."""
 
-_OPENED_IN_FOLDERS = (".zip", ".tar")  # a compressed tar in a folder stays a file, see FileTree.read_archive
+_COMPRESSED_TAR = re.compile(r".*\.(tar\.(gz|bz2|xz|zst)|tgz|tbz2?|txz|tzst)\Z", re.IGNORECASE)
 _NAMED_ARCHIVE = re.compile(r".*\.(zip|tar|tar\.\w+|tgz|tbz2?|txz|tzst)\Z", re.IGNORECASE)
 _LEFT_BY_FILE_MANAGERS = re.compile(r"(__MACOSX/.*|(.*/)?\.DS_Store)\Z")
 _OUT_OF_ARCHIVE = "leads out of the archive"
@@ -101,9 +104,9 @@ class FileTree:
     """The files of one or several sources, in order: by name in a folder, as they lie in an archive.
 
     A source is a folder, an archive or a single file. Zips and tars that lie in a folder are looked into, and the path
-    of such an archive is the beginning of its files' paths. A compressed tar is unpacked once, into a plain tar in
-    ``folder``, because nothing can be read from the middle of it. An archive within an archive is a file of the tree;
-    :meth:`read_archive` walks through it.
+    of such an archive is the beginning of its files' paths; so are compressed tars where :meth:`opens` says so. A
+    compressed tar is unpacked once, into a plain tar in ``folder``, because nothing can be read from the middle of it.
+    An archive within an archive is a file of the tree; :meth:`read_archive` walks through it.
 
     Args:
         sources: local paths.
@@ -175,6 +178,10 @@ class FileTree:
         except UserError as error:
             raise DamagedItem(str(error)) from error
 
+    def opens(self, archive: Path) -> bool:
+        """Whether a compressed tar that lies in a folder is looked into; else it is a file."""
+        return False
+
     def _refuse(self, name: str, reason: str) -> None:
         self._refused.append((name, reason))
 
@@ -183,17 +190,20 @@ class FileTree:
             yield from self._of_file(source, "")
             return
         for name, path in files_below(source, self._refuse):
-            if path.suffix.lower() in _OPENED_IN_FOLDERS:
+            plain = path.suffix.lower() in (".zip", ".tar")
+            if plain or (_COMPRESSED_TAR.match(path.name) and self.opens(path)):
                 yield from self._of_file(path, f"{name}/")
             else:
                 yield file_member(name, path)
 
     def _of_file(self, path: Path, prefix: str) -> Iterator[Member]:
+        stamp = stamp_of(path)
         kind = _kind_of(path)
         if kind == "zip":
             found = _zip_members(path, self._refuse)
         elif kind is not None:
-            found = _indexed_tar_members(self._unpacked(path) if kind == "compressed tar" else path, self._refuse)
+            plain = self._unpacked(path, stamp) if kind == "compressed tar" else path
+            found = _indexed_tar_members(plain, self._refuse)
         elif _NAMED_ARCHIVE.match(path.name):
             raise UserError(f"{path}: not an archive, or a damaged one: fetch it again")
         else:
@@ -201,19 +211,20 @@ class FileTree:
             return
         packed = path.stat().st_size
         try:
-            yield from _bounded(found, str(path), packed, self._refuse, prefix)
+            for member in _bounded(found, str(path), packed, self._refuse, prefix):
+                yield replace(member, open=cast(Any, partial(_open_noted, path, stamp, member.open)))
         except UserError:
-            self._plain(path, packed).unlink(missing_ok=True)  # what is refused shall not fill the disk
+            self._plain(path, stamp).unlink(missing_ok=True)  # what is refused shall not fill the disk
             raise
 
-    def _plain(self, path: Path, packed_size: int) -> Path:
-        """Where a compressed tar is unpacked to."""
-        return self._folder / f"{path.name}-{packed_size}.tar"
+    def _plain(self, path: Path, stamp: Stamp) -> Path:
+        """Where a compressed tar is unpacked to; another version of it has another place."""
+        return self._folder / f"{path.name}-{hashlib.sha256(repr(stamp).encode()).hexdigest()[:16]}.tar"
 
-    def _unpacked(self, path: Path) -> Path:
+    def _unpacked(self, path: Path, stamp: Stamp) -> Path:
         """A compressed tar as a plain one, made once. It is whole when it has its name."""
         packed_size = path.stat().st_size
-        plain = self._plain(path, packed_size)
+        plain = self._plain(path, stamp)
         if plain.exists():
             return plain
         make_folder(self._folder, "name another folder with --out")
@@ -249,6 +260,8 @@ def read_archive(archive: Path | Member, refuse: _Refuse | None = None) -> Itera
     """
     label = archive.name if isinstance(archive, Member) else str(archive)
     refuse = refuse or _refuse_all(label)
+    if isinstance(archive, Path) and not archive.is_dir():
+        note(archive)
     if isinstance(archive, Path) and archive.is_dir():
         for name, path in files_below(archive, refuse):
             yield file_member(name, path)
@@ -258,6 +271,14 @@ def read_archive(archive: Path | Member, refuse: _Refuse | None = None) -> Itera
         found = _zip_members(file, refuse) if _is_zip(file) else _streamed_tar_members(file, refuse)
         size = file.seek(0, os.SEEK_END)
         yield from _bounded(found, label, size, refuse)
+
+
+class DeepFileTree(FileTree):
+    """A tree that looks into the compressed tars in folders too."""
+
+    def opens(self, archive: Path) -> bool:
+        """Always."""
+        return True
 
 
 class CachedFiles:
@@ -300,6 +321,7 @@ class CachedFiles:
         try:
             if not path.resolve().is_relative_to(self._place.resolve()):
                 raise DamagedItem(f"'{name}' {_OUT_OF_FOLDER}")
+            note(path)
             return file_member(name, path).read() if path.is_file() else None
         except (OSError, ValueError) as error:  # ValueError: a null byte in the path
             raise DamagedItem(f"'{name}' cannot be read ({getattr(error, 'strerror', None) or error})") from error
@@ -375,6 +397,12 @@ def _read_source(file: BufferedIOBase, path: Path) -> bytes:
         return file.read(CHUNK)
 
 
+def _open_noted(path: Path, stamp: Stamp, opened: Callable[[], BufferedIOBase]) -> BufferedIOBase:
+    """Open a member of the archive at a path, which had this stamp when it was looked through."""
+    note(path, stamp)
+    return opened()
+
+
 def open_file(path: Path) -> BufferedIOBase:
     """Open a file of a source. Raises UserError where it cannot be, or is a named pipe or a device."""
     try:
@@ -406,7 +434,8 @@ def _kind_of(path: Path) -> Literal["zip", "tar", "compressed tar"] | None:
 
 
 def files_below(folder: Path, refuse: _Refuse) -> Iterator[tuple[str, Path]]:
-    """The files below a folder in order of name, with their paths in it; links to folders are not entered.
+    """The files below a folder in order of name, with their paths in it; neither links to folders
+    nor prepared sets are entered.
 
     Args:
         folder: where to look.
@@ -447,15 +476,27 @@ def _in_order(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, Path
     for entry in found:
         if not entry.is_dir(follow_symlinks=False):
             yield prefix + entry.name, Path(entry.path), ""
+        elif _is_prepared_set(Path(entry.path)):
+            continue
         elif depth < MAX_DEPTH:
             yield from _in_order(Path(entry.path), f"{prefix}{entry.name}/", depth + 1)
         else:
             yield prefix + entry.name, Path(entry.path), f"lies more than {MAX_DEPTH} folders deep"
 
 
+def _is_prepared_set(folder: Path) -> bool:
+    """Whether a folder is a prepared set, finished or not: the one that is being made may lie in its own source."""
+    return (folder / WORK).is_dir() or ((folder / MANIFEST).is_file() and (folder / LEDGER).is_file())
+
+
 def file_member(name: str, path: Path) -> Member:
     """A file as a member of that name."""
-    return Member(name, path.stat().st_size, cast(Any, partial(open_regular, path)))
+    return Member(name, path.stat().st_size, cast(Any, partial(_open_regular, path)))
+
+
+def _open_regular(path: Path) -> BufferedIOBase:
+    note(path)
+    return cast(Any, open_regular(path))
 
 
 def _bounded(found: Iterator[Member], label: str, packed: int, refuse: _Refuse, prefix: str = "") -> Iterator[Member]:

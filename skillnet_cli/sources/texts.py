@@ -14,6 +14,7 @@ from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.sources.archives import READ_ERRORS, Member, decompressed, open_file, unpacked_within_bounds
+from skillnet_cli.sources.inputs import note
 
 LONGEST_LINE = 16 << 20
 """Bytes; a longer line is damage. The longest of the published sets (a JSON object of a code corpus) have 10 MiB."""
@@ -94,7 +95,10 @@ def read_lines(source: Path | Member, encoding: str | None = None) -> Iterator[L
 
 
 def _opened(source: Path | Member) -> BufferedIOBase:
-    return open_file(source) if isinstance(source, Path) else source.open()
+    if isinstance(source, Path):
+        note(source)
+        return open_file(source)
+    return source.open()
 
 
 class LineFile:

@@ -317,9 +317,6 @@ def test_what_was_begun_with_other_inputs_is_not_gone_on_with(source: Path, tmp_
         with pytest.raises(UserError) as error:
             prepare("Scripted", other)
         assert what in str(error.value) and "\n" not in str(error.value)
-    source.write_text(json.dumps([*script(), [["train", "one more", None]]]))
-    with pytest.raises(UserError, match="made with another files"):
-        prepare("Scripted", begun)
 
 
 def test_two_processes_at_once_do_not_meet(source: Path, tmp_path: Path) -> None:

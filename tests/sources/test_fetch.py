@@ -118,5 +118,5 @@ def test_a_preparation_hands_out_its_set_and_its_tools(tmp_path: Path) -> None:
         writer.keep("train", "a", {"words": ["1"]})
         manifest = writer.finish()
     assert (manifest.name, manifest.licence, manifest.seed, manifest.version) == ("stamps", "CC0", 3, "2")
-    assert manifest.source == (str(tmp_path),) and manifest.choices == {"rule": "all"}
+    assert manifest.source == (tmp_path.name,) and manifest.choices == {"rule": "all"}
     assert list(job.progress.track(iter("ab"), 2, "letters")) == ["a", "b"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,28 +22,38 @@ CHARACTER_SHARE = 0.8
 """At most this share of a vocabulary goes to single characters; the rest is for pieces of several."""
 
 
-def learn_vocabulary(texts: Iterable[str], size: int, out: Path) -> None:
+def learn_vocabulary(texts: Iterable[str], size: int, out: Path) -> str:
     """Learn ``size`` lower-case word-pieces (fewer where the texts yield fewer) and write them to ``out``.
 
     If the texts are the lines of a vocabulary, such as BERT's ``vocab.txt``, they are written unchanged.
+
+    Returns:
+        How many entries it has, and what was left out.
 
     Raises:
         UserError: there is no text, or ``size`` has no room for anything but special tokens.
     """
     first, texts = _beginning(texts)
     if set(SPECIAL_TOKENS) <= set(first):
-        return Vocabulary(list(texts)).save(out)
+        lines = list(texts)
+        Vocabulary(lines).save(out)
+        return f"{len(lines):,} entries, unchanged"
     blank = partial(text_tokenizer, {UNK: 0}, lowercase=True)
     normalizer = blank().normalizer
     clean = [normalizer.normalize_str(text) for text in texts]
     kept = frequent_characters(clean, int(size * CHARACTER_SHARE))
     # Rare characters become blanks: they stay out of the vocabulary and out of its pieces.
     legible = ["".join(character if character in kept else " " for character in text) for text in clean]
-    Vocabulary(learn_pieces(blank, legible, size)).save(out)
+    pieces = learn_pieces(blank, legible, size)
+    Vocabulary(pieces).save(out)
+    return described(len(pieces), size, left_out(clean, kept))
 
 
-def learn_characters(texts: Iterable[str], size: int, out: Path) -> None:
+def learn_characters(texts: Iterable[str], size: int, out: Path) -> str:
     """Write the ``size`` most frequent characters in lower case; letters and digits also as continuations of a word.
+
+    Returns:
+        How many entries it has, and what was left out.
 
     Raises:
         UserError: there is no text.
@@ -58,6 +68,25 @@ def learn_characters(texts: Iterable[str], size: int, out: Path) -> None:
     room = max(0, size - len(SPECIAL_TOKENS))
     frequent = sorted(counts, key=lambda piece: (-counts[piece], piece))[:room]
     Vocabulary([*SPECIAL_TOKENS, *frequent]).save(out)
+    return described(len(SPECIAL_TOKENS) + len(frequent), size, len(counts) - len(frequent))
+
+
+def described(entries: int, size: int, rare: int) -> str:
+    """A vocabulary in words.
+
+    Args:
+        entries: that it has.
+        size: that were asked for.
+        rare: characters that were left out.
+    """
+    fewer = "" if entries >= size else f" of {size:,} asked for, since the texts yield no more"
+    dropped = f"; {rare:,} rare character{'s are' if rare > 1 else ' is'} left out" if rare else ""
+    return f"{entries:,} entries{fewer}{dropped}"
+
+
+def left_out(texts: Iterable[str], kept: Collection[str]) -> int:
+    """How many different characters of some texts are not among those that are kept."""
+    return len({each for text in texts for each in set(text) if not each.isspace()} - set(kept))
 
 
 def _beginning(texts: Iterable[str]) -> tuple[list[str], Iterable[str]]:

@@ -8,6 +8,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 
 from skillnet_cli.prepare.duplicates import reject_near_duplicates, signature
 from skillnet_cli.prepare.preparer import Item, Items, Kept, Preparer, Range, Rejected
@@ -37,6 +38,14 @@ _ENGLISH = re.compile("[A-Za-z]")
 _LETTER = re.compile(r"[^\W\d_]")
 
 
+class _Files(FileTree):
+    """The sources; compressed source archives of packages stay files, which are ranges of their own."""
+
+    def opens(self, archive: Path) -> bool:
+        """Whether it is no package."""
+        return not is_package(archive.name)
+
+
 class Pairs(Preparer):
     """Reads records in CodeSearchNet's layout (``*.jsonl``, packed or not), wheels and source archives.
 
@@ -48,7 +57,7 @@ class Pairs(Preparer):
     @cached_property
     def files(self) -> FileTree:
         """The sources that are not single packages."""
-        return FileTree([path for path in self.job.paths if not is_package(path.name)], self.folder)
+        return _Files([path for path in self.job.paths if not is_package(path.name)], self.folder)
 
     @cached_property
     def translation(self) -> Translation | None:

@@ -64,7 +64,7 @@ class CodePretrain(Pairs):
         named = self.job.options.get("disjoint-from")
         if named == NOBODY:
             return None
-        roots = [self.job.out.parent, *data_roots()]
+        roots = [self.job.beside or self.job.out.parent, *data_roots()]
         if named:
             return Path(named) if Path(named).is_dir() else find_set(named, roots)
         try:

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
+from skillnet_cli.data.format import is_name, usual_split
 from skillnet_cli.prepare.preparer import Range, Rejected
 from skillnet_cli.sources.archives import FileTree, Member
 from skillnet_cli.sources.texts import Line, byte_ranges, lines_between, read_lines
@@ -79,7 +80,8 @@ def _lines(leaf: Member, between: Sequence[int]) -> Iterator[tuple[str, Line]]:
 
 def _pair(split: str, id: str, line: Line) -> Pair | Rejected:
     record = line.json()
-    split = split if split != ALL else PARTITIONS.get(str(record.get("partition")), ALL)
+    if split == ALL:
+        split = _own_partition(str(record.get("partition") or ""))
     code, docstring = record.get("code"), record.get("docstring")
     if not isinstance(code, str) or not code.strip():
         raise DamagedItem("it has no code")
@@ -91,6 +93,11 @@ def _pair(split: str, id: str, line: Line) -> Pair | Rejected:
     origin = ":".join(str(record[key]) for key in ("repo", "path", "func_name") if record.get(key))
     licence = str(record.get("licence") or record.get("license") or "unknown")
     return Pair(split, id, without_docstring(code, docstring), text, origin, licence)
+
+
+def _own_partition(name: str) -> str:
+    """The split that a record's partition stands for; a name of one's own is kept where a split can be called so."""
+    return usual_split(name) or (name.strip() if is_name(name.strip()) else ALL)
 
 
 def without_docstring(code: str, docstring: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.prepare.preparer import Items, Kept, PoolSplit, Preparer, Range, Rejected, divide
+from skillnet_cli.prepare.preparer import Items, Kept, PoolSplit, Preparer, Range, Rejected, checksum, divide
 from skillnet_cli.sources.archives import Member
 from skillnet_cli.sources.tables import Pieces, read_list
 from skillnet_image.datasets.options import side_of
@@ -30,23 +30,31 @@ class AicIcc(Preparer):
     pools: Mapping[str, tuple[str, ...]] = {"validation": ("test", "dev")}
 
     def setup(self) -> None:
-        """Write the annotations in pieces; both files must be there."""
+        """Write the annotations in pieces; those of train may be missing, which is said."""
         side_of(self.job)
         for split in SPLITS:
-            self._pieces(split).write(read_list(self.files.one(f"caption_{split}_annotations_*.json")))
+            pattern = f"caption_{split}_annotations_*.json"
+            if split == "train" and not self.files.named(pattern):
+                self.job.say(f"aic-icc: there is no {pattern}: only validation is prepared")
+                continue
+            self._pieces(split).write(read_list(self.files.one(pattern)))
 
     def ranges(self) -> Sequence[Range]:
         """The pieces in order, train first."""
         found = []
         for split in SPLITS:
-            numbers = range(len(self._pieces(split)))
-            found += [Range(f"{split}-{number:06d}", [split, number], (split,)) for number in numbers]
-            found.append(Range(f"{split} without captions", [split, None], (split,)))
+            there = self._pictures[split]
+            for number, entries in enumerate(self._pieces(split)):
+                # Which picture is whose, so that one that has come or gone since makes another range.
+                whose = checksum([there[name].name for each in entries if (name := _name_of(each)) in there])
+                found.append(Range(f"{split}-{number:06d}", [split, number, whose], (split,)))
+            if there or len(self._pieces(split)):
+                found.append(Range(f"{split} without captions", [split, None, checksum(sorted(there))], (split,)))
         return found
 
     def read(self, range: Range) -> Iterator[Kept | Rejected]:
         """An item for every entry, or for every picture that has none."""
-        split, piece = range.payload
+        split, piece, _ = range.payload
         if piece is None:
             yield from self._without_captions(split)
             return

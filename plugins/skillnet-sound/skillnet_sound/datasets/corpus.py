@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.prepare.preparer import Items, Kept, Preparation, Preparer, Range, Rejected, Summary
+from skillnet_cli.prepare.preparer import Items, Kept, Preparation, Preparer, Range, Rejected, Summary, checksum
 from skillnet_cli.sources.archives import Member
 from skillnet_cli.sources.texts import read_lines
 from skillnet_sound.datasets.layouts import Layout, layout_named
@@ -110,6 +110,8 @@ class SpeechCorpus(Preparer):
             (self.folder / ASSET).write_bytes(_write_characters(_read_characters(vocab)))
         spoken = not self.layout.by_folder or any(map(self.tree.sidecar, self.tree.names)) or any(self.tree.transcripts)
         task = self.job.options.get("task") or ("asr" if spoken else "units")
+        if task == "asr":
+            any(self.tree.transcripts)  # read now, since all ranges look their transcripts up in them
         (self.folder / TASK).write_text(task, encoding="utf-8")
 
     def ranges(self) -> Sequence[Range]:
@@ -119,7 +121,8 @@ class SpeechCorpus(Preparer):
             where = ", ".join(map(str, self.job.paths))
             raise UserError(f"{where}: no recordings of {self.layout.title} found: check --source")
         if self.task == "asr":
-            found.append(Range("transcripts", {"silent": [list(key) for key in self._silent()]}))
+            texts = checksum(sorted(self.tree.lonely_sidecars()))
+            found.append(Range("transcripts", {"silent": [list(key) for key in self._silent()], "texts": texts}))
         return found
 
     def _archives(self) -> Iterator[Range]:
@@ -135,7 +138,12 @@ class SpeechCorpus(Preparer):
         for name, places in groupby(sorted(self.tree.recordings, key=split), split):
             there = list(places)
             for start in range(0, len(there), AT_ONCE):
-                yield Range(f"{name} from {start}", {"recordings": there[start : start + AT_ONCE]}, (name,))
+                some = there[start : start + AT_ONCE]
+                # The names, so that a recording or a text beside one that has come or gone since makes another range.
+                names = [self.files.members[place].name for place in some]
+                beside = [self.tree.sidecar(name) for name in names]
+                payload = {"recordings": some, "named": checksum(names, beside)}
+                yield Range(f"{name} from {start}", payload, (name,))
 
     def _silent(self) -> Iterator[Key]:
         """The transcripts in lists for which no range looks: those of archives by speakers are theirs."""

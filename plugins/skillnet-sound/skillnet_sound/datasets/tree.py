@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import io
+import itertools
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -17,6 +18,8 @@ from skillnet_sound.datasets.transcripts import Entry, Transcripts, entries_of, 
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar", ".zip")
 SPLITS = {name: name for name in ("train", "dev", "test")} | dict.fromkeys(("valid", "validation", "val"), "dev")
+LOOKED_AT = 10_000
+"""Members of an archive that are looked at to see what it holds."""
 ONLY = "train"
 """The split of what lies in no folder called by one."""
 
@@ -43,6 +46,11 @@ class SpeechFiles(FileTree):
     def __init__(self, paths: Sequence[Path], folder: Path, layout: Layout) -> None:
         super().__init__(_expanded(paths, layout), folder)
         self._layout = layout
+
+    def opens(self, archive: Path) -> bool:
+        """Whether it is a published archive, or one that holds the archives of speakers."""
+        published = {PurePosixPath(each.url).name for each in self._layout.published}
+        return archive.name in published or _holds_archives(archive)
 
     @property
     def refused(self) -> list[tuple[str, str]]:
@@ -165,6 +173,20 @@ class SpeechTree:
 
     def _format(self, name: str) -> str | None:
         return next((format for pattern, format in self.layout.lists.items() if _fits(name, pattern)), None)
+
+
+def _holds_archives(archive: Path) -> bool:
+    """Whether a compressed tar has archives in it rather than recordings, as far as its beginning shows."""
+    try:
+        with archive.open("rb") as file, tarfile.open(fileobj=decompressed(file), mode="r|") as members:
+            for member in itertools.islice(members, LOOKED_AT):
+                if is_recording(member.name):
+                    return False
+                if member.isfile() and member.name.lower().endswith(ARCHIVES):
+                    return True
+    except READ_ERRORS:
+        pass  # reported when it is read
+    return False
 
 
 def is_recording(name: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from skillnet_cli.api import DamagedItem
+from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Preparation
 from skillnet_cli.prepare.writer import SetWriter
 from skillnet_sound.config import SoundConfig
@@ -52,6 +52,7 @@ class _Recording:
 
 def digits(job: Preparation) -> None:
     """``demo-digits``: two to four spoken digits and their transcripts."""
+    _refuse_sources(job)
     with job.writer(choices=VOICES) as writer:
         for recording in _recordings(job, digit_utterances(job.seed), writer):
             writer.keep(recording.split, recording.id, {"transcript": recording.utterance.text}, recording.media)
@@ -63,6 +64,7 @@ def speech(job: Preparation) -> None:
 
     The centres of the units lie beside the set, as ``NAME-centres.safetensors``.
     """
+    _refuse_sources(job)
     with job.writer(choices={**VOICES, "clusters": CLUSTERS, "frames sampled at most": SAMPLED_FRAMES}) as writer:
         recordings = list(_recordings(job, sentence_utterances(job.seed), writer))
         features = _features(job, [recording.samples for recording in recordings])
@@ -72,6 +74,11 @@ def speech(job: Preparation) -> None:
             writer.keep(recording.split, recording.id, {"units": nearest(each, centres)}, recording.media)
         save_centres(centres, job.out.with_name(f"{job.out.name}-centres.safetensors"))
         writer.finish(targets={"units": [str(unit) for unit in range(CLUSTERS)]})
+
+
+def _refuse_sources(job: Preparation) -> None:
+    if job.sources:
+        raise UserError(f"{job.dataset.name} is spoken here, and made of no files: leave out --source")
 
 
 def _recordings(job: Preparation, plan: Mapping[str, Sequence[Utterance]], writer: SetWriter) -> Iterator[_Recording]:

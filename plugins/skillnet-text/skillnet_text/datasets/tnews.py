@@ -40,10 +40,12 @@ class Tnews(Preparer):
     """One range a file; a line is an item."""
 
     def ranges(self) -> Sequence[Range]:
-        """A range for each file that exists; train and dev are required."""
-        found = {split: self.files.one(FILES[split]).name for split in ("train", "dev")}
-        for unlabelled in self.files.named(FILES[UNLABELLED])[:1]:
-            found[UNLABELLED] = unlabelled.name
+        """A range for each file that exists; which of train and dev does not is said."""
+        self.files.one(*FILES.values())
+        found = {split: there[0].name for split, name in FILES.items() if (there := self.files.named(name))}
+        missing = [FILES[split] for split in FILES if split not in found and split != UNLABELLED]
+        if missing:
+            self.job.say(f"tnews: there is no {' and no '.join(missing)}: prepared is {', '.join(found)}")
         return [Range(split, name, splits=(split,)) for split, name in found.items()]
 
     def read(self, range: Range) -> Iterator[Kept | Rejected]:

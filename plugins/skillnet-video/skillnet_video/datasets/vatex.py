@@ -13,9 +13,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.prepare.preparer import Items, Kept, PoolSplit, Preparer, Range, Rejected, Summary, divide
+from skillnet_cli.prepare.preparer import Items, Kept, PoolSplit, Preparer, Range, Rejected, Summary, checksum, divide
 from skillnet_cli.prepare.translation import Translation, open_translation, why_poor
-from skillnet_cli.sources.archives import FileTree, Member
+from skillnet_cli.sources.archives import DeepFileTree, Member
 from skillnet_cli.sources.http import Unavailable
 from skillnet_cli.sources.tables import Pieces, read_list
 from skillnet_video import SUFFIXES
@@ -38,8 +38,13 @@ class Vatex(Preparer):
 
     def setup(self) -> None:
         """Write the captions in pieces, and check the options and what they need."""
+        self.files.one(*FILES.values())
         for split, pattern in FILES.items():
-            self._pieces(split).write(read_list(self.files.one(pattern)))
+            there = self.files.named(pattern)
+            if there:
+                self._pieces(split).write(read_list(there[0]))
+            else:
+                self.job.say(f"vatex: there is no {pattern}: prepared without {split}")
         if self._youtube is None and not self._clips:
             raise UserError("vatex: there are no clips: name their folder with --videos, or fetch them with --download")
         self._translation  # noqa: B018 - raises if the translator is not usable
@@ -47,15 +52,20 @@ class Vatex(Preparer):
     def ranges(self) -> Sequence[Range]:
         """The pieces in order, train first."""
         found = [
-            Range(f"{split}-{number:06d}", [split, number], (split,))
+            Range(f"{split}-{number:06d}", [split, number, self._whose(entries)], (split,))
             for split in FILES
-            for number in range(len(self._pieces(split)))
+            for number, entries in enumerate(self._pieces(split))
         ]
-        return [*found, Range("clips without captions", ["", None])]
+        return [*found, Range("clips without captions", ["", None, checksum(sorted(self._clips))])]
+
+    def _whose(self, entries: Sequence[Any]) -> str:
+        """Which clip is whose, so that one that has come or gone since makes another range."""
+        stems = [stem for entry in entries if (name := _name_of(entry)) for stem in (name, _ID.sub(r"\1", name))]
+        return checksum([self._clips[stem].name for stem in stems if stem in self._clips])
 
     def read(self, range: Range) -> Iterator[Kept | Rejected]:
         """An item for every entry, or for every clip that has none."""
-        split, piece = range.payload
+        split, piece, _ = range.payload
         if piece is None:
             yield from self._without_captions()
             return
@@ -134,7 +144,7 @@ class Vatex(Preparer):
         place = self.job.options.get("videos")
         if place and not place.exists():
             raise UserError(f"--videos: '{place}': no such folder or archive")
-        tree = FileTree([place], self.folder / "videos") if place else self.files
+        tree = DeepFileTree([place], self.folder / "videos") if place else self.files
         found: dict[str, Member] = {}
         for leaf in tree.members:
             path = PurePosixPath(leaf.name)
