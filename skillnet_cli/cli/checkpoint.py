@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from skillnet_cli.api import Reader, UserError
 from skillnet_cli.cli.common import remark
 from skillnet_cli.plugins import load_registry
+from skillnet_cli.untrusted import Untrusted, read_json
 
 if TYPE_CHECKING:
     from skillnet_cli.model.config import SkillNetConfig
@@ -100,13 +102,54 @@ def choose_checkpoint(given: Path | None) -> Path:
     """
     if given is not None:
         inside = given / "model"
-        return inside if (inside / _CONFIG).is_file() and not (given / _CONFIG).exists() else given
+        chosen = inside if (inside / _CONFIG).is_file() and not (given / _CONFIG).exists() else given
+        # A repository is OWNER/NAME too, but where OWNER is a folder here, the name in it was mistyped.
+        if not chosen.is_dir() and (not _REPOSITORY.fullmatch(str(given)) or Path(given.parts[0]).is_dir()):
+            raise UserError(f"{given}: there is no such folder; a model is a folder, or a repository owner/name")
+        return chosen
     newest = _newest()[0]
     remark(f"using {newest}")
     return newest
 
 
 _CONFIG = "config.json"
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def check_stated(given: Path | None, *, tasks: Iterable[str] = (), skills: Iterable[str] = ()) -> None:
+    """Refuse a task or a skill that no model has which the command could take.
+
+    Reads nothing but the names in their configurations, and so says at once what opening one would say after seconds.
+
+    Args:
+        given: what --checkpoint or SKILLNET_CHECKPOINT names.
+        tasks: tasks that the model must have.
+        skills: skills that it must have.
+
+    Raises:
+        UserError: none has it, or there is no model.
+    """
+    models = _newest() if given is None else [choose_checkpoint(given)]
+    documents = [_document(model) for model in models]
+    if not all(documents):
+        return  # of a hub, or damaged, which whoever opens it says
+    for kind, wanted in (("task", tasks), ("skill", skills)):
+        known = dict.fromkeys(name for document in documents for name in document.get(f"{kind}s", ()))
+        for name in wanted:
+            if name not in known:
+                registry = load_registry()
+                registry.task(name) if kind == "task" else registry.modality(name)  # raises with a name that is close
+                where = "no model in runs/*/model has" if given is None else f"the model in {given} has no"
+                raise UserError(f"{where} {'the ' if given is None else ''}{kind} '{name}'; it has {', '.join(known)}")
+
+
+def _document(model: Path) -> dict[str, Any]:
+    """A model's configuration as it stands in its file; empty where it is not on this machine or not readable."""
+    try:
+        document = read_json(model / _CONFIG)
+    except (OSError, Untrusted):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _newest() -> list[Path]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skillnet_cli.api import UserError
-from skillnet_cli.cli.checkpoint import Saved, choose_checkpoint, find_checkpoint
+from skillnet_cli.cli.checkpoint import Saved, check_stated, choose_checkpoint, find_checkpoint
 from skillnet_cli.cli.common import (
     AsJson,
     Checkpoint,
@@ -66,6 +66,11 @@ def evaluate(
       skillnet eval --task t2i --split demo-emoji:unseen --json
       skillnet eval --task asr --split my-speech:dev --limit 200 --checkpoint runs/my/model
     """
+    from skillnet_cli.data.prepared import data_roots, find_split
+
+    check_stated(checkpoint, tasks=[task])
+    for place in split or ():
+        find_split(place, data_roots(data or ()))
     saved = find_checkpoint(checkpoint, lambda saved: task in saved.config.tasks)
     splits = _open_splits(saved.task(task), split or [], data or [])
     model = saved.open(tasks=[task], device=device)[0]

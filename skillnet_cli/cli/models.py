@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skillnet_cli.api import UserError
-from skillnet_cli.cli.checkpoint import choose_checkpoint, hush_transformers
+from skillnet_cli.cli.checkpoint import check_stated, choose_checkpoint, hush_transformers
 from skillnet_cli.cli.common import (
     AsJson,
     Checkpoint,
@@ -65,15 +65,22 @@ def inspect(
       skillnet inspect --recipe recipes/paper.toml --task t2i --json
       skillnet inspect --recipe recipes/paper.toml --set model.routing=moe
     """
+    if recipe is None:
+        if set_:
+            raise UserError("--set changes a recipe: name one with --recipe")
+        check_stated(checkpoint, tasks=[task] if task else ())
+    else:
+        from skillnet_cli.recipe.load import find_recipe
+
+        file = find_recipe(recipe)
+
     from skillnet_cli.model.analysis import summarise, without_storage
     from skillnet_cli.model.config import read_config
     from skillnet_cli.model.persistence import check_shapes
 
     if recipe is not None:
-        where, (config, unknown) = {"recipe": str(recipe)}, _sketch(recipe, set_ or [], data or [])
+        where, (config, unknown) = {"recipe": str(recipe)}, _sketch(file, set_ or [], data or [])
     else:
-        if set_:
-            raise UserError("--set changes a recipe: name one with --recipe")
         folder = choose_checkpoint(checkpoint)
         where, (config, unknown) = {"checkpoint": str(folder)}, (read_config(folder, load_registry()), {})
     if task is not None and task not in config.tasks:
@@ -93,10 +100,9 @@ def _sketch(path: Path, changes: list[str], data: list[Path]) -> tuple[Any, dict
     from skillnet_cli.data.prepared import data_roots
     from skillnet_cli.engine.estimate.forecast import sketch_model
     from skillnet_cli.recipe import load_recipe
-    from skillnet_cli.recipe.load import find_recipe
 
     registry = load_registry()
-    return sketch_model(load_recipe(find_recipe(path), changes, registry), registry, data_roots(data))
+    return sketch_model(load_recipe(path, changes, registry), registry, data_roots(data))
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
@@ -160,6 +166,8 @@ def export(
     of_training = checkpoint is not None and (checkpoint / "complete.json").is_file()
     if skills is None and tasks is None and not of_training:
         raise UserError("choose what to keep with --skills, --tasks or both")
+    if not of_training:
+        check_stated(checkpoint, tasks=_names_in(tasks) or (), skills=_names_in(skills) or ())
     model = choose_checkpoint(checkpoint)
 
     from skillnet_cli.engine.checkpoint.export import export_training
@@ -259,6 +267,10 @@ def graft(
         raise UserError("--from takes the skill as it is: --like and --set are for a new skill")
     if from_ is None and tasks is not None:
         raise UserError("--tasks are taken from another model: name that with --from")
+    if from_ is not None:
+        check_stated(from_, skills=[skill], tasks=_names_in(tasks) or ())
+    else:
+        load_registry().modality(skill)
     model = choose_checkpoint(checkpoint)
 
     from skillnet_cli.model.surgery import graft_from, graft_new
@@ -300,6 +312,8 @@ def diff(
       skillnet skills diff runs/one/model runs/two/model
       skillnet skills diff model merged --json
     """
+    first, second = choose_checkpoint(first), choose_checkpoint(second)
+
     from skillnet_cli.model.surgery import diff
 
     hush_transformers()

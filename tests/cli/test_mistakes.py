@@ -78,7 +78,7 @@ MISTAKES = [
     ("inspect --recipe nowhere.toml", "cannot read the recipe nowhere.toml"),
     ("report nothing", "nothing is not a run"),
     ("export --to new", "choose what to keep with --skills, --tasks or both"),
-    ("export --skills wrod --to new", "has no skill 'wrod': did you mean 'word'?"),
+    ("export --skills wrod --to new", "unknown skill 'wrod': did you mean 'word'?"),
     ("export --tasks find --skills word --to new", "task 'find' needs the skill 'shape', which is not among word"),
     ("export --tasks hear --to runs", "runs already exists: choose another folder"),
     ("skills list --checkpoint nowhere", "nowhere: there is no such folder"),
