@@ -11,6 +11,7 @@ import typer
 
 from skillnet_cli.cli.app import app, run
 from skillnet_cli.prepare.preparer import default_cache
+from tests import unpinned
 
 
 def commands(command: Any = None, *path: str) -> list[tuple[str, ...]]:
@@ -93,3 +94,23 @@ def test_u14_the_cache_lies_where_the_xdg_specification_has_it(
     for name, value in {**variables, "HOME": "/home/somebody"}.items():
         monkeypatch.setenv(name, value)
     assert default_cache() == Path(folder)
+
+
+@pytest.mark.parametrize("group", ["data", "recipes", "skills", "verify", "prepare"])
+@pytest.mark.parametrize("asked", ["--help", "-h", None])
+def test_b12_a_group_lists_its_commands(group: str, asked: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([group, asked] if asked else [group]) == 0
+    shown = capsys.readouterr().out
+    inner = [words[1] for words in commands() if len(words) == 2 and words[0] == group]
+    assert inner and all(re.search(rf"^  {name}\b", shown, re.MULTILINE) for name in inner)
+
+
+def test_u02_the_script_that_tries_the_newest_versions_runs_the_demos_commands() -> None:
+    (core,) = {each.parent for each in Path(unpinned.__file__).resolve().parents[1].glob("pyproject.toml")}
+    known = {words[0] for words in commands() if words}
+    typed = unpinned.commands()
+    assert {words[0] for words in typed} <= known
+    assert {"prepare", "pretrain", "finetune", "eval", "embed", "search", "transcribe", "classify"} <= {
+        words[0] for words in typed
+    }
+    assert len(unpinned.FOLDERS) == 6 and core == unpinned.FOLDERS[0]
