@@ -73,6 +73,10 @@ class Preparer(ABC):
     def setup(self) -> None:  # noqa: B027 - most sets need nothing
         """Make what all ranges need in ``self.folder``, before :meth:`ranges`; done once, under a lock."""
 
+    def bytes_needed(self) -> int:
+        """How many bytes the samples will take at least, where that is known before they are read; else 0."""
+        return 0
+
     @abstractmethod
     def ranges(self) -> Sequence[Range]:
         """The input in order; the same for the same sources and options, whatever the number of processes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import shutil
 import signal
 import threading
 from collections import Counter, deque
@@ -58,6 +59,8 @@ def run(kind: type[Preparer], job: Preparation) -> PreparedResult | None:
         with work.alone():
             preparer, ranges, plan = _plan(kind, job, work)
         named = job.named_paths
+        if job.limit is None and job.share is None:
+            _check_room(preparer, work)
         _read_ranges(preparer, ranges, plan, work)
         with work.alone():
             work.record_files(named, _suffixes_read(work, plan))
@@ -90,6 +93,22 @@ def _plan(kind: type[Preparer], job: Preparation, work: WorkFolder) -> tuple[Pre
     return preparer, ranges, work.record_plan(ranges, refused, planned.begun if planned else begun)
 
 
+def _check_room(preparer: Preparer, work: WorkFolder) -> None:
+    """Make sure that the disk has room for all samples, which are there twice while a set is put together.
+
+    Raises:
+        FailedJob: it has not.
+    """
+    needed = preparer.bytes_needed() * (1 if preparer.independent else 2)
+    there = sum(path.stat().st_size for path in work.folder.rglob("*.tar") if path.parent != preparer.folder)
+    free = shutil.disk_usage(work.folder).free
+    if needed - there > free:
+        raise FailedJob(
+            f"{preparer.job.out}: the disk has {free / 1e9:.1f} GB free, and {preparer.job.dataset.name} needs "
+            f"{(needed - there) / 1e9:.1f} GB while it is made: make room, or name a folder on another disk with --out"
+        )
+
+
 def _suffixes_read(work: WorkFolder, plan: Plan) -> set[str]:
     """The suffixes of all files that were read for the parts that are there, and for what all ranges need."""
     parts = (Part.open(work.out, place) for place in range(len(plan)))
@@ -105,8 +124,8 @@ def _read_ranges(preparer: Preparer, ranges: Sequence[Range], plan: Plan, work: 
     """
     job = preparer.job
     mine = [place for place in range(len(ranges)) if job.share is None or job.share.has(place)]
-    there = {place: part for place in mine if (part := Part.open(job.out, place))}
-    stale = [place for place, part in there.items() if work.stale(place, part, plan)]
+    there = {place: found for place in mine if (found := Part.open(job.out, place))}
+    stale = [place for place, found in there.items() if work.stale(place, found, plan)]
     for place in stale:
         there.pop(place).remove()
     if stale:

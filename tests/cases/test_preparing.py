@@ -537,3 +537,20 @@ def test_d03_two_vocabularies_at_once_do_not_meet(tmp_path: Path, capsys: pytest
     with only_one(tmp_path / ".vocab.txt.lock", "busy"):
         assert prepare(*asked) == 2 and "another process learns it" in capsys.readouterr().err
     assert prepare(*asked) == 0
+
+
+def test_u18_a_disk_without_room_is_said_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two recordings of 1 s and 16 bits take 64 kB, twice while the set is put together."""
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")
+    source = laid_out(tmp_path / "source", {"a.wav": wav(1.0, 1), "b.wav": wav(1.0, 2)})
+    asked = ("speech-corpus", "--source", source, "--workers", 1, "--out", tmp_path / "set")
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: usage(10**6, 9 * 10**5, 100_000))
+        assert prepare(*asked) == 1
+    assert "GB free" in (said := capsys.readouterr().err) and "ranges" not in said
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10**6, 5 * 10**5, 200_000))
+    assert prepare(*asked) == 0

@@ -52,6 +52,11 @@ class AicIcc(Preparer):
                 found.append(Range(f"{split} without captions", [split, None, checksum(sorted(there))], (split,)))
         return found
 
+    def bytes_needed(self) -> int:
+        """Those of the pictures, unless they are made smaller."""
+        pictures = (leaf.size for there in self._pictures.values() for leaf in there.values())
+        return sum(pictures) if self.job.options.get("side") is None else 0
+
     def read(self, range: Range) -> Iterator[Kept | Rejected]:
         """An item for every entry, or for every picture that has none."""
         split, piece, _ = range.payload

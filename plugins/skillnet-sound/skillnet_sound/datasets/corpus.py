@@ -125,6 +125,10 @@ class SpeechCorpus(Preparer):
             found.append(Range("transcripts", {"silent": [list(key) for key in self._silent()], "texts": texts}))
         return found
 
+    def bytes_needed(self) -> int:
+        """Those of the recordings, which are kept as they are; archives are no smaller unpacked."""
+        return sum(self.files.members[place].size for place in (*self.tree.recordings, *self.tree.archives))
+
     def _archives(self) -> Iterator[Range]:
         for place in self.tree.archives:
             leaf = self.files.members[place]

@@ -118,6 +118,11 @@ class HubertUnits(Preparer):
     def _reader(self) -> SoundReader:
         return SoundReader(SoundConfig())
 
+    def bytes_needed(self) -> int:
+        """Those of the source: its samples are kept."""
+        splits = self.source.manifest.splits.values()
+        return sum(shard.bytes for facts in splits for shard in facts.shards)
+
     def ranges(self) -> Sequence[Range]:
         """The splits one after another; the source's manifest is part of what they are made from."""
         version = hashlib.sha256(self.source.manifest.encode()).hexdigest()
@@ -163,7 +168,7 @@ class HubertUnits(Preparer):
             "features": FEATURES,
             "clusters": len(units),
             "centres sha256": hashlib.sha256(content).hexdigest(),
-            "fitted on": fitted or str(self.job.options.get("centres")),
+            "fitted on": fitted or self.job.recorded_options.get("centres"),
             "made of": {"name": manifest.name, "version": manifest.version, "choices": manifest.choices},
         }
         carried = {name: (self.folder / f"{CARRIED}{name}").read_bytes() for name in manifest.assets}
