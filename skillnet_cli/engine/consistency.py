@@ -13,6 +13,7 @@ from skillnet_cli.api import UserError
 from skillnet_cli.data.format import ShardFacts, tables_of
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.engine.checkpoint.format import Checkpoint
+from skillnet_cli.engine.checkpoint.state import saved_state
 from skillnet_cli.engine.plan import TRAIN, StagePlan, plan_stage
 from skillnet_cli.files import sha256_of
 from skillnet_cli.plugins import Registry
@@ -89,7 +90,7 @@ def checked_plan(
     Raises:
         UserError: something cannot work, or the data has changed and that is not allowed.
     """
-    saved = checkpoint.state().get("data") if checkpoint else None
+    saved = saved_state(checkpoint).get("data") if checkpoint else None
     plan, changes = _settle_data(plan_stage(recipe, stage, registry, roots), saved, allow_data_change)
     plan.check(world, registry)
     return plan, changes

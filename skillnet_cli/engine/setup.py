@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from skillnet_cli.api import UserError
-from skillnet_cli.engine.checkpoint.format import Checkpoint
-from skillnet_cli.engine.checkpoint.state import load_full_tensors
+from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.engine.checkpoint.format import Checkpoint, Checkpoints, skipping
+from skillnet_cli.engine.checkpoint.state import load_full_tensors, saved_state
 from skillnet_cli.engine.checkpoint.writer import CheckpointWriter, Saved
 from skillnet_cli.engine.consistency import trained_by
 from skillnet_cli.engine.distributed.mesh import Ranks, distribute, fitting_strategy, memory_of
@@ -31,6 +31,27 @@ from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry, suggest
 from skillnet_cli.recipe.schema import EmaSection
 from skillnet_cli.runs import RunFolder, StageFolder
+
+
+def newest_sound(checkpoints: Checkpoints, ranks: Ranks) -> Checkpoint | None:
+    """The newest checkpoint that is as it was written, to the last byte; None where there has never been one.
+
+    Damaged ones that are newer are said. The ranks share the reading, and must call this together.
+
+    Raises:
+        FailedJob: there were some, and all of them are damaged; or one may hold pickled objects.
+    """
+    log_lines(ranks, checkpoints.damaged())
+    newest_first = sorted(checkpoints.complete(), key=lambda checkpoint: -checkpoint.step)
+    for checkpoint in newest_first:
+        checkpoint.refuse_pickles()
+        wrong = next(filter(None, ranks.gather(checkpoint.mismatch(ranks.rank, ranks.world))), None)
+        if wrong is None:
+            return checkpoint
+        log_lines(ranks, [skipping(checkpoint, wrong)])
+    if newest_first or any(checkpoints.damaged()):
+        raise FailedJob(f"no checkpoint in {checkpoints.root} is sound: delete that folder to start again")
+    return None
 
 
 def start_or_resume(
@@ -154,7 +175,7 @@ def choose_precision(plan: StagePlan, ranks: Ranks, checkpoint: Checkpoint | Non
     if plan.stage.precision != "auto":
         return plan.stage.precision
     if checkpoint:
-        return str(checkpoint.state()["precision"])
+        return str(saved_state(checkpoint)["precision"])
     wants_bf16 = ranks.is_main and default_precision(ranks.device) == "bf16"
     return "bf16" if ranks.sum(torch.tensor([float(wants_bf16)], device=ranks.device)) else "fp32"
 
@@ -168,7 +189,7 @@ def choose_strategy(plan: StagePlan, model: SkillNet, ranks: Ranks, checkpoint: 
         ranks: all of them must call this together.
         checkpoint: that the stage resumes from.
     """
-    state = checkpoint.state() if checkpoint else {}
+    state = saved_state(checkpoint) if checkpoint else {}
     if plan.stage.strategy == "auto" and state.get("world") == ranks.world:
         return str(state["strategy"])
     if plan.stage.strategy != "auto":

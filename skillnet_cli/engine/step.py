@@ -22,7 +22,7 @@ from torch.optim import AdamW
 from skillnet_cli.api import Batch
 from skillnet_cli.data.pipeline import TaskBatch, to_device
 from skillnet_cli.engine.checkpoint.format import AVERAGE, MODEL, OPTIMIZER, Checkpoint, Chunk, local_shard
-from skillnet_cli.engine.checkpoint.state import optimizer_tensors, restore_optimizer, restore_tensors
+from skillnet_cli.engine.checkpoint.state import optimizer_tensors, restore_optimizer, restore_tensors, saved_state
 from skillnet_cli.engine.distributed.mesh import Ranks, full_tensor, sync_gradients
 from skillnet_cli.engine.signals import SIGNALS
 from skillnet_cli.model.device import autocast
@@ -252,16 +252,18 @@ class Updater:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Put the state of a checkpoint in place, to the bit, however many processes it was saved by.
 
+        Args:
+            checkpoint: whose files have been found to be as they were written.
+
         Raises:
-            FailedJob: a file of it was altered or a tensor is not finite.
+            FailedJob: a tensor is missing, has another shape or is not finite.
         """
-        checkpoint.verify(self.ranks.rank, self.ranks.world)
         source = str(checkpoint.folder)
         restore_tensors(self.model.state_dict(), checkpoint.sharded(MODEL), source)
         restore_optimizer(self.model, self.optimizer, checkpoint.sharded(OPTIMIZER), source)
         if self.average is not None:
             restore_tensors(self.average.tensors, checkpoint.sharded(AVERAGE), source)
-        self.progress = Progress(**checkpoint.state()["progress"])
+        self.progress = Progress(**saved_state(checkpoint)["progress"])
 
 
 def _rows(chunks: Sequence[TaskBatch]) -> Iterator[slice]:
@@ -371,6 +373,8 @@ def average_checkpoints(model: nn.Module, found: Iterable[Checkpoint], *, every:
     """
     regular = [each for each in found if each.step <= last and (each.step % every == 0 or each.step == last)]
     newest = sorted(regular, key=lambda checkpoint: checkpoint.step)[-count:]
+    for each in newest:
+        each.verify()
     saved = [checkpoint.sharded(MODEL) for checkpoint in newest]
     for name, parameter in model.named_parameters():
         chunk = Chunk.of(parameter)

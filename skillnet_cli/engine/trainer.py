@@ -16,13 +16,13 @@ from skillnet_cli.data.pipeline import TaskBatch
 from skillnet_cli.data.sampler import Place
 from skillnet_cli.engine.checkpoint.best import Best
 from skillnet_cli.engine.checkpoint.format import Checkpoints, local_shard
-from skillnet_cli.engine.checkpoint.state import full_tensors, load_full_tensors
+from skillnet_cli.engine.checkpoint.state import full_tensors, load_full_tensors, saved_state
 from skillnet_cli.engine.consistency import check_same, checked_plan, shard_digests
 from skillnet_cli.engine.distributed.mesh import process_group
 from skillnet_cli.engine.loader import StepDataset, worker_errors
 from skillnet_cli.engine.meter import Meter
 from skillnet_cli.engine.plan import StagePlan
-from skillnet_cli.engine.setup import deterministic, open_writer, save_checkpoint, start_or_resume
+from skillnet_cli.engine.setup import deterministic, newest_sound, open_writer, save_checkpoint, start_or_resume
 from skillnet_cli.engine.signals import Stopped, StopSignals
 from skillnet_cli.engine.step import Updater, average_checkpoints
 from skillnet_cli.engine.telemetry import Telemetry, log_lines
@@ -70,12 +70,14 @@ def run_stage(
     checkpoints, model = Checkpoints(folder.stage(stage).checkpoints), folder.stage(stage).model
     checkpoint = checkpoints.latest()
     if checkpoint:
-        check_same(recipe, stage, checkpoint.state()["trained_by"], folder.stage(stage).path)
+        check_same(recipe, stage, saved_state(checkpoint)["trained_by"], folder.stage(stage).path)
     with StopSignals() as signals, process_group(settings.timeout) as ranks, deterministic(settings.deterministic):
-        log_lines(ranks, checkpoints.damaged())
         ranks.check_same({f"the newest checkpoint in {run}": checkpoint.step if checkpoint else None})
         if checkpoint and model.exists():
             return log_lines(ranks, [f"{stage} has finished already: {model}"])
+        checkpoint = newest_sound(checkpoints, ranks)
+        if checkpoint:
+            check_same(recipe, stage, saved_state(checkpoint)["trained_by"], folder.stage(stage).path)
         plan, changes = checked_plan(recipe, stage, registry, roots, ranks.world, checkpoint, allow_data_change)
         ranks.check_same({f"the shards of '{name}'": digest for name, digest in shard_digests(plan).items()})
         updater = start_or_resume(plan, folder, ranks, checkpoint, registry)
@@ -153,28 +155,30 @@ class Trainer:
     def evaluate(self) -> list[Result]:
         """Evaluate every task on every dev split of its sets, and keep the model where it is the best so far.
 
-        At most ``eval.items`` of each are drawn by the recipe's seed, the same each time. No random number that
+        The ranks share the items. At most ``eval.items`` of each split are drawn by the recipe's seed, the same each
+        time. No random number that
         training uses is drawn: every step seeds its own. The precision is the training's, so that figures of one run
         can be compared on whatever machine it is resumed.
 
         Returns:
-            The results on the main rank; nothing on the others, and where the recipe wants no evaluation.
+            The results, the same on all ranks; none where the recipe wants no evaluation.
         """
         if self.stage.eval is None:
             return []
-        step, results = self.updater.progress.step, list[Result]()
+        step = self.updater.progress.step
         best = Best(self.folder, self.stage.checkpoints.best, self.plan.readers, self.registry)
-        with self._result() as model:
-            if model is not None:
-                results = [
-                    evaluate(
-                        model, self.plan.readers, task.config, split, self.registry,
-                        limit=self.stage.eval.items, seed=self.plan.recipe.seed, whole_pool=False,
-                        precision=self.updater.precision,
-                    )
-                    for task in self.plan.tasks.values()
-                    for split in task.dev_splits()
-                ]  # fmt: skip
+        with self._result(everywhere=True) as model:
+            assert model is not None
+            results = [
+                evaluate(
+                    model, self.plan.readers, task.config, split, self.registry,
+                    limit=self.stage.eval.items, seed=self.plan.recipe.seed, whole_pool=False,
+                    precision=self.updater.precision, ranks=self.ranks,
+                )
+                for task in self.plan.tasks.values()
+                for split in task.dev_splits()
+            ]  # fmt: skip
+            if self.ranks.is_main:
                 for result in results:
                     self.telemetry.evaluated(step, result)
                 for line in best.consider(step, results, model):
@@ -193,7 +197,7 @@ class Trainer:
             found, every = Checkpoints(self.folder.checkpoints).complete(), stage.checkpoints.every
             average_checkpoints(self.updater.model, found, every=every, count=stage.average.count, last=stage.steps)
         results = self.evaluate()
-        with self._result() as model:
+        with self._result(everywhere=False) as model:
             if model is not None:
                 with disk_errors(self.folder.model):
                     model.save(self.folder.model, self.plan.readers)
@@ -217,19 +221,20 @@ class Trainer:
         return size <= most
 
     @contextmanager
-    def _result(self) -> Iterator[SkillNet | None]:
+    def _result(self, everywhere: bool) -> Iterator[SkillNet | None]:
         """The model that is evaluated and exported: with averaged parameters where updates are averaged.
 
-        It is in one piece on the main rank, None on the others. All ranks must enter and leave together. A single
-        process has the very model that trains.
+        It is in one piece, on every rank or on the main rank alone, None on the others. All ranks must enter and
+        leave together. A single process has the very model that trains.
         """
         average, trained = self.updater.average, self.updater.model
         with average.swapped_in() if average is not None else nullcontext():
             if self.ranks.world == 1:
                 yield trained
                 return
-            tensors = full_tensors(trained, self.ranks.is_main)
-            if not self.ranks.is_main:
+            wanted = everywhere or self.ranks.is_main
+            tensors = full_tensors(trained, wanted)
+            if not wanted:
                 yield None
                 return
             model = SkillNet(self.plan.config, self.registry)

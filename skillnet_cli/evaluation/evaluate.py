@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from skillnet_cli.api import FailedJob, Reader, Task, UserError
 from skillnet_cli.data.prepared import PreparedSet, Split, usual_splits
@@ -19,8 +19,39 @@ from skillnet_cli.objectives import Objective, TaskConfig
 from skillnet_cli.plugins import Registry, resolve
 from skillnet_cli.runs import Result
 
+T = TypeVar("T")
+
 EXAMPLES = 6
 """Examples that a result keeps for reports: as many as a reader looks at."""
+
+
+@runtime_checkable
+class Ranks(Protocol):
+    """Processes that measure together. Each calls :meth:`gather` equally often, in the same order."""
+
+    @property
+    def rank(self) -> int:
+        """Which of them this is, counted from 0."""
+
+    @property
+    def world(self) -> int:
+        """How many there are."""
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks in the order of ranks."""
+
+
+class _Alone:
+    """One process that measures by itself."""
+
+    rank, world = 0, 1
+
+    def gather(self, value: T) -> list[T]:
+        return [value]
+
+
+ALONE = _Alone()
+"""What measures where nothing is shared."""
 
 
 def fields_of(task: Task) -> list[str]:
@@ -76,11 +107,12 @@ def evaluate(
     seed: int | None = None,
     whole_pool: bool = True,
     precision: str = "auto",
+    ranks: Ranks = ALONE,
 ) -> Result:
     """Measure a task on a split, or on some of its items.
 
     Args:
-        model: it has the task; its mode (training or not) is the same afterwards.
+        model: it has the task, and is the same on all ranks; its mode (training or not) is the same afterwards.
         readers: those of the task's skills, by skill.
         task: what is measured, with the labels that the model knows and the metrics that are wanted.
         split: what it is measured on.
@@ -91,6 +123,7 @@ def evaluate(
             time and is an easier task, among themselves.
         precision: what the model computes in: ``"bf16"``, ``"fp32"``, or by the rule of the device (``"auto"``,
             :func:`~skillnet_cli.model.device.steady_precision`); it stands in the result's protocol.
+        ranks: those that share the work; all of them must make the same call, and all have the same result.
 
     Raises:
         FailedJob: none of the items could be read, or the model's answers are not finite.
@@ -109,7 +142,7 @@ def evaluate(
     if precision == "auto":
         precision = steady_precision(model.device)
     with inferring(model, precision):
-        result = run(Evaluation(model, readers, task, split, indices, pool, registry, precision))
+        result = run(Evaluation(model, readers, task, split, indices, pool, registry, precision, ranks))
     return replace(result, protocol={**result.protocol, "precision": precision})
 
 
@@ -123,6 +156,7 @@ class Evaluation:
         pool: the places of the items among which a retrieval searches; ``indices`` are among them.
         registry: where metrics come from.
         precision: what the model computes in: ``"auto"``, ``"bf16"`` or ``"fp32"``.
+        ranks: those that share the work.
     """
 
     model: SkillNet
@@ -133,6 +167,15 @@ class Evaluation:
     pool: list[int]
     registry: Registry
     precision: str = "auto"
+    ranks: Ranks = ALONE
+
+    def share(self, places: Sequence[int]) -> list[int]:
+        """This rank's share of some places: every ``world``-th, so that long and short items are shared alike."""
+        return list(places[self.ranks.rank :: self.ranks.world])
+
+    def gather(self, values: Iterable[T]) -> list[T]:
+        """The values of all ranks, in the order of ranks. All ranks must call this together."""
+        return [value for some in self.ranks.gather(list(values)) for value in some]
 
     @property
     def objective(self) -> Objective:

@@ -36,6 +36,8 @@ def answer(evaluation: Evaluation) -> Result:
         decoded = evaluation.objective.decode(evaluation.model.predict(evaluation.task.name, batch.towers))
         for (index, example), predicted in zip(examples, decoded, strict=True):
             answers[index] = example.id, predicted, example.wanted
+    answers = dict(evaluation.gather(answers.items()))
+    damaged = items.all_damaged()
     indices = sorted(answers)  # batches come by length, metrics and examples in the order of the split
     ids, predictions, references = zip(*(answers[index] for index in indices), strict=True)
     cases = (
@@ -46,7 +48,7 @@ def answer(evaluation: Evaluation) -> Result:
         evaluation.score(list(predictions), list(references)),
         items=len(indices),
         queries=len(indices),
-        damaged=len(items.damaged),
+        damaged=len(damaged),
         protocol={
             "metrics": evaluation.describe_metrics(),
             **_unknown_symbols(evaluation, references),
@@ -121,47 +123,55 @@ def fill_in(evaluation: Evaluation) -> Result:
     """
     items = _Items(evaluation, evaluation.objective.targets(evaluation.task, evaluation.readers))
     model, task = evaluation.model, evaluation.task.name
-    total, measured = 0.0, 0
+    losses: list[tuple[float, int]] = []
     predictions: list[Any] = []
     references: list[Any] = []
     for examples, batch in items.batches():
         loss, _ = model(task, batch.towers, batch.targets)
         predicted, truth = model.predict(task, batch.towers, batch.targets)
-        total, measured = total + loss.item(), measured + len(examples)
+        losses.append((loss.item(), len(examples)))
         predictions += predicted.tolist()
         references += truth.tolist()
+    losses, predictions, references = map(evaluation.gather, (losses, predictions, references))
+    damaged = items.all_damaged()
+    total = sum(loss for loss, _ in losses)
     return evaluation.result(
         {**evaluation.score(predictions, references), LOSS: total / max(1, len(references))},
-        items=measured,
+        items=sum(count for _, count in losses),
         queries=len(references),
-        damaged=len(items.damaged),
+        damaged=len(damaged),
         protocol={"metrics": evaluation.describe_metrics(), "hidden": "by the item's id"},
     )
 
 
 class _Items:
-    """The items of an evaluation in batches of like lengths; ``damaged`` has why the others could not be read."""
+    """This rank's share of the items of an evaluation, in batches of like lengths."""
 
     def __init__(self, evaluation: Evaluation, targets: Targets) -> None:
-        self.damaged: list[str] = []
+        self._damaged: list[str] = []
         self._evaluation = evaluation
         self._pipeline = TaskPipeline(evaluation.task, evaluation.readers, targets)
 
     def batches(self) -> Iterator[tuple[list[tuple[int, Example]], TaskBatch]]:
-        """(place in the split, example) of a batch's items, and the batch on the model's device.
-
-        Raises:
-            FailedJob: at the end, where none of the items could be read.
-        """
+        """(place in the split, example) of a batch's items, and the batch on the model's device."""
         for some in by_length(self._read(), lambda item: item[1].length):
             batch = self._pipeline.batch([example for _, example in some])
             yield some, batch.to(self._evaluation.model.device)
-        if len(self.damaged) == len(self._evaluation.indices):
-            raise self._evaluation.unreadable(self.damaged)
+
+    def all_damaged(self) -> list[str]:
+        """Why items could not be read, on whichever rank: asked when the batches have ended. Together on all ranks.
+
+        Raises:
+            FailedJob: none of the items could be read.
+        """
+        damaged = self._evaluation.gather(self._damaged)
+        if len(damaged) == len(self._evaluation.indices):
+            raise self._evaluation.unreadable(damaged)
+        return damaged
 
     def _read(self) -> Iterator[tuple[int, Example]]:
-        for index in self._evaluation.indices:
+        for index in self._evaluation.share(self._evaluation.indices):
             try:
                 yield index, self._pipeline.example(self._evaluation.split[index], None)
             except DamagedItem as error:
-                self.damaged.append(str(error))
+                self._damaged.append(str(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,8 @@ from skillnet_cli.data.pipeline import sources_of
 from skillnet_cli.evaluation.evaluate import Evaluation
 from skillnet_cli.inference.encoder import encode_sources
 from skillnet_cli.runs import Result
+
+K = TypeVar("K", int, "_Query")
 
 BEST = 3
 """Items that a report shows for a query."""
@@ -67,13 +69,13 @@ def _k(metric: str, evaluation: Evaluation) -> int:
     return int(k)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class _Query:
-    """Whose a query is: its item's place in the split and id, and which of the item's texts it is."""
+    """Whose a query is: its item's place in the split, which of the item's texts it is, and the item's id."""
 
     index: int
-    id: str
     text: int
+    id: str
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _encode(evaluation: Evaluation, query_skill: str, item_skill: str) -> _Pairs
     read: list[_Query] = []
 
     def item_sources() -> Iterator[Source]:
-        for index in evaluation.pool:
+        for index in evaluation.share(evaluation.pool):
             try:
                 source = sources_of(split[index], item_skill)[0]
             except DamagedItem as error:
@@ -115,7 +117,7 @@ def _encode(evaluation: Evaluation, query_skill: str, item_skill: str) -> _Pairs
             yield source
 
     def query_sources() -> Iterator[Source]:
-        for index in asked:
+        for index in evaluation.share(asked):
             sample = split[index]
             try:
                 texts = sources_of(sample, query_skill)
@@ -123,20 +125,29 @@ def _encode(evaluation: Evaluation, query_skill: str, item_skill: str) -> _Pairs
                 damaged.append(str(error))
                 continue
             for number, text in enumerate(texts):
-                read.append(_Query(index, sample["id"], number))
+                read.append(_Query(index, number, sample["id"]))
                 yield text
 
     items = encode(item_skill, item_sources())
     damaged += [reason for _, reason in items.damaged]
-    pool = [read_items[place] for place in items.kept]
+    pool, item_vectors = _in_order(evaluation, [read_items[place] for place in items.kept], items.vectors)
     if not pool:
-        raise evaluation.unreadable(damaged)
+        raise evaluation.unreadable(evaluation.gather(damaged))
     asked = sorted(set(evaluation.indices).intersection(pool))
     texts = encode(query_skill, query_sources())
-    queries = [read[place] for place in texts.kept]
+    damaged += [reason for _, reason in texts.damaged]
+    queries, query_vectors = _in_order(evaluation, [read[place] for place in texts.kept], texts.vectors)
     places = {index: place for place, index in enumerate(pool)}
     own = torch.tensor([places[query.index] for query in queries], dtype=torch.int64)
-    return _Pairs(_Search(texts.vectors, items.vectors), queries, pool, own, len(damaged) + len(texts.damaged))
+    return _Pairs(_Search(query_vectors, item_vectors), queries, pool, own, len(evaluation.gather(damaged)))
+
+
+def _in_order(evaluation: Evaluation, keys: list[K], vectors: Float[Tensor, "kept hidden"]) -> tuple[list[K], Tensor]:
+    """What the ranks have encoded, as one rank would have: the keys of all in their order, and their vectors."""
+    shares = evaluation.ranks.gather((keys, vectors))
+    found = [key for share, _ in shares for key in share]
+    order = sorted(range(len(found)), key=found.__getitem__)
+    return [found[place] for place in order], torch.cat([some for _, some in shares])[order]
 
 
 def _cases(pairs: _Pairs, ranks: Int[Tensor, " queries"], shown: list[int]) -> tuple[dict[str, Any], ...]:

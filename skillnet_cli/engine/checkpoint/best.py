@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from skillnet_cli.api import Reader, UserError
 from skillnet_cli.evaluation.metrics import higher_is_better
@@ -15,8 +16,32 @@ from skillnet_cli.files import disk_errors, write_json
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry
 from skillnet_cli.runs import Result, StageFolder, replace_linked
+from skillnet_cli.untrusted import Untrusted, read_json, validate
 
 MEAN = "mean"
+
+_Figure = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_Step = Annotated[str, Field(pattern=r"^[0-9]{1,15}$")]
+
+
+class _Document(BaseModel):
+    """What ``best.json`` must be, whoever wrote it; see :class:`_Record`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    higher_is_better: dict[str, bool] = {}
+    measured: dict[_Step, dict[str, _Figure]] = {}
+    best: dict[str, dict[str, int | _Figure]] = {}
+
+    @model_validator(mode="after")
+    def _kept_were_measured(self) -> _Document:
+        for place, facts in self.best.items():
+            figures = self.measured.get(str(facts.get("step")), {})
+            if place != MEAN and place.removeprefix("tasks/") not in figures:
+                raise ValueError(f"'{place}' was not measured at the step of its best")
+            if not figures:
+                raise ValueError(f"no step of '{place}'")
+        return self
 
 
 @dataclass
@@ -39,8 +64,10 @@ class _Record:
         if not path.exists():
             return cls()
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            document = read_json(path)
+            validate(_Document, document)
+            return cls(**document)
+        except Untrusted as error:
             raise UserError(f"{path} is damaged ({error}): delete it to compare evaluations from now on") from error
 
     def write(self, path: Path) -> None:

@@ -2,8 +2,8 @@
 
 A checkpoint is written into a draft, which every rank adds its files to; then it gets its name, and last of all its
 marker, which lists every file with its size and crc32. A folder without a marker was cut off and is not taken for a
-checkpoint; neither is one whose files have other sizes, and that is reported. Each file says which chunk of which
-tensor it holds, so that any number of ranks can read what another number has saved.
+checkpoint; neither is one whose files have other sizes or other checksums, and that is reported. Each file says which
+chunk of which tensor it holds, so that any number of ranks can read what another number has saved.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -30,6 +31,7 @@ from torch.distributed.tensor import DTensor
 from skillnet_cli.api import FailedJob
 from skillnet_cli.files import CHUNK, PARTIAL, replace_path, sync, write_json
 from skillnet_cli.model.checkpoint import PICKLED
+from skillnet_cli.untrusted import Untrusted, parse_json, read_json, validate
 
 MODEL, OPTIMIZER, AVERAGE = "model", "optimizer", "average"
 """What the tensors of a training are saved under: parameters, the optimizer's moments, averages of parameters."""
@@ -45,6 +47,26 @@ MARKER = "complete.json"
 
 CHUNKS = "slices"
 """The key of a file's metadata: of each tensor that the file has only a chunk of, the full shape and the offset."""
+
+
+_Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]
+
+
+class _FileFacts(BaseModel):
+    bytes: _Count
+    crc32: _Count
+
+
+class _Marker(BaseModel):
+    """The document of a :data:`MARKER`."""
+
+    files: dict[str, _FileFacts]
+
+
+class _Chunks(BaseModel):
+    """What is under :data:`CHUNKS`."""
+
+    tensors: dict[str, tuple[tuple[_Count, ...], tuple[_Count, ...]]]
 
 
 @dataclass(frozen=True)
@@ -100,13 +122,17 @@ class ShardedTensors:
 
     def _open(self, path: Path) -> None:
         file: Any = safe_open(path, framework="pt")
-        cut = json.loads((file.metadata() or {}).get(CHUNKS, "{}"))
+        cut = validate(_Chunks, {"tensors": parse_json((file.metadata() or {}).get(CHUNKS, "{}"))}).tensors
         for name in file.keys():  # noqa: SIM118 - it is not a mapping
             size = tuple(file.get_slice(name).get_shape())
-            full, offset = map(tuple, cut.get(name, (size, (0,) * len(size))))
+            full, offset = cut.get(name, (size, (0,) * len(size)))
             chunk = Chunk(full, offset, size)
+            if not len(full) == len(offset) == len(size):
+                raise Untrusted(f"a chunk of tensor '{name}' has other dimensions than the tensor")
             if chunk.overlap(Chunk.all_of(full)) != chunk and 0 not in size:
-                raise ValueError(f"a chunk of tensor '{name}' lies outside the tensor")
+                raise Untrusted(f"a chunk of tensor '{name}' lies outside the tensor")
+            if any(other.full != full for _, _, other in self._chunks[name]):
+                raise Untrusted(f"the chunks of tensor '{name}' belong to tensors of different shapes")
             self._chunks[name].append((path, file, chunk))
 
     @property
@@ -168,14 +194,17 @@ class Checkpoint:
     step: int
 
     def state(self) -> dict[str, Any]:
-        """What is not a tensor: how far the run has come, its recipe."""
-        state: dict[str, Any] = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+        """What is not a tensor: how far the run has come, its recipe. Raises FailedJob where it is damaged."""
+        path = self.folder / STATE
+        with _damaged_file(path):
+            state = read_json(path)
+            if not isinstance(state, dict):
+                raise Untrusted("is no JSON object")
         return state
 
     def sharded(self, name: str) -> ShardedTensors:
         """The tensors saved under ``name``, to be read in chunks. Raises FailedJob where a file is damaged."""
-        ours = re.compile(rf"{name}(-\d+-of-\d+)?\.safetensors")
-        return ShardedTensors(self.folder / file for file in sorted(self.files) if ours.fullmatch(file))
+        return ShardedTensors(self.folder / file for file in self._of(name, sorted(self.files)))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The full tensors saved under ``name``. Raises FailedJob where a file is damaged."""
@@ -188,18 +217,27 @@ class Checkpoint:
 
         Raises:
             OSError: there is no marker.
-            ValueError: there is half of one.
+            Untrusted: there is half of one, or it lists no files of a checkpoint.
         """
-        document = json.loads((self.folder / MARKER).read_text(encoding="utf-8"))
-        try:
-            return {
-                name: {key: int(facts[key]) for key in ("bytes", "crc32")} for name, facts in document["files"].items()
-            }
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError("it lists no files") from error
+        marker = validate(_Marker, read_json(self.folder / MARKER))
+        for name in marker.files:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
+                raise Untrusted("it lists files that lie elsewhere")
+        if STATE not in marker.files or not all(any(self._of(kind, marker.files)) for kind in (MODEL, OPTIMIZER)):
+            raise Untrusted("it does not list all files")
+        return {name: facts.model_dump() for name, facts in marker.files.items()}
+
+    @staticmethod
+    def _of(kind: str, files: Iterable[str]) -> Iterator[str]:
+        """The files that have tensors of that kind."""
+        ours = re.compile(rf"{kind}(-\d+-of-\d+)?\.safetensors")
+        return (file for file in files if ours.fullmatch(file))
 
     def incomplete(self) -> str:
-        """Why the checkpoint is not complete, empty if it is. Looks at sizes only, which is quick."""
+        """Why the checkpoint is not complete, empty if it is.
+
+        Looks at sizes and at the content of small files, which is quick; :meth:`mismatch` looks at everything.
+        """
         try:
             files = self.files
         except (OSError, ValueError) as error:
@@ -211,6 +249,19 @@ class Checkpoint:
                 return f"{name} is missing"
             if size != facts["bytes"]:
                 return f"{name} has {size:,} of {facts['bytes']:,} bytes"
+        return self._mismatch([STATE])
+
+    def mismatch(self, rank: int = 0, world: int = 1) -> str:
+        """Which file, of this rank's share, was altered, empty if none; together the ranks read each file once."""
+        return self._mismatch(sorted(self.files)[rank::world])
+
+    def _mismatch(self, names: Iterable[str]) -> str:
+        for name in names:
+            try:
+                if _crc32_of(self.folder / name) != self.files[name]["crc32"]:
+                    return f"{name}: checksum mismatch"
+            except OSError as error:
+                return f"{name} cannot be read ({error.strerror})"
         return ""
 
     def verify(self, rank: int = 0, world: int = 1) -> None:
@@ -219,13 +270,17 @@ class Checkpoint:
         Raises:
             FailedJob: a file was altered, or there is one that may hold pickled objects, which are never read.
         """
+        self.refuse_pickles()
+        mismatch = self.mismatch(rank, world)
+        if mismatch:
+            raise FailedJob(f"{self.folder}/{mismatch}: {_advice(self.folder)}")
+
+    def refuse_pickles(self) -> None:
+        """Raises FailedJob where a file may hold pickled objects, which are never read."""
         # Whoever can put a pickle here hopes that some tool opens it: say so before anything is read.
         for path in sorted(self.folder.rglob("*")):
             if path.suffix in PICKLED:
                 raise FailedJob(f"{path}: pickled state is never read, and no checkpoint has any: delete the file")
-        for name in sorted(self.files)[rank::world]:
-            if _crc32_of(self.folder / name) != self.files[name]["crc32"]:
-                raise FailedJob(f"{self.folder / name}: checksum mismatch: {_advice(self.folder)}")
 
 
 @dataclass(frozen=True)
@@ -247,7 +302,7 @@ class Checkpoints:
         newest = self.latest()
         for checkpoint in sorted(self._all(), key=lambda checkpoint: checkpoint.step):
             if (checkpoint.folder / MARKER).exists() and (newest is None or checkpoint.step > newest.step):
-                yield f"skipping the damaged checkpoint {checkpoint.folder}: {checkpoint.incomplete()}"
+                yield skipping(checkpoint, checkpoint.incomplete())
 
     def clear(self) -> None:
         """Delete what interrupted saves have left: drafts, and folders without a marker. Nobody may be writing."""
@@ -272,6 +327,11 @@ class Checkpoints:
             found = re.fullmatch(r"step-(\d+)", folder.name)
             if found:
                 yield Checkpoint(folder, int(found.group(1)))
+
+
+def skipping(checkpoint: Checkpoint, why: str) -> str:
+    """The line that says that a checkpoint is not resumed from."""
+    return f"skipping the damaged checkpoint {checkpoint.folder}: {why}"
 
 
 Parts = Mapping[str, Mapping[str, tuple[Tensor, Chunk]]]
@@ -341,7 +401,7 @@ class Draft:
         files = {name: facts for rank in ranks for name, facts in self._written_by(rank).items()}
         for rank in ranks:
             self._list_of(rank).unlink()
-        replace_path(self.target, self.folder)  # only an incomplete one can be there, which was never resumed from
+        replace_path(self.target, self.folder)  # only a damaged one can be there, which was not resumed from
         write_json(self.target / MARKER, {"files": dict(sorted(files.items()))})
 
     def discard(self) -> None:
@@ -358,7 +418,7 @@ class Draft:
 
     def _written_by(self, rank: int) -> dict[str, dict[str, int]]:
         try:
-            files: dict[str, dict[str, int]] = json.loads(self._list_of(rank).read_text(encoding="utf-8"))
+            files: dict[str, dict[str, int]] = read_json(self._list_of(rank))
         except FileNotFoundError as error:
             raise FailedJob(
                 f"the files of process {rank} are not in {self.folder}: the run folder must be shared by all machines"

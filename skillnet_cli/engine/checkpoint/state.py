@@ -3,15 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.engine.checkpoint.format import Chunk, ShardedTensors, local_shard
+from skillnet_cli.engine.checkpoint.format import STATE, Checkpoint, Chunk, ShardedTensors, local_shard
 from skillnet_cli.engine.distributed.mesh import full_tensor
+from skillnet_cli.untrusted import Untrusted, validate
+
+_Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Progress(_Section):
+    step: _Count
+    skipped: _Count
+    skipped_in_row: _Count
+
+
+class _Data(_Section):
+    labels: dict[str, str]
+    shards: dict[str, dict[str, tuple[str, int]]]
+
+
+class _State(_Section):
+    """What a training keeps in a checkpoint's :data:`STATE`."""
+
+    progress: _Progress
+    precision: Literal["bf16", "fp32"]
+    strategy: Literal["replicate", "fsdp"]
+    world: Annotated[int, Field(ge=1, lt=1 << 31)]
+    trained_by: dict[str, Any]
+    data: _Data | None = None
+
+
+def saved_state(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a training has saved that is not a tensor: ``progress``, ``precision``, ``strategy``, ``world``, …
+
+    Raises:
+        FailedJob: it is damaged, or not what a training saves.
+    """
+    state = checkpoint.state()
+    try:
+        validate(_State, {**state, "data": _with_tuples(state.get("data"))})
+    except Untrusted as error:
+        folder = checkpoint.folder
+        raise FailedJob(
+            f"{folder / STATE}: {error}: delete {folder} to resume from the checkpoint before it"
+        ) from error
+    return state
+
+
+def _with_tuples(data: Any) -> Any:
+    """JSON has no tuples, which strict schemas ask for."""
+    try:
+        shards = {name: {file: tuple(facts) for file, facts in some.items()} for name, some in data["shards"].items()}
+    except (TypeError, AttributeError, KeyError):
+        return data
+    return {**data, "shards": shards}
 
 
 def full_tensors(model: nn.Module, wanted: bool) -> dict[str, Tensor]:
@@ -93,6 +150,8 @@ def restore_optimizer(model: nn.Module, optimizer: Optimizer, saved: ShardedTens
     parameters = dict(model.named_parameters())
     for path in saved.names:
         name, _, key = path.rpartition("/")
+        if name not in parameters:
+            raise FailedJob(f"{source}: the model has no parameter '{name}', whose moments were saved: delete {source}")
         parameter = parameters[name]
         if saved.shape(path) == tuple(parameter.shape):
             value = _finite(path, saved.read(path, Chunk.of(parameter)), source).to(parameter.device)

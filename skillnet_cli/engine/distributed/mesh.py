@@ -26,8 +26,10 @@ from skillnet_cli.model.skillnet import SkillNet
 
 T = TypeVar("T")
 
-TIMEOUT = timedelta(minutes=30)
-"""How long a collective may take: the heartbeat ends a hanging run much earlier, and evaluation may take that long."""
+UNBOUNDED = timedelta(days=14)
+"""How long a collective may take, for torch: whether a rank that it waits for is lost, its heartbeat says."""
+MEETING = 60.0
+"""Seconds that ranks wait for one another at the start, at least: some import more slowly than others."""
 BYTES_A_PARAMETER = 16
 """In float32: the parameter, its gradient, and AdamW's two moments."""
 
@@ -84,11 +86,12 @@ class Ranks:
 
 
 @contextmanager
-def process_group(timeout: float = TIMEOUT.total_seconds()) -> Iterator[Ranks]:
+def process_group(timeout: float = 600.0) -> Iterator[Ranks]:
     """Join the group that the environment describes (torchrun's or srun's variables), or stand alone without one.
 
     Raises:
-        FailedJob: another rank has died, or has not come to a step for ``timeout`` seconds.
+        UserError: the port where the ranks shall meet is in use.
+        FailedJob: a rank has not come to the start, has died, or has not come to a step for ``timeout`` seconds.
     """
     os.environ |= torchrun_variables(os.environ)
     device = _device(int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
@@ -98,8 +101,10 @@ def process_group(timeout: float = TIMEOUT.total_seconds()) -> Iterator[Ranks]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
-    rank, world = distributed.get_rank(), distributed.get_world_size()
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = _meet(rank, world, max(timeout, MEETING))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=UNBOUNDED)
     heartbeat = Heartbeat(rank, world, timeout)
     try:
         yield Ranks(rank, world, device, heartbeat.reached)
@@ -111,6 +116,32 @@ def process_group(timeout: float = TIMEOUT.total_seconds()) -> Iterator[Ranks]:
     finally:
         heartbeat.close()
         distributed.destroy_process_group()
+
+
+def _meet(rank: int, world: int, timeout: float) -> distributed.Store:
+    """The store through which all ranks find one another, once all of them are there."""
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    theirs = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun's launcher holds it
+    try:
+        store = distributed.TCPStore(
+            host, port, world, is_master=rank == 0 and not theirs, timeout=timedelta(seconds=timeout),
+            wait_for_workers=False, multi_tenant=True,
+        )  # fmt: skip
+    except distributed.DistError as error:
+        if "EADDRINUSE" in str(error):
+            raise UserError(f"port {port} of {host} is in use: choose another one with MASTER_PORT") from error
+        who = "the launcher" if theirs else "rank 0"
+        raise FailedJob(f"rank {rank} finds no {who} at {host}:{port} ({str(error).splitlines()[0]})") from error
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # a launcher's store has the keys of earlier ones
+    keys = [f"skillnet/{attempt}/{each}" for each in range(world)]
+    try:
+        store.set(keys[rank], "here")
+        store.wait(keys)
+    except distributed.DistError as error:
+        missing = [each for each, key in enumerate(keys) if not store.check([key])]
+        named = ", ".join(map(str, missing)) or "none"
+        raise FailedJob(f"of {world} ranks these have not come to {host}:{port} in {timeout:g} s: {named}") from error
+    return store
 
 
 def _device(local: int, processes: int) -> torch.device:
