@@ -85,7 +85,7 @@ CUTS: dict[str, Callable[[Path], Any]] = {
 
 REPORTED = {
     "half a marker": "complete.json cannot be read",
-    "a marker without files": "complete.json cannot be read (it lists no files)",
+    "a marker without files": "complete.json cannot be read (files: must be a table, not 3)",
     "a file cut off": "model.safetensors has 2 of ",
     "a file missing": "optimizer.safetensors is missing",
     "half a state": "state.json has 1 of ",
