@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -138,11 +139,25 @@ def _sync_tree(path: Path) -> None:
 
 def sync(path: Path) -> None:
     """Have the content of a file, or the names in a folder, on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    if sys.platform == "win32" and path.is_dir():
+        return  # Windows opens no folders, and has a name on the disk when it has the file
+    handle = os.open(path, os.O_RDWR | os.O_BINARY if sys.platform == "win32" else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_at(handle: int, count: int, start: int) -> bytes:
+    """At most ``count`` bytes of an open file from ``start`` on; threads may share the handle, and move no position."""
+    if hasattr(os, "pread"):
+        return os.pread(handle, count, start)
+    with _SEEKING:  # Windows reads from a position alone, which all threads share
+        os.lseek(handle, start, os.SEEK_SET)
+        return os.read(handle, count)
+
+
+_SEEKING = threading.Lock()
 
 
 @contextmanager

@@ -94,6 +94,8 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(error, USER_MISTAKE)
     except (FailedJob, DamagedItem, OSError) as error:
         return _complain(error, FAILED)
+    except MemoryError as error:
+        return _complain(FailedJob(f"the memory does not suffice ({error or 'of this machine, or its limit'})"), FAILED)
     except typer.Abort:
         return INTERRUPTED
     return code if isinstance(code, int) else 0

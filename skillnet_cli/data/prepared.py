@@ -23,6 +23,7 @@ from skillnet_cli.data.format import (
     read_checks,
     read_offsets,
 )
+from skillnet_cli.files import read_at
 from skillnet_cli.plugins import suggest
 from skillnet_cli.untrusted import Untrusted, open_regular
 
@@ -217,7 +218,7 @@ class _Shard:
 
     def read(self, place: int) -> dict[str, Any]:
         start, end = int(self._offsets[place]), int(self._offsets[place + 1])
-        region = os.pread(self._handle, end - start, start)
+        region = read_at(self._handle, end - start, start)
         if zlib.crc32(region) != self._checks[place]:
             raise _altered(self._path, f"sample {place} has another checksum")
         try:

@@ -7,12 +7,12 @@ are left out, and what is recomputed to save memory does not count: it is work, 
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from statistics import median
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -111,5 +111,9 @@ def _peak_memory(device: torch.device) -> int:
     """The most bytes that this process has taken: tensors on a GPU, everything on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024  # Linux counts KiB, macOS bytes

@@ -29,7 +29,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.data.format import LEDGER, MANIFEST, WORK
-from skillnet_cli.files import CHUNK, disk_errors, make_folder, replace_path
+from skillnet_cli.files import CHUNK, disk_errors, make_folder, read_at, replace_path
 from skillnet_cli.sources.inputs import Stamp, note, stamp_of
 from skillnet_cli.untrusted import Untrusted, open_regular
 
@@ -704,7 +704,7 @@ class _Slice(io.RawIOBase):
     """A part of a file as a file of its own, with a handle of its own, so that threads share no position."""
 
     def __init__(self, path: Path, start: int, size: int) -> None:
-        self._handle = os.open(path, os.O_RDONLY)
+        self._handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         self._start, self._size, self._at = start, size, 0
 
     @classmethod
@@ -723,7 +723,7 @@ class _Slice(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         wanted = max(0, min(len(buffer), self._size - self._at))
-        piece = os.pread(self._handle, wanted, self._start + self._at)
+        piece = read_at(self._handle, wanted, self._start + self._at)
         buffer[: len(piece)] = piece
         self._at += len(piece)
         return len(piece)
