@@ -18,6 +18,7 @@ from skillnet_cli.engine.plan import TRAIN, StagePlan, plan_stage
 from skillnet_cli.files import sha256_of
 from skillnet_cli.plugins import Registry
 from skillnet_cli.recipe import Recipe
+from skillnet_cli.recipe.schema import LastSection
 
 _MAY_CHANGE = frozenset(
     {"workers", "checkpoints", "eval", "strategy", "max_skipped_updates", "deterministic", "timeout", "debug"}
@@ -29,6 +30,8 @@ def trained_by(recipe: Recipe, stage: str) -> dict[str, Any]:
     """The parts of a recipe that decide what a stage learns."""
     document = recipe.model_dump(mode="json", exclude_none=True)
     settings = {key: value for key, value in document[stage].items() if key not in _MAY_CHANGE}
+    if isinstance(recipe.stages()[stage].average, LastSection):  # then it matters which checkpoints there are
+        settings["checkpoints"] = {"every": document[stage]["checkpoints"]["every"]}
     started = {"init": document["init"]} if recipe.init else {}
     return {"seed": document["seed"], "model": document["model"], **started, stage: settings}
 

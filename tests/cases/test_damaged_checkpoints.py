@@ -46,6 +46,7 @@ def updater(world: World) -> Updater:
     """What a checkpoint is put into."""
     plan = plan_stage(world.recipe(**SETTINGS), "finetune", load_registry(), world.roots)
     model, _ = build_model(plan, None, load_registry())
+    model.readers = plan.readers
     return setup_training(plan, model, ALONE, "fp32", "replicate")
 
 
@@ -106,7 +107,7 @@ def forge(folder: Path, name: str) -> None:
     (folder / MARKER).write_text(json.dumps(marker))
 
 
-@pytest.mark.parametrize("many", [150, pytest.param(5_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("many", [60, pytest.param(5_000, marks=pytest.mark.soak)])
 def test_s07_no_damage_to_a_checkpoint_passes_for_the_state(
     world: World, updater: Updater, tmp_path: Path, many: int
 ) -> None:
@@ -185,12 +186,38 @@ BOOKS = {
 
 
 @pytest.mark.parametrize("book", BOOKS)
-def test_s07_a_damaged_list_of_the_best_is_named(world: World, tmp_path: Path, book: str) -> None:
+def test_s07_a_damaged_list_of_the_best_is_named(updater: Updater, tmp_path: Path, book: str) -> None:
     folder = StageFolder(tmp_path)
     folder.best.mkdir()
     (folder.best / "best.json").write_bytes(BOOKS[book])
     best = Best(folder, ["tasks", "mean"], {}, load_registry())
     result = Result("sort", "toy", "dev", {"accuracy": 0.5}, 1, 1)
     with pytest.raises(UserError, match=r"best\.json .*delete it") as caught:
-        best.consider(8, [result], None)  # type: ignore[arg-type]
+        best.consider(8, [result], updater.model)
     assert "\n" not in str(caught.value)
+
+
+def test_b04_a_figure_that_is_no_number_is_never_the_best(updater: Updater, tmp_path: Path) -> None:
+    """Neither of its task, nor does it make the others the best on average."""
+    folder = StageFolder(tmp_path)
+    best = Best(folder, ["tasks", "mean"], updater.model.readers, load_registry())
+
+    def consider(step: int, sort: float, fill: float) -> set[str]:
+        results = [
+            Result(task, "toy", "dev", {"accuracy": figure}, 1, 1) for task, figure in (("sort", sort), ("fill", fill))
+        ]
+        lines = best.consider(step, results, updater.model)
+        return {line.rpartition("best/")[2] for line in lines}
+
+    assert consider(1, 0.5, 0.5) == {"tasks/sort", "tasks/fill", "mean"}
+    assert consider(2, float("nan"), 0.6) == {"tasks/fill"}
+    assert consider(3, 0.6, 0.6) == {"tasks/sort", "mean"}
+    assert consider(4, float("nan"), float("nan")) == set()
+
+
+def test_b09_an_average_of_the_last_checkpoints_keeps_their_interval(world: World) -> None:
+    changed = {**SETTINGS, "train__average": {"kind": "last", "count": 2}, "finetune__tasks": tasks("sort")}
+    world.train("averaged", **changed)
+    with pytest.raises(UserError, match=r"finetune\.checkpoints\.every: was 4, is now 2"):
+        world.train("averaged", **{**changed, "train__checkpoints": {"every": 2, "keep": 2}})
+    world.train("averaged", **{**changed, "train__checkpoints": {"every": 4, "keep": 3}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,12 +105,14 @@ class Best:
     def consider(self, step: int, results: Sequence[Result], model: SkillNet) -> list[str]:
         """Keep the model measured after ``step`` steps where it is the best. Returns a line for each place it takes.
 
-        A step that has been considered already, by a run that was stopped later, was as good then.
+        A step that has been considered already, by a run that was stopped later, was as good then. A figure that is no
+        finite number is never the best one.
 
         Raises:
             UserError: best.json is damaged.
             FailedJob: the disk does not take the model.
         """
+        results = [result for result in results if all(map(math.isfinite, result.metrics.values()))]
         if not (self.kinds and results):
             return []
         path = self.folder.best / "best.json"
@@ -118,7 +121,7 @@ class Best:
             return []
         self.folder.best.mkdir(parents=True, exist_ok=True)
         metrics = {result.task: next(iter(result.metrics)) for result in results}
-        record.higher_is_better = {task: higher_is_better(metric, self.registry) for task, metric in metrics.items()}
+        record.higher_is_better |= {task: higher_is_better(metric, self.registry) for task, metric in metrics.items()}
         record.measured[str(step)] = {task: _mean(results, task, metric) for task, metric in metrics.items()}
         won = {**dict(self._won_tasks(step, record, metrics)), **dict(self._won_mean(step, record))}
         self._keep(model, list(won))
@@ -136,6 +139,8 @@ class Best:
 
     def _won_mean(self, step: int, record: _Record) -> Iterator[tuple[str, dict[str, float]]]:
         kept = record.best.get(MEAN)
+        if record.measured[str(step)].keys() != record.higher_is_better.keys():
+            return  # a task has no finite figure: the others' ranks alone are no mean of all
         rank = record.mean_rank(step)
         if MEAN in self.kinds and (kept is None or rank < record.mean_rank(kept["step"])):
             yield MEAN, {"mean_rank": rank}
