@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -103,8 +103,10 @@ class MetricsLog:
     ``damaged`` says what became of a file that was there and cannot be read whole; it is empty where all was well.
     """
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path, step: int, repeated: Collection[str] = ()) -> None:
         """Continue behind ``step``: rows of later steps, which this run will repeat, are dropped.
+
+        So are those of ``step`` itself whose kind is one of ``repeated``.
 
         A file with rows that cannot be read, other than a last one that was cut off, is set aside, and those of its
         rows that can be read are kept in the new one.
@@ -116,6 +118,7 @@ class MetricsLog:
         try:
             lines = [line for _, line in _read_lines(path)]
             kept = [line for line in lines if _is_row(line) and line["step"] <= step]
+            kept = [row for row in kept if row["step"] < step or row.get("kind") not in repeated]
             lost = len(lines) - sum(map(_is_row, lines))
             if lost > (not _ends_a_line(path)):  # the last one was cut off where its writer was killed
                 what = f"{lost} of {len(lines)} lines are no rows"

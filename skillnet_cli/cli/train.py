@@ -102,7 +102,7 @@ def stage_command(stage: str) -> Callable[..., None]:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         loaded = _open_recipe(recipe, set_)
         if plan:
-            return _look_ahead(loaded, stage, data or (), (nproc, nnodes), on, as_json)
+            return _look_ahead(loaded, stage, data or (), runs, (nproc, nnodes), on, as_json)
 
         from skillnet_cli.data.prepared import data_roots
         from skillnet_cli.engine.launch import Processes, launch
@@ -121,7 +121,13 @@ def stage_command(stage: str) -> Callable[..., None]:
 
 
 def _look_ahead(
-    recipe: Recipe, stage: str, data: Sequence[Path], processes: tuple[int, int], on: str | None, as_json: bool
+    recipe: Recipe,
+    stage: str,
+    data: Sequence[Path],
+    runs: Path,
+    processes: tuple[int, int],
+    on: str | None,
+    as_json: bool,
 ) -> None:
     """Print what a stage will do and need; nothing is trained or written. Exit code 2 where it could not work."""
     if stage not in recipe.stages():
@@ -133,7 +139,7 @@ def _look_ahead(
 
     hush_transformers()
     cluster = Cluster(*processes, Accelerators.parse(on) if on else None)
-    found = forecast(recipe, stage, load_registry(), data_roots(data), cluster)
+    found = forecast(recipe, stage, load_registry(), data_roots(data), cluster, runs / recipe.name)
     if as_json:
         print_json(found.as_json())
     else:

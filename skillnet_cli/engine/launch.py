@@ -8,22 +8,29 @@ import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.engine.checkpoint.format import Checkpoints
 from skillnet_cli.engine.consistency import checked_plan
-from skillnet_cli.engine.signals import STOP, RelayedSignals, Stopped
+from skillnet_cli.engine.machine import clear_partials, only_trainer
+from skillnet_cli.engine.signals import STOP, RelayedSignals, Stopped, leave_terminal
 from skillnet_cli.engine.trainer import run_stage
 from skillnet_cli.plugins import Registry, load_registry
 from skillnet_cli.recipe import Recipe
 from skillnet_cli.runs import RunFolder
+from skillnet_cli.terminal import print_error
+
+_ENDING = ("SIGHUP", "SIGQUIT")
+"""Signals that torch's launcher handles: at the others it would kill what has not ended after 30 seconds."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +89,34 @@ def launch(
         checkpoint = Checkpoints(RunFolder(run).stage(stage).checkpoints).latest()
         world = processes.nproc * processes.nnodes
         checked_plan(recipe, stage, registry, roots, world, checkpoint, allow_data_change)
+        with only_trainer(run):
+            pass  # the first rank holds it; where another does already, this says so before any process starts
         _launch_elastic(recipe, stage, run, roots, processes, allow_data_change)
+
+
+def _check_endpoint(processes: Processes) -> None:
+    """Say where machines meet, and refuse an endpoint of this machine alone that another program has taken."""
+    endpoint = processes.rdzv_endpoint
+    if endpoint is None:
+        return
+    host, _, port = endpoint.rpartition(":")
+    if not host or not port.isdecimal() or not 0 <= int(port) < 1 << 16:
+        raise UserError(f"--rdzv-endpoint {endpoint}: give HOST:PORT, such as host0:29500")
+    if processes.nnodes > 1:
+        print_error(f"meeting {processes.nnodes} machines at {endpoint}")
+        return
+    try:
+        with socket.create_server((host.strip("[]"), int(port))):
+            pass
+    except OSError as error:
+        raise UserError(f"--rdzv-endpoint {endpoint}: {error.strerror or error}: choose another port") from error
 
 
 def _launch_elastic(
     recipe: Recipe, stage: str, run: Path, roots: Sequence[Path], processes: Processes, allow_data_change: bool
 ) -> None:
     _quieten()
+    _check_endpoint(processes)
     # A store shared by all attempts would hand a restarted process the addresses of its dead predecessors.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     config = LaunchConfig(
@@ -100,17 +128,24 @@ def _launch_elastic(
         rdzv_endpoint=processes.rdzv_endpoint or "localhost:0",
         max_restarts=processes.max_restarts,
         monitor_interval=0.2,
-        signals_to_handle="SIGHUP,SIGQUIT",  # at the others the launcher would kill what has not ended after 30 seconds
+        signals_to_handle=",".join(name for name in _ENDING if hasattr(signal, name)),
     )
     document = recipe.model_dump(mode="json", exclude_none=True)
     arguments = (document, stage, str(run), [str(root) for root in roots], allow_data_change)
-    with RelayedSignals() as signals:
+    with RelayedSignals(partial(clear_partials, run)) as signals:
         try:
             ended = elastic_launch(config, _worker)(*arguments)
         except SignalException as error:
             raise Stopped(error.sigval.value, f"stopped by {error.sigval.name}: run it again to resume") from error
         except ChildFailedError as error:
             raise _first_failure(error, signals.received) from None
+        except RendezvousError as error:
+            where = f" at {processes.rdzv_endpoint}" if processes.rdzv_endpoint else ""
+            line = str(error).splitlines()[0]
+            raise FailedJob(
+                f"the processes do not find one another{where} ({line}): is the port free, and does every machine "
+                "use the same --rdzv-endpoint and --nnodes?"
+            ) from error
     stopped = max(ended.values())
     if stopped:
         raise Stopped(stopped, f"stopped by {signal.Signals(stopped).name}: run it again to resume")
@@ -130,7 +165,7 @@ def _worker(recipe: dict[str, Any], stage: str, run: str, roots: Sequence[str], 
     Returns the number of the signal that stopped the training, 0 where it came to its end. To the launcher both are
     ends: it neither starts a stopped training again nor hurries the processes that still save.
     """
-    os.setpgrp()
+    leave_terminal()
     if STOP in os.environ:
         return int(os.environ[STOP])
     try:

@@ -1,12 +1,21 @@
-"""SIGTERM and SIGINT: the first asks the training to stop after its step, a second one ends the process at once."""
+"""SIGTERM and SIGINT: the first asks the training to stop after its step, a second one ends the process at once.
+
+Python runs a handler between two of its own instructions, and a step may be one long call into torch. So a thread waits
+for the second signal: the interpreter writes each one's number into a socket as it comes.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STOP = "SKILLNET_STOPPED_BY"
@@ -26,15 +35,33 @@ class Stopped(Exception):
 
 
 class StopSignals:
-    """While entered, ``received`` is the number of the signal that asked to stop, 0 before one came."""
+    """While entered, ``received`` is the number of the signal that asked to stop, 0 before one came.
 
-    def __init__(self) -> None:
+    Args:
+        tidy: what a second signal does before it ends the process: half-written files are deleted.
+    """
+
+    def __init__(self, tidy: Callable[[], object] = lambda: None) -> None:
         self.received = 0
+        self._tidy = tidy
         self._before: dict[int, Any] = {}
+        self._sockets: tuple[socket.socket, ...] = ()
 
     def __enter__(self) -> StopSignals:
         self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._sockets = reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        self._wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._wait_for_second, args=(reader,), daemon=True).start()
         return self
+
+    def _wait_for_second(self, reader: socket.socket) -> None:
+        came = 0
+        while numbers := reader.recv(64):
+            for number in numbers:
+                came += number in SIGNALS
+                if came == 2:
+                    leave_at_once(number, self._tidy)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -42,13 +69,26 @@ class StopSignals:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        while self.received:  # the second one: nothing new is begun until the other thread ends the process
+            time.sleep(1)
         self.received = number
-        for other in SIGNALS:
-            signal.signal(other, signal.SIG_DFL)
 
     def _restore(self) -> None:
+        if self._sockets:
+            signal.set_wakeup_fd(self._wakeup)
+            for each in self._sockets:
+                each.close()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def leave_at_once(number: int, tidy: Callable[[], object]) -> NoReturn:
+    """End this process with the code of a signal, whatever its other threads do; ``tidy`` is called before."""
+    with suppress(Exception):
+        tidy()
+        time.sleep(0.05)  # what another thread was just writing
+        tidy()
+    os._exit(128 + number)
 
 
 class RelayedSignals(StopSignals):
@@ -58,6 +98,10 @@ class RelayedSignals(StopSignals):
     process at once. ``received`` is the first one's number, 0 before it came.
     """
 
+    def __enter__(self) -> RelayedSignals:
+        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
     def _restore(self) -> None:
         super()._restore()
         os.environ.pop(STOP, None)
@@ -66,12 +110,22 @@ class RelayedSignals(StopSignals):
         again = bool(self.received)
         self.received = self.received or number
         os.environ[STOP] = str(self.received)
-        for child in multiprocessing.active_children():
-            if child.pid is not None:
-                os.kill(child.pid, signal.SIGKILL if again else number)
+        children = multiprocessing.active_children()
+        for child in children:
+            if again:
+                child.kill()
+            elif child.pid is not None:
+                os.kill(child.pid, number)
         if again:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            for child in children:
+                child.join(1)
+            leave_at_once(number, self._tidy)
+
+
+def leave_terminal() -> None:
+    """Have signals of the terminal come to this process from its launcher alone, where the system has such groups."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
 
 
 def leave_group(worker: int = 0) -> None:
@@ -79,6 +133,6 @@ def leave_group(worker: int = 0) -> None:
 
     They do not ignore signals: at its end Python terminates them and waits until they are gone.
     """
-    os.setpgrp()
+    leave_terminal()
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)

@@ -25,6 +25,7 @@ from skillnet_cli.engine.distributed.mesh import Ranks
 from skillnet_cli.engine.estimate.cost import checkpoint_bytes, kept_beside
 from skillnet_cli.engine.plan import StagePlan, TaskPlan
 from skillnet_cli.engine.step import UpdateResult
+from skillnet_cli.files import disk_errors
 from skillnet_cli.model.analysis import Flops
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.runs import MetricsLog, Result, StageFolder, read_metrics
@@ -64,7 +65,8 @@ class Telemetry:
         self._display = _Display()
         self._open = ExitStack()
         if enabled:
-            self._log = MetricsLog(folder.metrics, start)
+            # A stage that was stopped while it finished measures its result again.
+            self._log = MetricsLog(folder.metrics, start, ("eval", "mix") if start == plan.stage.steps else ())
             self._open.callback(self._log.close)
             self._display = _open_display(plan.name, start, plan.stage.steps, self._open)
             self._board = _open_tensorboard(folder, start, self._open)
@@ -159,7 +161,8 @@ def _open_tensorboard(folder: StageFolder, start: int, stack: ExitStack) -> Summ
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    writer = SummaryWriter(str(folder.path), purge_step=start + 1 if start else None)
+    with disk_errors(folder.path):
+        writer = SummaryWriter(str(folder.path), purge_step=start + 1 if start else None)
     stack.callback(writer.close)
     return writer
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import tomli_w
 import torch
 from transformers.utils import logging
 
-from skillnet_cli.api import FailedJob
+from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.data.pipeline import TaskBatch
 from skillnet_cli.data.sampler import Place
 from skillnet_cli.engine.checkpoint.best import Best
 from skillnet_cli.engine.checkpoint.format import Checkpoints, local_shard
 from skillnet_cli.engine.checkpoint.state import full_tensors, load_full_tensors, saved_state
 from skillnet_cli.engine.consistency import check_same, checked_plan, shard_digests
-from skillnet_cli.engine.distributed.mesh import process_group
+from skillnet_cli.engine.distributed.mesh import is_first_rank, process_group
 from skillnet_cli.engine.loader import StepDataset, worker_errors
+from skillnet_cli.engine.machine import clear_partials, disk_problem, machine_errors, only_trainer
 from skillnet_cli.engine.meter import Meter
 from skillnet_cli.engine.plan import StagePlan
 from skillnet_cli.engine.setup import deterministic, newest_sound, open_writer, save_checkpoint, start_or_resume
@@ -33,8 +35,8 @@ from skillnet_cli.model.checkpoint import fingerprint
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import Registry
 from skillnet_cli.recipe import Recipe
-from skillnet_cli.recipe.schema import LastSection
-from skillnet_cli.runs import Result, RunFolder, record_results
+from skillnet_cli.recipe.schema import LastSection, Stage
+from skillnet_cli.runs import Result, RunFolder, StageFolder, record_results
 
 _AUDIT_EVERY = 10
 """Steps from one comparison of all parameters to the next (``train.debug``): it reads all of them."""
@@ -61,8 +63,10 @@ def run_stage(
         allow_data_change: resume although the data has changed, with what there is.
 
     Raises:
-        UserError: the stage cannot work, or the folder holds one trained by another recipe or on other data.
-        FailedJob: too many updates in a row were not finite, a checkpoint cannot be written, or a process is lost.
+        UserError: the stage cannot work, the folder holds one trained by another recipe or on other data, another
+            process trains there, or its disk has not the room.
+        FailedJob: too many updates in a row were not finite, a checkpoint cannot be written, a process is lost, the
+            memory does not suffice, or all checkpoints are damaged.
         Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     logging.disable_progress_bar()
@@ -71,7 +75,14 @@ def run_stage(
     checkpoint = checkpoints.latest()
     if checkpoint:
         check_same(recipe, stage, saved_state(checkpoint)["trained_by"], folder.stage(stage).path)
-    with StopSignals() as signals, process_group(settings.timeout) as ranks, deterministic(settings.deterministic):
+    with ExitStack() as stack:
+        if is_first_rank():
+            stack.enter_context(only_trainer(run))
+            clear_partials(run)
+        signals = stack.enter_context(StopSignals(partial(clear_partials, run)))
+        ranks = stack.enter_context(process_group(settings.timeout))
+        stack.enter_context(machine_errors(run))
+        stack.enter_context(deterministic(settings.deterministic))
         ranks.check_same({f"the newest checkpoint in {run}": checkpoint.step if checkpoint else None})
         if checkpoint and model.exists():
             return log_lines(ranks, [f"{stage} has finished already: {model}"])
@@ -81,6 +92,7 @@ def run_stage(
         plan, changes = checked_plan(recipe, stage, registry, roots, ranks.world, checkpoint, allow_data_change)
         ranks.check_same({f"the shards of '{name}'": digest for name, digest in shard_digests(plan).items()})
         updater = start_or_resume(plan, folder, ranks, checkpoint, registry)
+        _check_disk(updater, folder.stage(stage), settings)
         if ranks.is_main:
             folder.keep_recipe(tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True)))
         start = updater.progress.step
@@ -90,6 +102,15 @@ def run_stage(
             trainer = Trainer(plan, updater, folder, registry, telemetry)
             trainer.train(signals)
             trainer.finish()
+
+
+def _check_disk(updater: Updater, folder: StageFolder, stage: Stage) -> None:
+    """Raises UserError, on all ranks, where the disk has not the room that the stage needs."""
+    sizes = [(each.numel(), each.requires_grad) for each in updater.model.parameters()]
+    total, trained = sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
+    problem = updater.ranks.gather(disk_problem(folder, stage, total, trained))[0]
+    if problem:
+        raise UserError(problem)
 
 
 class Trainer:

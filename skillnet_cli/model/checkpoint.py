@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from skillnet_cli.api import UserError
-from skillnet_cli.files import replace_path, sha256_of, write_json
+from skillnet_cli.files import disk_errors, replace_path, sha256_of, write_json
 from skillnet_cli.model.parts import part_of
 from skillnet_cli.untrusted import Untrusted, open_regular, parse_json, read_json, validate
 
@@ -325,6 +325,19 @@ def _file_of(part: str) -> str:
     return f"model-{'-'.join(quote(word, safe='') for word in part.split(':'))}.safetensors"
 
 
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file, with the permissions that any new file gets.
+
+    Raises:
+        FailedJob: the disk does not take it.
+    """
+    with disk_errors(path):
+        path.open("wb").close()
+        mode = path.stat().st_mode  # as the umask has it: the library makes files that only their owner may read
+        save_file(dict(tensors), path, metadata=metadata)
+        path.chmod(mode)
+
+
 def write_weights(tensors: Mapping[str, Tensor], folder: Path, config: str) -> None:
     """Write each part's tensors into its file, then the index.
 
@@ -339,7 +352,7 @@ def write_weights(tensors: Mapping[str, Tensor], folder: Path, config: str) -> N
     checksums: dict[str, int] = {}
     for part, some in parts.items():
         held = {name: tensor.detach().cpu().contiguous() for name, tensor in some.items()}
-        save_file(held, folder / _file_of(part), metadata={"format": "pt"})
+        write_tensors(held, folder / _file_of(part), {"format": "pt"})
         checksums |= {name: _crc32_of(tensor) for name, tensor in held.items()}
     files = {name: _file_of(part_of(name)) for name in sorted(tensors)}
     facts = {

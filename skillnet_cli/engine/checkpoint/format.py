@@ -24,13 +24,12 @@ from typing import Annotated, Any
 import torch
 from pydantic import BaseModel, Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from skillnet_cli.api import FailedJob
 from skillnet_cli.files import CHUNK, PARTIAL, replace_path, sync, write_json
-from skillnet_cli.model.checkpoint import PICKLED
+from skillnet_cli.model.checkpoint import PICKLED, write_tensors
 from skillnet_cli.untrusted import Untrusted, parse_json, read_json, validate
 
 MODEL, OPTIMIZER, AVERAGE = "model", "optimizer", "average"
@@ -429,7 +428,7 @@ class Draft:
 def _write_chunks(path: Path, chunks: Mapping[str, tuple[Tensor, Chunk]]) -> None:
     cut = {name: [chunk.full, chunk.offset] for name, (_, chunk) in chunks.items() if chunk.size != chunk.full}
     metadata = {"format": "pt", **({CHUNKS: json.dumps(cut)} if cut else {})}  # without chunks any tool reads the file
-    save_file({name: tensor for name, (tensor, _) in chunks.items()}, path, metadata=metadata)
+    write_tensors({name: tensor for name, (tensor, _) in chunks.items()}, path, metadata)
 
 
 def _crc32_of(path: Path) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import psutil
 import torch
 from torch import Tensor, distributed, nn
 from torch.autograd import Variable
@@ -116,6 +117,11 @@ def process_group(timeout: float = 600.0) -> Iterator[Ranks]:
     finally:
         heartbeat.close()
         distributed.destroy_process_group()
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the main rank, or stands alone, by the variables that :func:`process_group` goes by."""
+    return int({**os.environ, **torchrun_variables(os.environ)}.get("RANK", 0)) == 0
 
 
 def _meet(rank: int, world: int, timeout: float) -> distributed.Store:
@@ -260,8 +266,7 @@ def memory_of(device: torch.device, processes: int | None = None) -> float:
     """Bytes of memory that a process has to itself on a device; a machine's is shared by its ``processes``."""
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return machine / (processes or int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return float(psutil.virtual_memory().total) / (processes or int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def sync_gradients(model: nn.Module, wanted: bool) -> None:

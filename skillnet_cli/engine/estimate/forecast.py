@@ -27,6 +27,7 @@ from skillnet_cli.engine.estimate.cost import (
     kept_beside,
 )
 from skillnet_cli.engine.loader import task_pipeline
+from skillnet_cli.engine.machine import disk_problem
 from skillnet_cli.engine.plan import (
     TRAIN,
     StagePlan,
@@ -43,6 +44,7 @@ from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.device import default_precision, on_meta
 from skillnet_cli.plugins import Registry, resolve
 from skillnet_cli.recipe.schema import Recipe, StageTask
+from skillnet_cli.runs import RunFolder
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,14 @@ SAMPLED = 32
 """Items of each task whose lengths stand for those of its sets."""
 
 
-def forecast(recipe: Recipe, stage: str, registry: Registry, roots: Sequence[Path], cluster: Cluster) -> Forecast:
+def forecast(
+    recipe: Recipe,
+    stage: str,
+    registry: Registry,
+    roots: Sequence[Path],
+    cluster: Cluster,
+    run: Path | None = None,
+) -> Forecast:
     """Estimate what a stage will do and take. What is missing is listed, and the rest is computed all the same.
 
     Args:
@@ -178,17 +187,27 @@ def forecast(recipe: Recipe, stage: str, registry: Registry, roots: Sequence[Pat
         registry: of plugins.
         roots: where prepared sets are looked for.
         cluster: what trains.
+        run: the folder that it will write, whose disk is looked at.
 
     Raises:
         UserError: a vocabulary is missing, and the recipe does not say its size.
     """
-    return _Forecaster(recipe, stage, registry, roots, cluster).forecast()
+    return _Forecaster(recipe, stage, registry, roots, cluster, run).forecast()
 
 
 class _Forecaster:
     """The parts of one forecast: what is prepared, the model on shapes alone, and each task in turn."""
 
-    def __init__(self, recipe: Recipe, stage: str, registry: Registry, roots: Sequence[Path], cluster: Cluster) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        stage: str,
+        registry: Registry,
+        roots: Sequence[Path],
+        cluster: Cluster,
+        run: Path | None,
+    ) -> None:
+        self.run = run
         self.recipe, self.name, self.registry, self.roots, self.cluster = recipe, stage, registry, roots, cluster
         self.stage = recipe.stages()[stage]
         self.missing: list[str] = []
@@ -224,8 +243,16 @@ class _Forecaster:
             checkpoints=stage.checkpoints.keep,
             assumptions=list(self._assumptions(tasks)),
             missing=self.missing,
-            problems=list(self._problems()),
+            problems=[*self._problems(), *self._disk(sizes)],
         )
+
+    def _disk(self, sizes: Sizes) -> Iterator[str]:
+        """That the disk of the run has not the room, where this machine is the one that trains."""
+        if self.run is not None and self.cluster.accelerators is None:
+            folder = RunFolder(self.run).stage(self.name)
+            problem = disk_problem(folder, self.stage, sizes.total, sizes.trained)
+            if problem:
+                yield problem
 
     def _open(self, name: str) -> PreparedSet | None:
         try:

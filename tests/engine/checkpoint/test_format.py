@@ -141,7 +141,7 @@ def _save_killed_after(patch: pytest.MonkeyPatch, root: Path, limit: int) -> boo
     for name in ("replace", "fsync"):
         patch.setattr(os, name, counted(getattr(os, name)))
     patch.setattr(shutil, "rmtree", counted(shutil.rmtree))
-    patch.setattr(checkpoints, "save_file", counted(checkpoints.save_file))
+    patch.setattr(checkpoints, "write_tensors", counted(checkpoints.write_tensors))
     for name in ("write_text", "unlink", "mkdir"):
         patch.setattr(Path, name, counted(getattr(Path, name)))
     try:

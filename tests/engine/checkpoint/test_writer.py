@@ -39,13 +39,13 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Nothing is written while it is shut; it begins open."""
     opened = threading.Event()
     opened.set()
-    original = checkpoints.save_file
+    original = checkpoints.write_tensors
 
     def held(*arguments: Any, **options: Any) -> None:
         assert opened.wait(60)
         original(*arguments, **options)
 
-    monkeypatch.setattr(checkpoints, "save_file", held)
+    monkeypatch.setattr(checkpoints, "write_tensors", held)
     yield opened
     opened.set()
 
@@ -111,7 +111,7 @@ def test_a_full_disk_is_reported_at_the_next_call_and_leaves_the_earlier_one(
     with saver(tmp_path) as open_saver:
         open_saver.save(4, tensors(4.0), {})
         open_saver.wait()
-        monkeypatch.setattr(checkpoints, "save_file", _full)
+        monkeypatch.setattr(checkpoints, "write_tensors", _full)
         open_saver.save(8, tensors(8.0), {})
         with pytest.raises(FailedJob, match=r"^cannot save .*step-8: .*No space left.*earlier checkpoints are intact$"):
             open_saver.wait()
@@ -130,7 +130,7 @@ def _second_disk_is_full(root: Path) -> None:
         open_saver.save(1, tensors(1.0), {})
         open_saver.wait()
         if ranks.rank == 1:
-            checkpoints.save_file = _full
+            checkpoints.write_tensors = _full
         open_saver.save(2, tensors(2.0), {})
         open_saver.wait()
 
