@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler, record
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.engine.checkpoint.format import Checkpoints
 from skillnet_cli.engine.consistency import checked_plan
+from skillnet_cli.engine.distributed.heartbeat import record_line
 from skillnet_cli.engine.machine import clear_partials, only_trainer
 from skillnet_cli.engine.signals import STOP, RelayedSignals, Stopped, leave_terminal
 from skillnet_cli.engine.trainer import run_stage
@@ -31,6 +32,22 @@ from skillnet_cli.terminal import print_error
 
 _ENDING = ("SIGHUP", "SIGQUIT")
 """Signals that torch's launcher handles: at the others it would kill what has not ended after 30 seconds."""
+
+
+def _run_recorded(*arguments: Any) -> None:
+    """:func:`run_stage`, whose errors a launcher is told: a traceback of bugs alone, a line of all else."""
+    handler = get_error_handler()
+    handler.initialize()
+    try:
+        run_stage(*arguments)
+    except (UserError, FailedJob) as error:
+        record_line(error)
+        raise
+    except Stopped:
+        raise
+    except Exception as error:
+        handler.record_exception(error)
+        raise
 
 
 @dataclass(frozen=True)
@@ -77,7 +94,7 @@ def launch(
     if stage not in recipe.stages():
         raise UserError(f"the recipe '{recipe.name}' has no [{stage}]; it has {' and '.join(recipe.stages())}")
     if processes.nproc * processes.nnodes == 1:
-        record(run_stage)(recipe, stage, registry, run, roots, allow_data_change)
+        _run_recorded(recipe, stage, registry, run, roots, allow_data_change)
     else:
         # What can be found out before any process starts is found by this one: one message, and at once.
         there = torch.cuda.device_count()

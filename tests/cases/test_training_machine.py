@@ -21,10 +21,11 @@ import pytest
 import torch
 
 from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.engine.distributed.mesh import _meet
 from skillnet_cli.engine.estimate.forecast import Cluster, forecast
 from skillnet_cli.engine.machine import machine_errors
 from skillnet_cli.plugins import load_registry
-from tests.distributed.ranks import ends, start_one
+from tests.distributed.ranks import ends, free_port, start_one
 from tests.distributed.test_two_processes import _workers
 from tests.workbench import World, tasks, toy_world
 
@@ -135,6 +136,13 @@ def test_s15_a_port_in_use_is_said(world: World) -> None:
         f"skillnet: error: port {port} of localhost is in use: choose another one with MASTER_PORT"
     )
     assert "Traceback" not in said
+
+
+def test_s15_a_rank_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    with pytest.raises(FailedJob, match=r"^of 3 ranks these have not come to localhost:\d+ in 1 s: 1, 2$"):
+        _meet(0, 3, 1.0)
 
 
 def test_s15_a_stage_killed_while_it_finished_is_finished_once(world: World) -> None:

@@ -7,6 +7,7 @@ by the clock alone: the store lies in one of the processes, and does not answer,
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -18,10 +19,10 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import NoReturn
 
 from torch import distributed
-from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from skillnet_cli.api import FailedJob
 from skillnet_cli.terminal import print_error
@@ -114,7 +115,7 @@ class Heartbeat:
         if self._over.is_set():
             sys.exit()
         text = f"{self._names[other]} {what}; run it again to resume"
-        get_error_handler().record_exception(FailedJob(text))
+        record_line(FailedJob(text))
         if multiprocessing.parent_process() is None:  # else the launcher says it
             print_error(f"skillnet: error: {text}")
         _wake(self._names[other])
@@ -126,6 +127,15 @@ class Heartbeat:
 
     def _read(self, what: str, ranks: Sequence[int]) -> list[str]:
         return [found.decode() for found in self._store.multi_get([f"{what}/{each}" for each in ranks])]
+
+
+def record_line(error: Exception) -> None:
+    """Tell torch's launcher, if there is one, what this rank ends with: in a line, where it would show a traceback."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file:
+        line = f"{type(error).__name__}: {error}"
+        facts = {"py_callstack": line, "timestamp": str(int(time.time()))}  # as torch's ErrorHandler has it (2.11)
+        Path(file).write_text(json.dumps({"message": {"message": line, "extraInfo": facts}}), encoding="utf-8")
 
 
 def _name(rank: int) -> str:
