@@ -102,7 +102,7 @@ def test_measuring_and_reading_ahead_do_not_touch_the_training(world: World) -> 
     rows = world.rows("eval", run="measured")
     assert {row["step"] for row in rows} == {2, 4, 6} and len(rows) == 3 * len(TASKS)
     assert {row["items"] for row in rows} == {5}
-    assert {row["task"] for row in read_results(world.run("measured"))} == set(TASKS)
+    assert read_results(world.run("measured")) == []  # figures of 5 items of 12 are no results
 
 
 def test_an_update_that_is_not_finite_is_left_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
