@@ -45,23 +45,24 @@ class StopSignals:
         self.received = 0
         self._tidy = tidy
         self._before: dict[int, Any] = {}
-        self._sockets: tuple[socket.socket, ...] = ()
+        self._writer: socket.socket | None = None
 
     def __enter__(self) -> StopSignals:
         self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
-        self._sockets = reader, writer = socket.socketpair()
-        writer.setblocking(False)
-        self._wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._wait_for_second, args=(reader,), daemon=True).start()
         return self
 
     def _wait_for_second(self, reader: socket.socket) -> None:
         came = 0
-        while numbers := reader.recv(64):
-            for number in numbers:
-                came += number in SIGNALS
-                if came == 2:
-                    leave_at_once(number, self._tidy)
+        with reader:
+            while numbers := reader.recv(64):  # until the other end is closed
+                for number in numbers:
+                    came += number in SIGNALS
+                    if came == 2:
+                        leave_at_once(number, self._tidy)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -74,10 +75,9 @@ class StopSignals:
         self.received = number
 
     def _restore(self) -> None:
-        if self._sockets:
+        if self._writer is not None:
             signal.set_wakeup_fd(self._wakeup)
-            for each in self._sockets:
-                each.close()
+            self._writer.close()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
