@@ -141,7 +141,7 @@ def sync(path: Path) -> None:
     """Have the content of a file, or the names in a folder, on the disk."""
     if sys.platform == "win32" and path.is_dir():
         return  # Windows opens no folders, and has a name on the disk when it has the file
-    handle = os.open(path, os.O_RDWR | os.O_BINARY if sys.platform == "win32" else os.O_RDONLY)
+    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
