@@ -100,7 +100,7 @@ def stage_command(stage: str) -> Callable[..., None]:
             raise UserError(f"{'--on' if on else '--json'} belongs to --plan: add --plan")
         # A lost rank gets one line from us; torch's sockets would add a page of C++ frames for each other rank.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-        loaded = _open_recipe(recipe, set_)
+        loaded = _open_recipe(recipe, set_, runs)
         if plan:
             return _look_ahead(loaded, stage, data or (), runs, (nproc, nnodes), on, as_json)
 
@@ -206,12 +206,12 @@ def _lines(found: Comparison) -> list[str]:
     return [*compared, *(f"  {difference}" for difference in found.differences[:SHOWN]), *more]
 
 
-def _open_recipe(recipe: Path, overrides: list[str] | None) -> Recipe:
+def _open_recipe(recipe: Path, overrides: list[str] | None, runs: Path | None = None) -> Recipe:
     """A recipe by its file or by the name of a shipped one, with --set applied. Raises UserError as load_recipe."""
     from skillnet_cli.recipe import load_recipe
     from skillnet_cli.recipe.load import find_recipe
 
-    return load_recipe(find_recipe(recipe), overrides or (), load_registry())
+    return load_recipe(find_recipe(recipe), overrides or (), load_registry(), runs)
 
 
 def _print_forecast(found: Forecast) -> None:

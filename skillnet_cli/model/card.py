@@ -149,7 +149,11 @@ def _use(config: SkillNetConfig) -> str:
         f"    pip install skillnet-cli {plugins}\n\n"
         "```python\nfrom skillnet_cli.model import SkillNet\n\n"
         f"model = SkillNet.from_pretrained(FOLDER_OR_REPOSITORY, {chosen})  # opens only what that activates\n"
-        "reader = model.readers[next(iter(model.readers))]\n```"
+        "reader = model.readers[next(iter(model.readers))]\n```\n\n"
+        "transformers' Auto classes open it after one import:\n\n"
+        "```python\nimport skillnet_cli.model  # makes them know models of the type skillnet\n"
+        "from transformers import AutoModel\n\n"
+        "model = AutoModel.from_pretrained(FOLDER_OR_REPOSITORY)\n```"
     )
 
 

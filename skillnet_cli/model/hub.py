@@ -16,9 +16,12 @@ from torch import Tensor
 
 from skillnet_cli.api import UserError
 from skillnet_cli.model.checkpoint import ASSETS, CARD, CONFIG, INDEX, SINGLE, Weights, fitted
+from skillnet_cli.plugins import suggest
 from skillnet_cli.recipe.checks import local_folder
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+HUB = "hf:"
+"""What a repository's name may begin with, so that it is not taken for a path."""
 STALE = ["*.safetensors", f"{ASSETS}/*", "pytorch_model*"]
 """What an earlier push may have left in a repository."""
 
@@ -54,7 +57,7 @@ class Source:
 
 
 def find(model: str | os.PathLike[str] | Source, **options: Any) -> Source:
-    """The folder or hub repository (``owner/name``) of a model; its configuration and index are there now.
+    """The folder or hub repository (``[hf:]owner/name``) of a model; its configuration and index are there now.
 
     Raises:
         UserError: there is no such folder, or the repository cannot be read.
@@ -64,13 +67,30 @@ def find(model: str | os.PathLike[str] | Source, **options: Any) -> Source:
     folder = Path(model)
     if folder.is_dir():
         return Source(str(folder), folder)
-    if not _REPOSITORY.fullmatch(os.fspath(model)):
-        raise UserError(f"{folder}: there is no such folder; a model is a folder, or a repository owner/name")
-    source = Source(os.fspath(model), repository=os.fspath(model), options=options)
+    name = os.fspath(model)
+    repository = name.removeprefix(HUB)
+    if not _REPOSITORY.fullmatch(repository):
+        raise UserError(f"{folder}: there is no such folder; a model is a folder, or a repository OWNER/NAME")
+    if not name.startswith(HUB):
+        _check_no_path(folder)
+    source = Source(repository, repository=repository, options=options)
     source.fetch(CONFIG, INDEX)
     if not (source.folder / INDEX).exists():
         source.fetch(SINGLE)
     return source
+
+
+def _check_no_path(folder: Path) -> None:
+    """Raises UserError where what is no folder seems to be one misspelt: that is said before the hub is asked."""
+    owner = folder.parent
+    if owner.is_dir():
+        beside = [str(each) for each in sorted(owner.iterdir()) if each.is_dir() and not each.name.startswith(".")]
+        hint = suggest(str(folder), beside, f"{owner} has {', '.join(beside[:10]) or 'no folders'}")
+    elif near := suggest(str(owner), [each.name for each in Path().iterdir() if each.is_dir()]):
+        hint = near
+    else:
+        return
+    raise UserError(f"{folder}: there is no such folder{hint}; a repository of the hub is {HUB}OWNER/NAME then")
 
 
 def push(

@@ -15,6 +15,7 @@ from skillnet_cli.plugins import Registry, suggest
 from skillnet_cli.recipe.checks import check_plugins, needed_skills
 from skillnet_cli.recipe.errors import Mistake, check_section
 from skillnet_cli.recipe.schema import Recipe
+from skillnet_cli.recipe.start import bring, start_of
 from skillnet_cli.recipe.toml import KeyPath, TOMLError, key_lines, parse_toml
 
 
@@ -114,25 +115,46 @@ class _Text:
         return self.lines.get(path, 1)
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = (), registry: Registry | None = None) -> Recipe:
+def load_recipe(
+    path: Path, overrides: Sequence[str] = (), registry: Registry | None = None, runs: Path | None = None
+) -> Recipe:
     """Read a recipe; keys that a stage does not set are taken from ``[train]``.
+
+    What the recipe leaves out of ``[model]`` and its embedders is taken from the model that ``finetune.start_from``
+    names, with the model's vocabularies.
 
     Args:
         path: the TOML file.
         overrides: ``dotted.key=value`` each, the value as in TOML or a bare word.
         registry: the plugins to check tasks, skills and embedder tables against; skills that a task needs and the
             recipe does not mention get a table of their own. Without it only the recipe's own keys are checked.
+        runs: the folder of runs. A run there that has begun to fine-tune needs the model that it started from no more.
 
     Raises:
         UserError: the file cannot be read or is wrong; the message has one line for each mistake.
     """
     text = _read_text(Path(path), overrides)
-    mistakes = check_section(Recipe, text.document)
+    mistakes = _bring_start(text.document, registry, runs) if registry is not None else []
+    mistakes += check_section(Recipe, text.document)
     if registry is not None:
         mistakes += check_plugins(text.document, registry)
     if mistakes:
         raise UserError(_describe(mistakes, text))
     return _complete(Recipe.model_validate(text.document), text.document, registry)
+
+
+def _bring_start(document: dict[str, Any], registry: Registry, runs: Path | None) -> list[Mistake]:
+    """Complete a recipe by the model that it starts from; returns what does not fit that."""
+    try:
+        start = start_of(document)
+    except UserError as error:
+        begun = None if runs is None else runs / str(document.get("name"))
+        if begun is None or not any((begun / "finetune" / "checkpoints").glob("step-*")):
+            return [Mistake(("finetune", "start_from"), str(error))]
+        kept = _read_text(begun / "recipe.toml").document.get("model", {})
+        document["model"] = {**kept, **document.get("model", {})}
+        return []
+    return bring(document, start, needed_skills(document, registry), registry) if start else []
 
 
 def _read_text(path: Path, overrides: Sequence[str] = ()) -> _Text:

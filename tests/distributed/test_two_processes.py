@@ -127,11 +127,11 @@ def test_a_signal_to_all_processes_saves_and_stops_them(world: World) -> None:
 
 
 def test_a_mistake_that_only_the_processes_find_is_one_line(world: World) -> None:
-    process = world.start(world.recipe(finetune__start_from="nowhere"), nproc=2)
+    process = world.start(world.recipe(finetune__start_from="nowhere/model"), nproc=2)
     message = process.communicate(timeout=120)[1]
     assert process.returncode == 2
     assert message.splitlines()[-1].startswith(
-        "skillnet: error: nowhere: there is no such folder; a model is a folder,"
+        "skillnet: error: nowhere/model: no such folder, nor a repository that can be read"
     )
     assert "Traceback" not in message
 
