@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from skillnet_cli.api import SourceCheckpoint, Task, UserError
 from skillnet_cli.plugins import Registry, resolve, suggest
 from skillnet_cli.recipe.errors import Mistake, check_table, parse_table
 from skillnet_cli.recipe.schema import InitSection, ModelSection
+from skillnet_cli.untrusted import Untrusted, read_json
 
 CONFIG = "config.json"
 OF_PROJECTIONS = frozenset({"layers", "hidden", "heads"})
@@ -55,14 +55,14 @@ def read_source_checkpoint(folder: Path, skill: str, embedder: Any, registry: Re
     init = _reads_pretrained(skill, registry)
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
+        if not isinstance(config, dict):
+            raise Untrusted("not the configuration of a model")
+        checkpoint: SourceCheckpoint = resolve(init)(config, embedder)
     except FileNotFoundError:
         raise UserError(f"not a pretrained model: {folder} has no {CONFIG}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, Untrusted) as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: not the configuration of a model")
-    checkpoint: SourceCheckpoint = resolve(init)(config, embedder)
     return checkpoint
 
 

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from skillnet_cli.api import UserError
+from skillnet_cli.model.build import embedder_config
 from skillnet_cli.model.config import read_config
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.recipe import Recipe, load_recipe
+from skillnet_cli.recipe.checks import read_source_checkpoint
 from skillnet_text.vocabulary import SPECIAL_TOKENS
+from tests.cases.test_model_files import MUTATIONS, altered, places
 from tests.inference.world import World
 
 OWN = """name = "own"
@@ -149,3 +152,27 @@ def test_u08_a_misspelt_path_is_not_looked_for_on_the_hub(world: World, monkeypa
             assert hint in remarks and "there is no such folder" in remarks, remarks
     with pytest.raises(AssertionError, match="the hub was asked"):
         world.skillnet("skills", "diff", "models/first", "hf:models/first")
+
+
+SOURCES: dict[str, dict[str, Any]] = {
+    "text": {"model_type": "bert", "num_hidden_layers": 1, "hidden_size": 8, "hidden_act": "gelu"},
+    "image": {"model_type": "clip", "vision_config": {"num_hidden_layers": 1, "patch_size": 16}},
+    "sound": {"model_type": "wav2vec2", "conv_kernel": [10], "conv_stride": [5], "conv_dim": [512]},
+}
+
+
+@pytest.mark.parametrize("skill", SOURCES)
+def test_s04_the_configuration_of_a_pretrained_model_is_data_as_well(
+    skill: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_registry.cache_clear()
+    registry = load_registry()
+    embedder = embedder_config(skill, {}, registry)
+    path = tmp_path / "config.json"
+    for place in places(SOURCES[skill]):
+        for value in (..., *MUTATIONS):
+            path.write_text(altered(SOURCES[skill], place, value))
+            try:
+                read_source_checkpoint(tmp_path, skill, embedder, registry)
+            except UserError as error:
+                assert "\n" not in str(error), (place, value)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from skillnet_cli.api import MappedWeight, SourceCheckpoint, UserError
+from skillnet_cli.untrusted import validate
 from skillnet_image.config import ImageConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEFAULTS: dict[str, Any] = {
-    "num_hidden_layers": 12,
-    "hidden_size": 768,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "quick_gelu",
-    "patch_size": 32,
-}
-"""The defaults of transformers' CLIPVisionConfig for keys that a config.json leaves out."""
+
+class _Source(BaseModel):
+    """What is read of its ``config.json``, with the defaults of transformers' CLIPVisionConfig, within bounds."""
+
+    model_config = ConfigDict(strict=True)
+
+    num_hidden_layers: Annotated[int, Field(ge=1, le=512)] = 12
+    hidden_size: PositiveInt = 768
+    num_attention_heads: PositiveInt = 12
+    intermediate_size: PositiveInt = 3072
+    hidden_act: str = "quick_gelu"
+    patch_size: PositiveInt = 32
 
 
 def source_checkpoint(config: Mapping[str, Any], embedder: ImageConfig) -> SourceCheckpoint:
@@ -31,17 +37,17 @@ def source_checkpoint(config: Mapping[str, Any], embedder: ImageConfig) -> Sourc
     kind = config.get("model_type")
     if kind not in ("clip", "clip_vision_model"):
         raise UserError(f"the skill image starts from a CLIP, not from a model of type '{kind}'")
-    vision = DEFAULTS | dict(config.get("vision_config", {}) if kind == "clip" else config)
-    if vision["patch_size"] != embedder.patch:
-        found = vision["patch_size"]
+    vision = validate(_Source, config.get("vision_config", {}) if kind == "clip" else dict(config))
+    if vision.patch_size != embedder.patch:
+        found = vision.patch_size
         raise UserError(f"its patches have {found} pixels, but model.embedders.image.patch = {embedder.patch}")
     encoder = {
-        "layers": vision["num_hidden_layers"],
-        "hidden": vision["hidden_size"],
-        "heads": vision["num_attention_heads"],
-        "ffn": vision["intermediate_size"],
+        "layers": vision.num_hidden_layers,
+        "hidden": vision.hidden_size,
+        "heads": vision.num_attention_heads,
+        "ffn": vision.intermediate_size,
         "norm": "pre",
-        "activation": vision["hidden_act"],
+        "activation": vision.hidden_act,
     }
     return SourceCheckpoint(
         tuple(_weight_map(encoder["layers"])), encoder, prefixes=("vision_model.", "", "clip.vision_model.")

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from skillnet_cli.api import MappedWeight, SourceCheckpoint, UserError
+from skillnet_cli.untrusted import validate
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.frames import KERNELS, STRIDES
+
+_Numbers = Annotated[list[int], Field(max_length=100)]
+
+
+class _Source(BaseModel):
+    """What is read of its ``config.json``, with the defaults of transformers' Wav2Vec2Config."""
+
+    model_config = ConfigDict(strict=True)
+
+    conv_kernel: _Numbers = list(KERNELS)
+    conv_stride: _Numbers = list(STRIDES)
+    conv_dim: _Numbers | None = None
+    feat_extract_norm: str = "group"
+    conv_bias: bool = False
 
 
 def source_checkpoint(config: Mapping[str, Any], embedder: SoundConfig) -> SourceCheckpoint:
@@ -19,13 +36,13 @@ def source_checkpoint(config: Mapping[str, Any], embedder: SoundConfig) -> Sourc
     kind = config.get("model_type")
     if kind != "wav2vec2":
         raise UserError(f"the skill sound starts from a wav2vec 2.0, not from a model of type '{kind}'")
-    kernels = tuple(config.get("conv_kernel", KERNELS))
+    facts = validate(_Source, dict(config))
     theirs = {
-        "kernels": kernels,
-        "strides": tuple(config.get("conv_stride", STRIDES)),
-        "channels": tuple(config.get("conv_dim", (512,) * len(kernels))),
-        "conv_norm": config.get("feat_extract_norm", "group"),
-        "conv_bias": config.get("conv_bias", False),
+        "kernels": tuple(facts.conv_kernel),
+        "strides": tuple(facts.conv_stride),
+        "channels": tuple(facts.conv_dim or [512] * len(facts.conv_kernel)),
+        "conv_norm": facts.feat_extract_norm,
+        "conv_bias": facts.conv_bias,
     }
     ours = {key: getattr(embedder, key) for key in theirs} | {"channels": (embedder.channels,) * len(embedder.kernels)}
     for key, wanted in theirs.items():

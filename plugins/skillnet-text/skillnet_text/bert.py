@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from skillnet_cli.api import MappedWeight, SourceCheckpoint, UserError
+from skillnet_cli.untrusted import validate
 from skillnet_text.config import TextConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEFAULTS: dict[str, Any] = {
-    "num_hidden_layers": 12,
-    "hidden_size": 768,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "gelu",
-}
-"""The defaults of transformers' BertConfig for keys that a config.json leaves out."""
+
+class _Source(BaseModel):
+    """What is read of its ``config.json``, with the defaults of transformers' BertConfig, within bounds."""
+
+    model_config = ConfigDict(strict=True)
+
+    num_hidden_layers: Annotated[int, Field(ge=1, le=512)] = 12
+    hidden_size: PositiveInt = 768
+    num_attention_heads: PositiveInt = 12
+    intermediate_size: PositiveInt = 3072
+    hidden_act: str = "gelu"
 
 
 def source_checkpoint(config: Mapping[str, Any], embedder: TextConfig) -> SourceCheckpoint:
@@ -33,14 +39,14 @@ def source_checkpoint(config: Mapping[str, Any], embedder: TextConfig) -> Source
     positions = config.get("position_embedding_type", "absolute")
     if positions != "absolute":
         raise UserError(f"its positions are of type '{positions}', but the skill text needs absolute ones")
-    facts = DEFAULTS | dict(config)
+    facts = validate(_Source, dict(config))
     encoder = {
-        "layers": facts["num_hidden_layers"],
-        "hidden": facts["hidden_size"],
-        "heads": facts["num_attention_heads"],
-        "ffn": facts["intermediate_size"],
+        "layers": facts.num_hidden_layers,
+        "hidden": facts.hidden_size,
+        "heads": facts.num_attention_heads,
+        "ffn": facts.intermediate_size,
         "norm": "post",
-        "activation": facts["hidden_act"],
+        "activation": facts.hidden_act,
     }
     return SourceCheckpoint(tuple(_weight_map(encoder["layers"])), encoder, prefixes=("bert.", ""))
 
