@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.api import FailedJob, Source, UserError
 from skillnet_cli.cli.checkpoint import Saved, find_checkpoint
 from skillnet_cli.cli.common import AsJson, Checkpoint, Device, Precision, PrecisionName, complete
 from skillnet_cli.cli.search import tell
@@ -100,11 +100,11 @@ def classify(
     _complain(damaged, len(names), inputs, chosen)
 
 
-def _remembered(items: Iterator[tuple[str, str | Path]]) -> tuple[list[str], Iterator[str | Path]]:
+def _remembered(items: Iterator[tuple[str, Source]]) -> tuple[list[str], Iterator[Source]]:
     """The names of items, as they are taken, and their sources."""
     names: list[str] = []
 
-    def sources() -> Iterator[str | Path]:
+    def sources() -> Iterator[Source]:
         for name, source in items:
             names.append(name)
             yield source
@@ -143,7 +143,7 @@ class _Inputs:
         """The skills of the files."""
         return frozenset(map(_skill_of, self.found.files))
 
-    def items(self, skill: str) -> Iterator[tuple[str, str | Path]]:
+    def items(self, skill: str) -> Iterator[tuple[str, Source]]:
         """The names and sources of what a skill may read: texts, its files, the lines of standard input."""
         yield from ((text, text) for text in self.texts)
         yield from ((str(file), file) for file in self.found.files if _skill_of(file) == skill)
@@ -188,14 +188,19 @@ def _skill_of(file: Path) -> str:
     return modality.skill
 
 
-def _lines() -> Iterator[str]:
-    """The lines of standard input, in UTF-8 or another usual encoding; one that is damaged is as good as empty."""
-    from skillnet_cli.sources.texts import LONGEST_LINE, LineFile
+def _lines() -> Iterator[bytes]:
+    """The lines of standard input, as their bytes: the reader knows encodings. One that is too long is empty."""
+    pipe = sys.stdin.buffer
+    while line := pipe.readline(_LONGEST):
+        whole = line.endswith(b"\n") or len(line) < _LONGEST
+        yield line.rstrip(b"\r\n") if whole else b""
+        while not whole:
+            rest = pipe.readline(_LONGEST)
+            whole = rest.endswith(b"\n") or len(rest) < _LONGEST
 
-    lines = LineFile(sys.stdin.buffer)  # type: ignore[arg-type]
-    for content, size in lines:
-        readable = size <= LONGEST_LINE
-        yield content.decode(lines.encoding, "replace").rstrip("\r\n") if readable else ""
+
+_LONGEST = 1 << 20
+"""Bytes of a line of standard input."""
 
 
 def _computed(asked: PrecisionName, device: Any) -> str:

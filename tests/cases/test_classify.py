@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from typing import Any
 
@@ -96,6 +97,18 @@ def test_u03_many_lines_come_in_order(trained: World, monkeypatch: pytest.Monkey
     for text, row in zip(texts, rows, strict=True):
         if text in alone:
             assert found(row) == alone[text]
+
+
+def test_u03_a_real_pipe_is_read_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from skillnet_cli.cli import classify
+
+    monkeypatch.setattr(classify, "_LONGEST", 8)
+    reading, writing = os.pipe()
+    os.write(writing, b"abc\r\n\nlonger than eight\n\xba\xec\n12345678\n1234567\nend")
+    os.close(writing)
+    with os.fdopen(reading, "r") as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        assert list(classify._lines()) == [b"abc", b"", b"", b"\xba\xec", b"", b"1234567", b"end"]
 
 
 def two_tasks(world: World) -> tuple[SkillNet, Any]:
