@@ -184,7 +184,12 @@ def search(
             help="Only items of this skill; may be repeated.", show_default=False, autocompletion=complete("skills")
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page with the items that were found in it.", show_default=False),
+    ] = None,
     checkpoint: Checkpoint = None,
+    data: Data = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -198,7 +203,10 @@ def search(
     Examples:
       skillnet search "红色的汽车" --in runs/demo/collection
       skillnet search photo.jpg --in my-collection --top 3 --json
+      skillnet search "海边的日落" --in my-collection --html found.html
     """
+    if html and not html.parent.is_dir():
+        raise UserError(f"--html {html}: the folder {html.parent} does not exist")
     saved, folder = find_with_collection(checkpoint, in_, may_begin=False)
     _check_skills(saved, skill or ())
 
@@ -224,6 +232,8 @@ def search(
     never = capabilities.untrained_pairs(asking, {hit.entry.skill for hit in hits if hit.entry.by == "content"})
     for other in never:
         remark(f"{asking} and {other} were never trained together: their scores mean little")
+    if html:
+        _write_page(query, hits, data or (), html)
     if as_json:
         document = {"query": query, "skill": asking, "collection": str(collection.folder), "model": saved.fingerprint}
         made = {"precision": collection.precision, "remarks": said}
@@ -231,6 +241,20 @@ def search(
     elif hits:
         rows = [(f"{hit.score:.3f}", _marked(hit), shown(hit.entry.path), hit.entry.text) for hit in hits]
         print_table(shorten_last(rows))
+
+
+def _write_page(query: str, hits: Sequence[Hit], data: Sequence[Path], out: Path) -> None:
+    """Write what was found as a page; items of prepared sets are looked for in the folders of sets."""
+    from skillnet_cli.data.prepared import data_roots
+    from skillnet_cli.evaluation.report.found import Shown, write_found
+    from skillnet_cli.inference.inputs import find_sources
+
+    items = [(hit.entry.path, hit.entry.skill) for hit in hits]
+    sources = find_sources(items, load_registry(), data_roots(data))
+    entries = [(hit.entry, hit.score) for hit in hits]
+    found = [Shown(shown(each.path), score, each.skill, each.text, sources.get(each.path)) for each, score in entries]
+    write_found(query, found, load_registry(), out)
+    remark(f"{out}: {len(hits)} items to look at")
 
 
 def _check_skills(saved: Saved, wanted: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 from jaxtyping import Float
 from torch import Tensor
 
-from skillnet_cli.api import DamagedItem, Reader, Source, UserError, add_remark
+from skillnet_cli.api import DamagedItem, FailedJob, Reader, Source, UserError, add_remark
 from skillnet_cli.data.format import MANIFEST
 from skillnet_cli.data.prepared import DEFAULT_SPLIT, Split, find_split
 from skillnet_cli.files import sha256_of
@@ -276,6 +277,33 @@ class Query:
         for _, reason in embedded.damaged:
             raise DamagedItem(reason)
         return skill, embedded.vectors[0]
+
+
+def find_sources(items: Iterable[tuple[str, str]], registry: Registry, roots: Sequence[Path]) -> dict[str, Source]:
+    """What items of a collection are, by their names; those that are not there any more are left out.
+
+    Args:
+        items: the name and the skill of each. A file is given only where its suffix is of the skill: a collection that
+            somebody else has made could name any.
+        registry: whose modalities claim files.
+        roots: where sets are looked for.
+    """
+    found: dict[str, Source] = {}
+    wanted: dict[str, dict[str, str]] = defaultdict(dict)
+    for name, skill in items:
+        path = path_of(name)
+        if not path.is_absolute():
+            place, _, id = name.partition("#")
+            wanted[place][id] = skill
+        elif path.is_file() and registry.modality_of_suffix(path.suffix) == registry.modalities[skill].value:
+            found[name] = path
+    for place, ids in wanted.items():
+        with suppress(UserError, FailedJob):  # the set has gone, or is damaged
+            prepared, part = find_split(place, roots)
+            for sample in prepared.split(part or DEFAULT_SPLIT):
+                if sample["id"] in ids:
+                    found[f"{place}#{sample['id']}"] = _first(sample[ids[sample["id"]]])
+    return found
 
 
 def decoded(argument: str) -> str:

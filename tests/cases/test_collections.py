@@ -334,3 +334,18 @@ def test_u11_hits_are_shown_as_one_would_type_them(
     (pictures / "deep" / "runs").symlink_to(world.folder / "runs")
     printed = world.skillnet("search", "abc", "--in", os.path.relpath(world.folder / "c"))[0]
     assert {line.split()[2] for line in printed.splitlines()} == {"two.shape", str(pictures / "one.shape")}
+
+
+def test_u07_what_was_found_is_a_page_to_look_at(world: World, pictures: Path) -> None:
+    world.prepare("pairs")
+    (pictures / "<b>.shape").write_bytes(b"abc")
+    embed(world, "pictures", "pairs")
+    (pictures / "one.shape").unlink()
+    said = world.skillnet("search", "<i>", "--in", "c", "--top", "99", "--html", "found.html")[1]
+    assert "found.html: 20 items to look at" in said
+    page = (world.folder / "found.html").read_text()
+    assert f"<code>{(b'bw' * 3).hex()}</code>" in page and "pairs:test#bw-" in page  # the plugin's preview
+    assert f"<code>{b'xyz'.hex()}</code>" in page and "pictures/deep/two.shape" in page
+    assert "pictures/&lt;b&gt;.shape" in page and "<b>" not in page and "<i>" not in page
+    assert page.count("it is not there any more") == 1 and "default-src &#x27;none&#x27;" in page
+    assert "does not exist" in world.skillnet("search", "x", "--in", "c", "--html", "no/x.html", code=2)[1]

@@ -101,6 +101,7 @@ def misses(predictions: Sequence[str], references: Sequence[str]) -> float:
 
 def preview(source: Any) -> str:
     """Bytes as hexadecimal digits, nothing where they cannot be shown."""
+    source = source.read_bytes() if isinstance(source, Path) else source
     if b"!" in source:
         raise DamagedItem("an exclamation mark cannot be shown")
     return f"<code>{escape(source.hex())}</code>"
