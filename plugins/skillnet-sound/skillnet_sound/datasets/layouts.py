@@ -45,11 +45,11 @@ class Layout:
 
 ANY = Layout(
     "a folder or archive of recordings",
-    lists={"transcript.txt": "words"},
+    lists={"transcript.txt": "words", "text": "words"},
     sidecars=("{stem}.txt", "{name}.trn", "{stem}.trn", "{stem}.lab"),
     by_folder=True,
 )
-"""Anyone's recordings: with ``transcript.txt`` or a text beside each, or without transcripts."""
+"""Anyone's recordings: with ``transcript.txt``, a text beside each or Kaldi's ``text``, or without transcripts."""
 
 
 def _openslr(number: int, *files: str, md5: str | None = None) -> tuple[Published, ...]:

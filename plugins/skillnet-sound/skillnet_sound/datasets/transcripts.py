@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
@@ -20,6 +20,12 @@ Key: TypeAlias = tuple[str, str]
 """The folder that a transcript is for, and the name of the recording in it."""
 
 HEADER = "UtteranceID"
+
+SEPARATORS = "\t ,|，\u3000"
+"""What may stand between the name of a recording and its text."""
+
+LONGEST_NAME = 500
+"""Characters of a line in which the name is looked for."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,14 @@ def _folder(path: PurePosixPath) -> str:
     return "" if path == PurePosixPath() else path.as_posix()
 
 
-def entries_of(leaf: Member, format: str) -> Iterator[Entry]:
-    """The transcripts in a file: ``words`` (id, blank, text), ``table`` (id, speaker, text, by tabs) or ``json``."""
+def entries_of(leaf: Member, format: str, known: Callable[[str], bool] = lambda name: False) -> Iterator[Entry]:
+    """The transcripts in a file.
+
+    Args:
+        leaf: the file.
+        format: ``words`` (name, blank, tab, comma or bar, text), ``table`` (id, speaker, text, by tabs) or ``json``.
+        known: whether a name, without its suffix, is a recording's: such a name may have blanks and commas in it.
+    """
     if format == "json":
         yield from _of_json(leaf)
         return
@@ -88,12 +100,34 @@ def entries_of(leaf: Member, format: str) -> Iterator[Entry]:
         if line.damage:
             yield Entry(place, damage=line.damage)
         elif line.text.strip() and not line.text.startswith(HEADER):
-            yield _of_line(place, line, format)
+            yield _of_line(place, line, format, known)
 
 
-def _of_line(place: str, line: Line, format: str) -> Entry:
-    id, *rest = line.text.split("\t", 2) if format == "table" else line.text.split(None, 1)
-    return Entry(place, _bare(id.strip()), rest[-1] if rest else "")
+def _of_line(place: str, line: Line, format: str, known: Callable[[str], bool]) -> Entry:
+    if format == "table":
+        id, *rest = line.text.split("\t", 2)
+        return Entry(place, _bare(id.strip()), rest[-1] if rest else "")
+    id, text = _divided(line.text, known)
+    return Entry(place, _bare(id.strip()), text)
+
+
+def _divided(line: str, known: Callable[[str], bool]) -> tuple[str, str]:
+    """The name of a recording and its text: the longest name that is known, else what stands before the first tab, or
+    before the first separator of any kind."""
+    line = line.strip()
+    ends = [place for place, each in enumerate(line[:LONGEST_NAME]) if each in SEPARATORS]
+    for end in reversed(ends):
+        if known(_bare(line[:end].strip().strip('"'))):
+            return line[:end].strip().strip('"'), _first_column(line, end)
+    tab = line.find("\t")
+    end = tab if tab >= 0 else min(ends, default=len(line))
+    return line[:end], _first_column(line, end)
+
+
+def _first_column(line: str, end: int) -> str:
+    """The text behind the separator at ``end``; bars and tabs end it, commas and blanks are parts of it."""
+    rest = line[end + 1 :]
+    return rest.partition(line[end])[0] if line[end : end + 1] in ("|", "\t") else rest
 
 
 def _of_json(leaf: Member) -> Iterator[Entry]:

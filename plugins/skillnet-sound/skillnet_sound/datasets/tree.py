@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from skillnet_cli.api import DamagedItem
 from skillnet_cli.sources.archives import READ_ERRORS, FileTree, Member, decompressed
 from skillnet_sound import SUFFIXES
+from skillnet_sound.datasets import kaldi
 from skillnet_sound.datasets.layouts import Layout
 from skillnet_sound.datasets.transcripts import Entry, Transcripts, entries_of, folder_of
 
@@ -96,7 +97,44 @@ class SpeechTree:
         found = Transcripts()
         for pattern, format in self.layout.lists.items():
             for leaf in self.files.named(pattern):
-                found.add(self.scope(leaf.name), entries_of(leaf, format))
+                self._add_list(found, leaf, format)
+        return found
+
+    def _add_list(self, found: Transcripts, leaf: Member, format: str) -> None:
+        folder = folder_of(leaf.name)
+        if PurePosixPath(leaf.name).name == kaldi.TEXT and folder in self._kaldi:
+            entries = entries_of(leaf, format)
+            split = split_in(leaf.name) or ONLY
+            found.add("", self._kaldi[folder].renamed(entries, split, found.rejected))
+        else:
+            scope = self.scope(leaf.name)
+            found.add(scope, entries_of(leaf, format, lambda name: self._is_name(scope, name)))
+
+    def _is_name(self, folder: str, name: str) -> bool:
+        """Whether a recording is called so, by its path from the folder or by its own name."""
+        return self.layout.by_folder and (
+            name in self._stems or (f"{folder}/{name}" if folder else name) in self._paths
+        )
+
+    @cached_property
+    def _paths(self) -> set[str]:
+        return {str(PurePosixPath(name).with_suffix("")) for name in self.names}
+
+    @cached_property
+    def _stems(self) -> set[str]:
+        return {PurePosixPath(name).stem for name in self.names}
+
+    @cached_property
+    def _kaldi(self) -> dict[str, kaldi.Folder]:
+        """The folders in Kaldi's layout."""
+        if not self.layout.by_folder:
+            return {}
+        find = kaldi.PathEnds(self.names)
+        found = {}
+        for leaf in self.files.named(kaldi.SCRIPT):
+            folder = folder_of(leaf.name)
+            segments = [each for each in self.files.named(kaldi.SEGMENTS) if folder_of(each.name) == folder]
+            found[folder] = kaldi.read_folder(leaf, segments[0] if segments else None, find)
         return found
 
     def scope(self, name: str) -> str:
@@ -123,8 +161,12 @@ class SpeechTree:
 
     def split_of(self, name: str) -> str:
         """The split of a recording: what a folder above it is called by."""
-        named = self._named_splits.get(PurePosixPath(name).stem)
+        named = self._named_splits.get(PurePosixPath(name).stem) or self._kaldi_splits.get(name)
         return named or split_in(name) or ONLY
+
+    @cached_property
+    def _kaldi_splits(self) -> dict[str, str]:
+        return kaldi.splits_of(self._kaldi, split_in)
 
     @cached_property
     def _named_splits(self) -> dict[str, str]:
@@ -156,7 +198,7 @@ class SpeechTree:
         """The recordings of an archive, its lists of transcripts, and the texts beside its recordings by path."""
         names: set[str] = set()
         texts: dict[str, bytes] = {}
-        lists = Transcripts()
+        contents: list[tuple[str, bytes | DamagedItem, str]] = []
         sidecars = tuple(pattern.partition("}")[2] for pattern in self.layout.sidecars)
         try:
             for member in self.files.read_archive(archive):
@@ -164,11 +206,18 @@ class SpeechTree:
                 if is_recording(name):
                     names.add(name)
                 elif format := self._format(name):
-                    lists.add(self.scope(name), _entries(name, member.read, format))
+                    contents.append((name, _content(member.read), format))
                 elif name.endswith(sidecars):
                     texts[name] = member.read()
         except DamagedItem:
             pass  # reported when the recordings are read
+        lists = Transcripts()
+        known = {
+            stem for name in names for stem in (PurePosixPath(name).stem, str(PurePosixPath(name).with_suffix("")))
+        }
+        for name, content, format in contents:  # now that all the recordings' names are known
+            scope = self.scope(name)
+            lists.add(scope, _entries(name, content, format, lambda each: each in known or f"{scope}/{each}" in known))  # noqa: B023
         return names, lists, texts
 
     def _format(self, name: str) -> str | None:
@@ -200,13 +249,18 @@ def split_in(name: str) -> str | None:
     return next((SPLITS[folder] for folder in folders if folder in SPLITS), None)
 
 
-def _entries(name: str, read: Callable[[], bytes], format: str) -> Iterator[Entry]:
+def _content(read: Callable[[], bytes]) -> bytes | DamagedItem:
     try:
-        content = read()
+        return read()
     except DamagedItem as error:
-        yield Entry(name, damage=str(error))
+        return error
+
+
+def _entries(name: str, content: bytes | DamagedItem, format: str, known: Callable[[str], bool]) -> Iterator[Entry]:
+    if isinstance(content, DamagedItem):
+        yield Entry(name, damage=str(content))
         return
-    yield from entries_of(Member(name, len(content), lambda: io.BytesIO(content)), format)
+    yield from entries_of(Member(name, len(content), lambda: io.BytesIO(content)), format, known)
 
 
 def _fits(name: str, pattern: str) -> bool:
