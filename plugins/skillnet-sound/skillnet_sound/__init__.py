@@ -9,7 +9,15 @@ from skillnet_sound.datasets.layouts import AISHELL, LAYOUTS
 
 API_VERSION = 2
 
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff", ".amr")
+SUFFIXES = (
+    ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".mp3", ".mp2", ".mp1", ".mpga", ".ogg", ".oga", ".opus",
+    ".spx", ".m4a", ".m4b", ".m4r", ".3ga", ".aac", ".adts", ".latm", ".loas", ".mka", ".weba", ".wma", ".xwma",
+    ".aif", ".aiff", ".aifc", ".caf", ".au", ".snd", ".amr", ".awb", ".ac3", ".eac3", ".ec3", ".dts", ".dtshd",
+    ".thd", ".mlp", ".wv", ".tta", ".ape", ".tak", ".mpc", ".shn", ".vqf", ".voc", ".sph", ".nist", ".sox",
+    ".ircam", ".sf", ".paf", ".pvf", ".sds", ".svx", ".8svx", ".avr", ".wve", ".htk", ".xi", ".ra", ".oma",
+    ".aa3", ".qcp", ".dsf", ".lc3", ".adx", ".mmf", ".wsd", ".qoa",
+)  # fmt: skip
+"""How recordings are called; the content decides. Those of videos are the skill video's."""
 
 
 @hookimpl

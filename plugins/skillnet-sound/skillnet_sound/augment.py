@@ -7,16 +7,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-GAIN_DECIBELS = 6.0
 SIGNAL_TO_NOISE_DECIBELS = (20.0, 50.0)
 
 
 def augment(features: Float[Tensor, " samples"], rng: np.random.Generator) -> Float[Tensor, " samples"]:
-    """Another loudness (by at most 6 dB) and a little white noise (20 to 50 dB below the signal).
+    """A little white noise, 20 to 50 dB below the signal.
 
-    The length stays as it is, since masked units have one target a frame: so no change of speed.
+    No change of loudness, since the reader brings every recording to one level, and no change of speed, since masked
+    units have one target a frame.
     """
-    gain = 10 ** (rng.uniform(-GAIN_DECIBELS, GAIN_DECIBELS) / 20)
     noise_level = 10 ** (-rng.uniform(*SIGNAL_TO_NOISE_DECIBELS) / 20) * float(features.square().mean().sqrt())
     noise = torch.from_numpy(rng.standard_normal(len(features), dtype=np.float32))
-    return gain * (features + noise_level * noise)
+    return features + noise_level * noise

@@ -1,127 +1,343 @@
-"""Recordings of any format to blocks of mono samples at one rate, streaming."""
+"""Recordings of any format to blocks of mono samples at one rate, streaming.
+
+FFmpeg decodes, through PyAV, by the content and not by the name; libsndfile reads the few formats that FFmpeg does not
+know. What can be decoded is read, as the ``ffmpeg`` command reads it: damaged stretches are left out, a recording that
+breaks off is read as far as it goes. Whoever collects remarks is told of both.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
-import soundfile
 import soxr
 
-from skillnet_cli.api import DamagedItem, Source, UserError
+from skillnet_cli.api import DamagedItem, Source, UserError, add_remark
+from skillnet_cli.sources.kinds import HEAD, kind_of
+from skillnet_cli.untrusted import Untrusted, open_regular
+from skillnet_sound.ends import Section, breaks_off, joined, states_its_length
+from skillnet_sound.mixing import Mixer
 
 Block = np.ndarray[Any, np.dtype[np.float32]]
-"""Mono samples (samples,) between -1 and 1."""
+"""Mono samples (samples,); those of whole numbers are between -1 and 1."""
+
+Channels = np.ndarray[Any, np.dtype[np.float32]]
+"""Samples (channels, samples)."""
 
 BLOCK_VALUES = 2**16
-"""Samples of all channels that are decoded at a time: bounds the memory whatever the file."""
+"""Samples of all channels that are mixed and resampled at a time: bounds the memory whatever the file."""
 
 RATES = range(1_000, 768_001)
 """Sample rates that recordings have; a header with another one is damaged, and resampling could exhaust the memory."""
 
-RIFF_UNKNOWN = 2**31
-"""Recorders that stream do not know the size and announce the largest."""
+CONTAINERS = (
+    "aac,ac3,adx,aiff,amr,amrnb,amrwb,ape,asf,ast,au,avi,avr,caf,dsf,dss,dts,dtshd,dv,eac3,flac,flv,gxf,iff,ircam,"
+    "latm,lc3,loas,matroska,mlp,mmf,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nsv,nut,ogg,oma,osq,paf,pvf,qcp,qoa,"
+    "rm,sbc,sds,shn,sol,sox,swf,tak,truehd,tta,voc,vqf,w64,wav,wsd,wtv,wv,wve,xa,xwma"
+)
+"""What FFmpeg may open: formats that hold sound themselves. Playlists are not among them: they name other files and
+hosts. Nor is what has no header: nothing says that bytes are sound, or at which rate."""
 
-CONTAINERS = "aac,aiff,amr,amrnb,amrwb,asf,caf,flac,matroska,mov,mp3,ogg,wav"
-"""Formats that FFmpeg may open. Playlists are not among them: they can name other files and hosts."""
+SOUND_FILES = "recording", "file", "video"
+"""The last words of what :func:`kind_of` calls formats that may hold sound."""
+
+GAP_SECONDS = 0.5
+"""A longer time between two frames is a gap. Encoders that save silence leave out up to 0.4 seconds."""
+
+CUT_SECONDS = 0.05
+"""A recording that lacks less than this of the length that it states is whole: encoders round to frames."""
 
 
 def blocks(source: Source, rate: int) -> Iterator[Block]:
     """The samples of a recording, mixed to mono and resampled to ``rate``, block by block.
 
-    The format follows from the content, not from the name: soundfile reads what it knows, PyAV the rest.
+    Remarks (:func:`skillnet_cli.api.add_remark`) on what is damaged or missing come with the last block.
 
     Raises:
         UserError: there is no such file, or it may not be read.
-        DamagedItem: it cannot be decoded, now or at a later block.
+        DamagedItem: nothing of it can be decoded, or some samples are not numbers.
     """
     with _open(source) as file:
-        _check_size(file)
-        try:
-            sound = soundfile.SoundFile(file)
-        except soundfile.LibsndfileError:
-            file.seek(0)
-            yield from _finite(_av_blocks(file, rate))
-            return
-        with sound:
-            yield from _finite(_resampled(_soundfile_blocks(sound), sound.samplerate, rate))
+        head = file.read(HEAD)
+        file.seek(0)
+        if not head:
+            raise DamagedItem("the file is empty")
+        yield from _resampled(_mixed(_gathered(_decoded(file, head))), rate)
 
 
-def _open(source: Source) -> io.BufferedIOBase:
+def _open(source: Source) -> io.BufferedIOBase | Any:
     if isinstance(source, bytes):
         return io.BytesIO(source)
-    if not Path(source).is_file():
+    if not Path(source).exists():
         raise UserError(f"no such file: {source}")
     try:
-        return Path(source).open("rb")
+        return open_regular(Path(source))
+    except Untrusted as error:
+        raise UserError(f"{source}: {error}") from error
     except OSError as error:
         raise UserError(f"{source}: {error.strerror}") from error
 
 
-def _check_size(file: io.BufferedIOBase) -> None:
-    """Refuse an empty file, and a WAV file that lost its end: soundfile would silently read what is left."""
-    size = file.seek(0, io.SEEK_END)
-    if size == 0:
-        raise DamagedItem("the file is empty")
-    file.seek(0)
-    tag, announced = file.read(4), 8 + int.from_bytes(file.read(4), "little")
-    file.seek(0)
-    if tag == b"RIFF" and size < announced < RIFF_UNKNOWN:
-        raise DamagedItem(f"cut off after {size} of {announced} bytes")
+class _Nameless:
+    """A file without its name, by which FFmpeg would guess what it holds."""
+
+    def __init__(self, file: io.BufferedIOBase) -> None:
+        self._file = file
+        self.read, self.tell = file.read, file.tell
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Damaged files send FFmpeg to places that there are not: it takes -1 as an answer, and no exception."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
 
 
-def _finite(parts: Iterable[Block]) -> Iterator[Block]:
-    for part in parts:
-        if not np.isfinite(part).all():
-            raise DamagedItem("some samples are not numbers")
-        yield part
-
-
-def _soundfile_blocks(sound: soundfile.SoundFile) -> Iterator[Block]:
-    """All blocks. ``SoundFile.blocks`` would fill up what is missing at the end with whatever lies in the memory."""
-    size, found = max(1, BLOCK_VALUES // sound.channels), 0
-    try:
-        while len(block := sound.read(size, dtype="float32", always_2d=True)):
-            found += len(block)
-            yield block[:, 0] if sound.channels == 1 else block.mean(axis=1)
-        if found < sound.frames:
-            raise DamagedItem(f"cut off after {found} of {sound.frames} samples")
-    except soundfile.LibsndfileError as error:
-        raise DamagedItem(f"cannot be decoded: {error}") from error
-
-
-def _av_blocks(file: io.BufferedIOBase, rate: int) -> Iterator[Block]:
-    import av  # slow to import, and most recordings do without
-
-    try:
-        with av.open(file, options={"format_whitelist": CONTAINERS}) as container:
-            stream = next(iter(container.streams.audio), None)
-            if stream is None or stream.codec_context is None:
-                raise DamagedItem("holds no sound that can be decoded")
-            yield from _resampled(_av_frames(container, stream), stream.rate, rate)
-    except (av.error.FFmpegError, ValueError) as error:
-        raise DamagedItem(f"cannot be decoded: {getattr(error, 'strerror', error)}") from error
-
-
-def _av_frames(container: Any, stream: Any) -> Iterator[Block]:
-    from av.audio.resampler import AudioResampler
-
-    planar = AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
-    for frame in container.decode(stream):
-        for part in planar.resample(frame):
-            yield part.to_ndarray().mean(axis=0, dtype=np.float32)
-
-
-def _resampled(parts: Iterable[Block], rate: int, wanted: int) -> Iterator[Block]:
-    if rate not in RATES:
-        raise DamagedItem(f"a sample rate of {rate} Hz")
-    if rate == wanted:
-        yield from parts
+def _decoded(file: io.BufferedIOBase, head: bytes) -> Iterator[tuple[Channels, int]]:
+    """Runs of samples of any length, and the rate of each; of joined files one after the other."""
+    parts = joined(file)
+    if len(parts) == 1 and parts[0][0] == 0:
+        yield from _decoded_one(file, head)
         return
-    stream = soxr.ResampleStream(rate, wanted, num_channels=1, dtype="float32")
-    for part in parts:
-        yield stream.resample_chunk(part)
-    yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+    for start, end in parts:
+        section = Section(file, start, end)
+        head = section.read(HEAD)
+        section.seek(0)
+        yield from _decoded_one(section, head)
+
+
+def _decoded_one(file: io.BufferedIOBase, head: bytes) -> Iterator[tuple[Channels, int]]:
+    import av  # only where something is decoded: the loader's workers and the preparers
+
+    try:
+        # No protocol at all: a format that names another file is not followed.
+        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+        container = av.open(_Nameless(file), mode="r", container_options=options)
+    except (av.FFmpegError, ValueError, OverflowError):
+        file.seek(0)
+        yield from _by_libsndfile(file, head)
+        return
+    with container:
+        try:
+            yield from _Decoding(container, file).samples()
+        except (av.FFmpegError, ValueError) as error:
+            raise DamagedItem(f"cannot be decoded: it is {kind_of(head)}, and damaged") from error
+
+
+class _Decoding:
+    """One track of an open container, packet by packet."""
+
+    def __init__(self, container: Any, file: io.BufferedIOBase) -> None:
+        self._container = container
+        self._file = file
+        self._stream = _track(container)
+        self._stream.thread_type = "NONE"  # the loader's workers are many already
+        self._seconds = 0.0  # decoded
+        self._missing = 0.0  # between one frame and the next
+        self._next: float | None = None  # when the next frame should begin
+        self._failed = 0  # packets
+        self._last_failed = False
+        self._sizes: set[int] = set()  # of all packets but the last
+        self._last_size = 0
+        self._primed = False
+
+    def samples(self) -> Iterator[tuple[Channels, int]]:
+        """All that can be decoded, and at the end a remark on what cannot."""
+        held: tuple[Channels, int] | None = None
+        excess = 0
+        for packet in self._packets():
+            for frame in self._frames(packet):
+                if held:
+                    yield held
+                held = _values(frame), frame.sample_rate
+                self._count(frame)
+                excess = self._excess(packet, frame)
+        if held is None:
+            raise DamagedItem("holds no sound")
+        yield held[0][:, : held[0].shape[1] - excess], held[1]
+        self._remark()
+
+    def _packets(self) -> Iterator[Any]:
+        """The packets of the track; the last one is empty and asks the decoder for what it still holds."""
+        import av
+
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, ValueError):
+                self._fail()
+                return
+            if packet is None:
+                return
+            yield packet
+
+    def _frames(self, packet: Any) -> list[Any]:
+        import av
+
+        if packet.size:
+            self._sizes.add(self._last_size)
+            self._last_size = packet.size
+            self._primed = self._primed or (packet.pts or 0) < 0
+        try:
+            frames: list[Any] = packet.decode()
+        except av.EOFError:
+            return []
+        except (av.FFmpegError, ValueError):
+            self._fail()
+            return []
+        if packet.size and frames:
+            self._last_failed = False
+        return frames
+
+    def _fail(self) -> None:
+        self._failed, self._last_failed = self._failed + 1, True
+
+    def _count(self, frame: Any) -> None:
+        seconds = frame.samples / max(1, frame.sample_rate)
+        self._seconds += seconds
+        if frame.time is None:
+            return
+        if self._next is not None and frame.time - self._next > GAP_SECONDS:
+            self._missing += frame.time - self._next
+        self._next = frame.time + seconds
+
+    def _excess(self, packet: Any, frame: Any) -> int:
+        """What the last frame of an MP4 has too many: the encoder filled it up, and the table says by how much."""
+        if self._primed and packet.duration and packet.time_base and self._container.format.name.startswith("mov"):
+            return max(0, frame.samples - round(packet.duration * packet.time_base * frame.sample_rate))
+        return 0
+
+    def _remark(self) -> None:
+        stated = self._stated() or 0.0
+        lacks = stated - self._seconds - self._missing > CUT_SECONDS and not self._failed
+        if self._last_failed or lacks or self._ends_in_a_packet() or breaks_off(self._file):
+            whole = f" of {stated:.1f}" if stated > self._seconds + CUT_SECONDS else ""
+            add_remark(f"breaks off after {self._seconds:.1f}{whole} seconds")
+        elif self._missing:
+            add_remark(
+                f"has gaps: {self._missing:.1f} seconds are missing between the {self._seconds:.1f} that are there"
+            )
+        elif self._failed:
+            add_remark(f"is damaged: {self._failed} packets cannot be decoded; {self._seconds:.1f} seconds are there")
+
+    def _stated(self) -> float | None:
+        """The seconds that the file says it has; for many formats FFmpeg only estimates them."""
+        stream = self._stream
+        if not stream.duration or not stream.time_base:
+            return None
+        if not states_its_length(self._file, self._container.format.name):
+            return None
+        return float(stream.duration * stream.time_base)
+
+    def _ends_in_a_packet(self) -> bool:
+        """Whether the last of packets of one size (to a byte of padding or two) is smaller."""
+        sizes = self._sizes - {0}
+        raw = self._container.format.name in _STREAMS
+        return raw and bool(sizes) and max(sizes) - min(sizes) <= 4 and self._last_size < min(sizes)
+
+
+_STREAMS = ("mp3", "ac3", "eac3", "dts", "aac", "amr", "amrnb", "amrwb")
+"""Formats that are nothing but packets: only the last packet can show that they are cut."""
+
+
+def _track(container: Any) -> Any:
+    """The track that ``ffmpeg`` takes: the default one, then the one with the most channels, then the first."""
+    import av.stream
+
+    tracks = [each for each in container.streams.audio if each.codec_context is not None]
+    if not tracks:
+        there = "in a format that is not decoded here" if container.streams.audio else "only pictures or text"
+        raise DamagedItem(f"holds no sound that can be decoded: {there}")
+    default = av.stream.Disposition.default
+    return max(tracks, key=lambda each: (bool(each.disposition & default), each.codec_context.channels))
+
+
+def _values(frame: Any) -> Channels:
+    """A frame's samples as FFmpeg itself makes them floating-point."""
+    values, channels = frame.to_ndarray(), frame.layout.nb_channels
+    if not frame.format.is_planar:
+        values = values.reshape(-1, channels).T
+    if values.dtype == np.uint8:
+        return (values.astype(np.float32) - 128) / 128
+    if np.issubdtype(values.dtype, np.integer):
+        return (values / -float(np.iinfo(values.dtype).min)).astype(np.float32)
+    return values.astype(np.float32, copy=False)
+
+
+def _by_libsndfile(file: io.BufferedIOBase, head: bytes) -> Iterator[tuple[Channels, int]]:
+    """A format that FFmpeg does not know, such as that of HTK or MATLAB."""
+    import soundfile
+
+    if head.startswith(b"ID3") or (head[0] == 0xFF and head[1:2] >= b"\xe0"):
+        _refuse(head)  # libsndfile would take it for MP3, whose library writes on the terminal
+    try:
+        with soundfile.SoundFile(file) as sound:
+            size, found = max(1, BLOCK_VALUES // sound.channels), 0
+            while len(run := sound.read(size, dtype="float32", always_2d=True)):
+                found += len(run)
+                yield run.T, sound.samplerate
+            if found == 0:
+                raise DamagedItem("holds no sound")
+            if found < sound.frames:
+                add_remark(f"breaks off after {found / sound.samplerate:.1f} seconds")
+    except (soundfile.LibsndfileError, TypeError, ValueError):
+        _refuse(head)
+
+
+def _refuse(head: bytes) -> NoReturn:
+    kind = kind_of(head)
+    if kind == "an MP4 file":
+        raise DamagedItem(f"cannot be decoded: it is {kind} without its table (moov), which recorders write last")
+    if kind.endswith(SOUND_FILES):
+        raise DamagedItem(f"cannot be decoded: it is {kind}, and damaged")
+    raise DamagedItem(f"cannot be decoded: it is {kind}, not a recording or video whose sound is read here")
+
+
+def _gathered(runs: Iterable[tuple[Channels, int]]) -> Iterator[tuple[Channels, int]]:
+    """The same in runs of some :data:`BLOCK_VALUES` values each, as long as rate and channels stay."""
+    held: list[Channels] = []
+    kind, values = (0, 0), 0
+    for samples, rate in runs:
+        if held and (kind != (len(samples), rate) or values >= BLOCK_VALUES):
+            yield np.concatenate(held, axis=1), kind[1]
+            held, values = [], 0
+        kind = len(samples), rate
+        held.append(samples)
+        values += samples.size
+    if held:
+        yield np.concatenate(held, axis=1), kind[1]
+
+
+def _mixed(runs: Iterable[tuple[Channels, int]]) -> Iterator[tuple[Block, int]]:
+    mixer = Mixer()
+    for samples, rate in runs:
+        if not np.isfinite(samples).all():
+            raise DamagedItem("some samples are not numbers")
+        yield mixer.mix(samples), rate
+
+
+def _resampled(runs: Iterable[tuple[Block, int]], wanted: int) -> Iterator[Block]:
+    """All at one rate; joined recordings may change theirs on the way."""
+    stream: soxr.ResampleStream | None = None
+    current = wanted
+    for samples, rate in runs:
+        if rate not in RATES:
+            raise DamagedItem(f"a sample rate of {rate} Hz")
+        if rate != current:
+            yield from _rest(stream)
+            current = rate
+            stream = None if rate == wanted else soxr.ResampleStream(rate, wanted, num_channels=1, dtype="float32")
+        part = samples if stream is None else stream.resample_chunk(samples)
+        if not np.isfinite(part).all():
+            raise DamagedItem("some samples are too large to be sound")
+        yield part
+    yield from _rest(stream)
+
+
+def _rest(stream: soxr.ResampleStream | None) -> Iterator[Block]:
+    if stream is not None:
+        yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)

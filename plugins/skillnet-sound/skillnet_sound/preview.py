@@ -20,6 +20,6 @@ def player(source: Source) -> str:
     """
     config = SoundConfig()
     file = io.BytesIO()
-    soundfile.write(file, SoundReader(config).read(source).numpy(), config.sample_rate, "PCM_16", format="WAV")
+    soundfile.write(file, SoundReader(config).decode(source), config.sample_rate, "PCM_16", format="WAV")
     data = base64.b64encode(file.getvalue()).decode("ascii")
     return f'<audio controls preload="none" src="data:audio/wav;base64,{data}"></audio>'

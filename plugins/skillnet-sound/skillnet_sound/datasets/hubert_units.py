@@ -110,7 +110,7 @@ class HubertUnits(Preparer):
 
     def _heard(self, sample: dict[str, Any]) -> Tensor | None:
         try:
-            return self._reader.read(sample["sound"])
+            return torch.from_numpy(self._reader.decode(sample["sound"]))
         except (DamagedItem, KeyError):
             return None
 
@@ -140,7 +140,7 @@ class HubertUnits(Preparer):
         damaged: dict[str, str] = {}
         for sample in samples:
             try:
-                heard[sample["id"]] = self._reader.read(_sound(sample))
+                heard[sample["id"]] = torch.from_numpy(self._reader.decode(_sound(sample)))
             except DamagedItem as error:
                 damaged[sample["id"]] = str(error)
         with one_thread():

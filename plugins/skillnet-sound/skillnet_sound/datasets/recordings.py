@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import PurePosixPath
 
 import numpy as np
 import soundfile
 
-from skillnet_cli.api import DamagedItem, frames_needed
+from skillnet_cli.api import DamagedItem, collect_remarks, frames_needed
 from skillnet_cli.prepare.preparer import Kept, Rejected
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.decode import Block, blocks
@@ -51,13 +51,29 @@ def transcribed(split: str, id: str, suffix: str, content: bytes, text: str, com
 def _length(content: bytes) -> int:
     """Samples at the model's rate; a recording that is too long is read only until that is certain."""
     total = 0
-    for block in blocks(content, CONFIG.sample_rate):
+    for block in _whole(blocks(content, CONFIG.sample_rate)):
         total += len(block)
         if total > CONFIG.max_samples:
             break
     if total == 0:
         raise DamagedItem("holds no sound")
     return total
+
+
+def _whole(parts: Iterable[Block]) -> Iterator[Block]:
+    """The same blocks; raises DamagedItem at the end of a recording that is not whole.
+
+    What is left of one would do for listening, but its transcript speaks of all of it.
+    """
+    waiting = iter(parts)
+    while True:
+        with collect_remarks() as remarks:
+            part = next(waiting, None)
+        if remarks:
+            raise DamagedItem("; ".join(remarks))
+        if part is None:
+            return
+        yield part
 
 
 def untranscribed(split: str, id: str, suffix: str, content: bytes) -> Iterator[Kept | Rejected]:
@@ -76,7 +92,7 @@ def untranscribed(split: str, id: str, suffix: str, content: bytes) -> Iterator[
         DamagedItem: the recording cannot be decoded or holds nothing.
     """
     config = CONFIG
-    parts = blocks(content, config.sample_rate)
+    parts = _whole(blocks(content, config.sample_rate))
     pieces = windows(parts, config.max_samples, config.min_samples, config.sample_rate)
     first, second = next(pieces, None), next(pieces, None)
     if first is None:

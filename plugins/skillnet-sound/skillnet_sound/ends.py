@@ -1,0 +1,235 @@
+"""Whether the file of a recording ends before it should: what its own headers say against what is there.
+
+FFmpeg reads what is there and does not say. Where nothing in a file says how long it is, nothing can be known.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+UNKNOWN_32 = 2**32 - 1
+UNKNOWN_STREAMED = 2**31 - 2**16
+"""Recorders that write into a pipe do not know a RIFF's size, and announce about the largest: this or more."""
+
+MOST_ELEMENTS = 100_000
+"""Boxes, chunks or elements that are looked at."""
+
+SEGMENT, CLUSTER = 0x18538067, 0x1F43B675
+_EBML = b"\x1aE\xdf\xa3"
+LAST_PAGES = 2**17
+"""Bytes at the end of an Ogg file that hold its last page: one has at most 65,307."""
+
+
+def breaks_off(file: io.BufferedIOBase) -> bool:
+    """Whether the file's own structure reaches beyond its end. Formats that have none to ask are taken for whole."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    head = file.read(16)
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
+        return _chunks_break_off(file, size, head)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"wide", b"free", b"skip"):
+        return any(end > size for end in _boxes(file, size))
+    if head[:4] == b"OggS":
+        return _ogg_breaks_off(file, size)
+    if head[:4] == _EBML:
+        return any(end > size for end in _elements(file, size))
+    if head[:4] == b".snd":
+        length = int.from_bytes(head[8:12], "big")
+        return length != UNKNOWN_32 and int.from_bytes(head[4:8], "big") + length > size
+    if head[:4] == b"caff":
+        return any(end > size for end in _caf_chunks(file, size))
+    if head[:4] == b"riff":  # Wave64: a size of 64 bits behind an identifier of 16 bytes, itself included
+        file.seek(16)
+        return 16 <= size < int.from_bytes(file.read(8), "little") < 2**62
+    return False
+
+
+def _chunks_break_off(file: io.BufferedIOBase, size: int, head: bytes) -> bool:
+    """A RIFF or FORM: the chunk with the samples is what counts, since headers of the whole are often wrong."""
+    order: str = "big" if head[:4] in (b"RIFX", b"FORM") else "little"
+    if head[8:12] == b"AVI ":
+        announced = 8 + int.from_bytes(head[4:8], "little")
+        return size < announced < UNKNOWN_STREAMED
+    place, large = 12, 0
+    for _ in range(MOST_ELEMENTS):
+        file.seek(place)
+        chunk = file.read(8)
+        if len(chunk) < 8:
+            return False
+        length = int.from_bytes(chunk[4:], order)  # type: ignore[arg-type]
+        if chunk[:4] == b"ds64":
+            file.seek(place + 16)
+            large = int.from_bytes(file.read(8), "little")
+        if chunk[:4] in (b"data", b"SSND"):
+            if length == UNKNOWN_32 and large:
+                length = large
+            elif length >= UNKNOWN_STREAMED:
+                return False
+            return place + 8 + length > size
+        place += 8 + length + length % 2
+    return False
+
+
+def _boxes(file: io.BufferedIOBase, size: int, place: int = 0) -> Iterator[int]:
+    """Where each box of an MP4 ends, from the one at ``place`` on."""
+    for _ in range(MOST_ELEMENTS):
+        file.seek(place)
+        head = file.read(16)
+        if not head:
+            return
+        length, extended = int.from_bytes(head[:4], "big"), int.from_bytes(head[8:16], "big")
+        length = extended if length == 1 else length
+        if length == 0:  # to the end of the file
+            return
+        place += length if len(head) >= 8 else 8
+        yield place
+        if length < 8:
+            return
+
+
+def _caf_chunks(file: io.BufferedIOBase, size: int, place: int = 0) -> Iterator[int]:
+    """Where each chunk of a CAF ends, of the one that begins at ``place``."""
+    place += 8
+    for _ in range(MOST_ELEMENTS):
+        file.seek(place)
+        head = file.read(12)
+        length = int.from_bytes(head[4:12], "big", signed=True)
+        if len(head) < 12 or length < 0:  # -1: to the end of the file
+            return
+        place += 12 + length
+        yield place
+
+
+def _ogg_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
+    """The last page is not whole, or is not marked as the last one of its stream."""
+    file.seek(max(0, size - LAST_PAGES))
+    tail = file.read()
+    place = tail.rfind(b"OggS")
+    while place >= 0:
+        page = tail[place:]
+        if len(page) < 27:
+            return True
+        segments = page[27 : 27 + page[26]]
+        if page[4] == 0:  # else the four letters belong to a packet
+            return len(segments) < page[26] or len(page) < 27 + page[26] + sum(segments) or not page[5] & 4
+        place = tail.rfind(b"OggS", 0, place)
+    return False
+
+
+def _elements(file: io.BufferedIOBase, size: int, place: int = 0) -> Iterator[int]:
+    """Where the elements of a Matroska file end, from the one at ``place`` on.
+
+    Those of unknown length, as in a live stream, are gone into.
+    """
+    for _ in range(MOST_ELEMENTS):
+        if place >= size:
+            return
+        file.seek(place)
+        head = file.read(12)
+        id_width = 9 - head[0].bit_length() if head[0] else 9
+        if id_width > 4 or len(head) <= id_width or not head[id_width]:
+            yield size + 1 if len(head) < 12 else size
+            return
+        width = 9 - head[id_width].bit_length()
+        number = head[id_width : id_width + width]
+        length = int.from_bytes(number, "big") & ((1 << 7 * width) - 1)
+        name, begin = int.from_bytes(head[:id_width], "big"), place + id_width + width
+        unknown = length == (1 << 7 * width) - 1
+        if len(number) < width:
+            yield size + 1
+            return
+        if not unknown:
+            yield begin + length
+        place = begin if unknown and name in (SEGMENT, CLUSTER) else size if unknown else begin + length
+
+
+class Section(io.BufferedIOBase):
+    """A part of a file as a file of its own."""
+
+    def __init__(self, file: io.BufferedIOBase, start: int, end: int) -> None:
+        self._file, self._start, self._end, self._place = file, start, end, 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """At most ``size`` bytes, to the end of the part where it is negative."""
+        left = self._end - self._start - self._place
+        self._file.seek(self._start + self._place)
+        content = self._file.read(max(0, left if size is None or size < 0 else min(size, left)))
+        self._place += len(content)
+        return content
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place within the part."""
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._end - self._start}[whence]
+        self._place = max(0, origin + offset)
+        return self._place
+
+    def tell(self) -> int:
+        """The place within the part."""
+        return self._place
+
+
+def joined(file: io.BufferedIOBase) -> list[tuple[int, int]]:
+    """Begin and end of each file in one that was made by joining several with a header of their own each.
+
+    FFmpeg reads joined files by itself but for those whose header says where they end: RIFF, FORM, CAF, MP4, Matroska.
+    ID3 tags in front are left out: before a WAV it would see nothing else.
+    """
+    size = file.seek(0, io.SEEK_END)
+    begins = [behind_tags(file, size)]
+    for _ in range(MOST_ELEMENTS):
+        file.seek(begins[-1])
+        head = file.read(12)
+        following = begins[-1]
+        if head[:4] in (b"RIFF", b"RIFX", b"FORM") and head[8:] in (b"WAVE", b"AIFF", b"AIFC"):
+            length = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
+            following += 8 + length + length % 2
+        elif head[4:8] == b"ftyp":
+            following = next((end for end in _boxes(file, size, following) if _is_at(file, end, b"ftyp", 4)), size)
+        elif head[:4] == _EBML:
+            ends = _elements(file, size, following)
+            following = next((end for end in ends if _is_at(file, end, _EBML)), size)
+        elif head[:4] == b"caff":
+            ends = _caf_chunks(file, size, following)
+            following = next((end for end in ends if _is_at(file, end, b"caff")), size)
+        file.seek(following)
+        there = file.read(12)
+        if following <= begins[-1] or (there[:4] != head[:4] and there[4:8] != b"ftyp"):
+            break
+        begins.append(following)
+    file.seek(0)
+    return list(zip(begins, [*begins[1:], size], strict=True))
+
+
+def behind_tags(file: io.BufferedIOBase, size: int) -> int:
+    """Where a recording begins behind the ID3 tags that players put before any format."""
+    place = 0
+    for _ in range(MOST_ELEMENTS):
+        file.seek(place)
+        head = file.read(10)
+        if head[:3] != b"ID3" or len(head) < 10 or max(head[6:]) > 0x7F:
+            break
+        length = sum(byte << 7 * (3 - number) for number, byte in enumerate(head[6:]))
+        end = place + 10 + length + (10 if head[5] & 0x10 else 0)
+        if end >= size:
+            break
+        place = end
+    return place
+
+
+def _is_at(file: io.BufferedIOBase, place: int, magic: bytes, offset: int = 0) -> bool:
+    file.seek(place + offset)
+    return file.read(len(magic)) == magic
+
+
+_COUNTED = ("flac", "wv", "tta", "ape", "tak", "shn")
+"""Formats whose files state their number of samples at the beginning."""
+
+
+def states_its_length(file: io.BufferedIOBase, format: str) -> bool:
+    """Whether FFmpeg's duration of a file of this format is a number that the file states, not an estimate."""
+    if format != "mp3":
+        return format in _COUNTED
+    file.seek(0)
+    first = file.read(2048)
+    return any(tag in first for tag in (b"Xing", b"Info", b"VBRI"))
