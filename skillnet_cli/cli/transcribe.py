@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import io
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from enum import Enum
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from skillnet_cli.api import DamagedItem, FailedJob, UserError
-from skillnet_cli.cli.checkpoint import find_checkpoint
-from skillnet_cli.cli.common import AsJson, Checkpoint, complete, print_json, print_line, remark
+from skillnet_cli.api import DamagedItem, FailedJob, UserError, collect_remarks
+from skillnet_cli.cli.checkpoint import Saved, find_checkpoint
+from skillnet_cli.cli.common import (
+    AsJson,
+    Checkpoint,
+    Device,
+    Precision,
+    PrecisionName,
+    complete,
+    print_json,
+    print_line,
+    remark,
+)
 from skillnet_cli.plugins import load_registry
 
 if TYPE_CHECKING:
-    from skillnet_cli.inference.transcriber import Transcriber, Transcript
+    from skillnet_cli.inference.transcriber import Passage, Transcriber
+
+T = TypeVar("T")
+
+STDIN = "-"
+
+MOST_PIPED = 16 << 30
+"""The most bytes that are taken from a pipe, into a temporary file."""
 
 
 class _Format(str, Enum):
@@ -28,7 +52,12 @@ class _Format(str, Enum):
 
 
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings of any length.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE|FOLDER|-...", help="Recordings of any length, or videos with sound; - is standard input."
+        ),
+    ],
     format_: Annotated[_Format, typer.Option("--format", help="Format of the transcripts.")] = _Format.text,
     task: Annotated[
         str | None,
@@ -39,73 +68,231 @@ def transcribe(
         ),
     ] = None,
     checkpoint: Checkpoint = None,
+    device: Device = None,
+    precision: Precision = PrecisionName.auto,
     as_json: AsJson = False,
 ) -> None:
     """Transcribe recordings.
 
-    Long recordings are cut into windows at quiet points; subtitles have one passage per window.
+    Long recordings are cut into windows at quiet points; subtitles have one passage per window, and windows without
+    sound are left out. Text and subtitles appear as they are made. Of a folder all recordings are taken; a file that is
+    named may be called anything. Of a recording that is cut short or damaged, what is there is transcribed, and that is
+    said.
 
     \b
     Examples:
       skillnet transcribe clip.wav
       skillnet transcribe talk.mp3 --format srt > talk.srt
       skillnet transcribe *.wav --json
+      ffmpeg -i talk.mkv -f wav - | skillnet transcribe - --format srt
     """
     wanted = _Format.json if as_json else format_
-    _check(files, wanted)
-    saved = find_checkpoint(checkpoint)
+    _check(files)
+    saved = find_checkpoint(checkpoint, lambda each: _transcribes(each, task))
 
     from skillnet_cli.inference.capabilities import Capabilities
     from skillnet_cli.inference.transcriber import Transcriber
 
     chosen = Capabilities(saved.config, load_registry()).transcribing_task(task)
-    transcriber = Transcriber(*saved.open(tasks=[chosen.name]), chosen)
-    transcripts, damaged = _transcribe_all(transcriber, files)
-    if wanted is _Format.json:
-        print_json({"model": saved.fingerprint, "transcripts": [_row(*each) for each in transcripts.items()]})
-    else:
-        for file, transcript in transcripts.items():
-            print_line(_written(transcript, wanted, f"{file}: " if len(files) > 1 else ""))
-    if damaged:
-        raise FailedJob(f"{damaged} of {len(files)} files could not be read")
+    recordings, left_out = _recordings(files, chosen.skills[0])
+    if wanted in (_Format.srt, _Format.vtt) and len(recordings) > 1:
+        raise UserError(f"--format {wanted.value} takes one recording at a time, and {len(recordings)} are named")
+    transcriber = Transcriber(*saved.open(tasks=[chosen.name], device=device), chosen, precision.value)
+    job = _Job(transcriber, wanted, len(recordings) > 1)
+    try:
+        for recording in _watched(recordings, len(recordings), wanted):
+            job.add(recording)
+    finally:  # interrupted as well: what is done is printed
+        if wanted is _Format.json and (job.rows or sys.exc_info()[0] is None):
+            facts = {"damaged": job.damaged, "remarks": job.remarks, "left_out": left_out}
+            print_json({"model": saved.fingerprint, "transcripts": job.rows, **facts})
+    job.check()
 
 
-def _check(files: list[Path], wanted: _Format) -> None:
-    """Raises UserError where a file is missing, or several would become one file of subtitles."""
+def _transcribes(saved: Saved, task: str | None) -> bool:
+    from skillnet_cli.inference.capabilities import Capabilities
+
+    with suppress(UserError):
+        Capabilities(saved.config, load_registry()).transcribing_task(task)
+        return True
+    return False
+
+
+def _check(files: Sequence[Path]) -> None:
+    """Raises UserError where a file is missing or cannot be read at all."""
     for file in files:
-        if not file.is_file():
-            raise UserError(f"{file}: no such file")
-    if wanted in (_Format.srt, _Format.vtt) and len(files) > 1:
-        raise UserError(f"--format {wanted.value} takes one recording at a time, and {len(files)} are named")
+        if str(file) == STDIN:
+            if sys.stdin.isatty():
+                raise UserError("- reads a recording from standard input, and that is a terminal: name a file")
+            continue
+        try:
+            mode = file.stat().st_mode
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) if file.is_symlink() or not _is_missing(error) else None
+            raise UserError(f"{file}: {reason or 'no such file'}") from error
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISFIFO(mode)):
+            raise UserError(f"{file}: is a device or a socket, not a recording")
 
 
-def _transcribe_all(transcriber: Transcriber, files: list[Path]) -> tuple[dict[Path, Transcript], int]:
-    """The transcripts of the files that could be read, and how many could not; those are named on standard error.
+def _is_missing(error: Exception) -> bool:
+    return isinstance(error, (FileNotFoundError, NotADirectoryError, ValueError))
+
+
+def _recordings(files: Sequence[Path], skill: str) -> tuple[list[Path], dict[str, int]]:
+    """What is named, whatever it is called, and the recordings in the folders that are named.
+
+    Returns:
+        The recordings, and how many other files of the folders were left out, by suffix or reason; these are printed.
 
     Raises:
-        UserError: none could be read.
+        UserError: there is no recording.
     """
-    done: dict[Path, Transcript] = {}
-    reasons: list[str] = []
-    for file in files:
+    from skillnet_cli.inference.walk import find_files
+
+    registry = load_registry()
+    found: dict[Path, None] = {}
+    left_out: dict[str, int] = {}
+    for each in files:
+        if str(each) == STDIN or not each.is_dir():
+            found[each] = None
+            continue
+        inside = find_files([each], registry)
+        for text in inside.remarks():
+            remark(text)
+        others: dict[str, int] = {}
+        for file in inside.files:
+            modality = registry.modality_of_suffix(file.suffix)
+            if modality is not None and modality.skill == skill:
+                found[file] = None
+            else:
+                others[file.suffix.lower()] = others.get(file.suffix.lower(), 0) + 1
+        if others:
+            listed = ", ".join(f"{count} {suffix}" for suffix, count in others.items())
+            remark(f"{each}: left out: {listed}: not recordings by their names; name them to have them transcribed")
+        for reason, count in (*inside.counts().items(), *others.items()):
+            left_out[reason] = left_out.get(reason, 0) + count
+    if not found:
+        raise UserError(f"no recordings in {', '.join(map(str, files))}")
+    return list(found), left_out
+
+
+def _watched(items: Sequence[T], total: int, wanted: _Format) -> Iterator[T]:
+    """The items, under a bar where a person watches and sees nothing else move."""
+    from skillnet_cli.data.progress import Silent, choose_progress
+
+    moving = wanted is not _Format.json and sys.stdout.isatty()
+    progress = choose_progress() if sys.stderr.isatty() and not moving and total > 1 else Silent()
+    yield from progress.track(items, total, "transcribing")
+
+
+@dataclass
+class _Job:
+    """Transcribes recordings one after the other, and prints text and subtitles as they are made.
+
+    Attributes:
+        rows: the transcripts as JSON, those of recordings that were read to the end.
+        damaged: recording -> why it could not be read, or not to its end.
+        remarks: recording -> what is to be said of it though it was read.
+    """
+
+    transcriber: Transcriber
+    wanted: _Format
+    several: bool
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    damaged: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, recording: Path) -> None:
+        """Transcribe one recording."""
+        name = str(recording)
+        passages: list[Passage] = []
+        with collect_remarks() as said:
+            try:
+                with _on_disk(recording) as path:
+                    self._print(name, self._kept(path, passages))
+            except DamagedItem as error:
+                self.damaged[name] = str(error)
+                if self.several:
+                    remark(f"{name}: {error}")
+                return
+        if said:
+            self.remarks[name] = said
+        for text in said:
+            remark(f"{name}: {text}")
+        text = self.transcriber.joined(passage.text for passage in passages)
+        self.rows.append({"path": name, "text": text, "passages": [asdict(each) for each in passages]})
+
+    def check(self) -> None:
+        """Raise UserError where nothing could be read, FailedJob where some recordings could not."""
+        if not self.damaged:
+            return
+        total = len(self.rows) + len(self.damaged)
+        if not self.several:
+            raise UserError("; ".join(f"{name}: {reason}" for name, reason in self.damaged.items()))
+        if not self.rows:
+            raise UserError(f"none of {total} files could be read")
+        raise FailedJob(f"{len(self.damaged)} of {total} files could not be read")
+
+    def _kept(self, path: Path, passages: list[Passage]) -> Iterator[Passage]:
+        for passage in self.transcriber.passages(path):
+            passages.append(passage)
+            yield passage
+
+    def _print(self, name: str, passages: Iterator[Passage]) -> None:
+        first = next(passages, None)  # a recording that cannot be read at all prints nothing
+        passages = passages if first is None else chain([first], passages)
+        if self.wanted is _Format.text:
+            print_line(f"{name}: " if self.several else "", end="")
+            self._print_text(passages)
+            return
+        from skillnet_cli.inference.transcriber import VTT_HEADER, srt_cue, vtt_cue
+
+        if self.wanted is _Format.vtt:
+            print_line(VTT_HEADER)
+        spoken = 0
+        for each in passages:
+            if each.text and self.wanted is not _Format.json:
+                spoken += 1
+                print_line(srt_cue(spoken, each) if self.wanted is _Format.srt else vtt_cue(each))
+
+    def _print_text(self, passages: Iterator[Passage]) -> None:
+        """Print the text of a recording on one line, piece by piece."""
+        between = ""
         try:
-            done[file] = transcriber.transcribe(file)
-        except DamagedItem as error:
-            reasons.append(f"{file}: {error}")
-    if not done:
-        raise UserError("; ".join(reasons))
-    for reason in reasons:
-        remark(reason)
-    return done, len(reasons)
+            for each in passages:
+                if each.text:
+                    print_line(between + each.text, end="")
+                    between = self.transcriber.between
+        finally:
+            print_line()
 
 
-def _written(transcript: Transcript, wanted: _Format, prefix: str) -> str:
-    """A transcript as text or subtitles."""
-    if wanted is _Format.text:
-        return prefix + transcript.text
-    return transcript.to_srt() if wanted is _Format.srt else transcript.to_vtt()
+@contextmanager
+def _on_disk(recording: Path) -> Iterator[Path]:
+    """The recording as a file: what comes from a pipe is read once, into a temporary one.
+
+    Raises:
+        DamagedItem: it is too long.
+    """
+    piped = str(recording) == STDIN
+    if not piped and not stat.S_ISFIFO(recording.stat().st_mode):
+        yield recording
+        return
+    with tempfile.TemporaryDirectory(prefix="skillnet-") as folder:
+        path = Path(folder) / "recording"
+        with path.open("wb") as copy:
+            if piped:
+                _copy(sys.stdin.buffer, copy)
+            else:
+                with recording.open("rb") as pipe:
+                    _copy(pipe, copy)
+        yield path
 
 
-def _row(file: Path, transcript: Transcript) -> dict[str, Any]:
-    """A transcript as JSON; times in seconds."""
-    return {"path": str(file), "text": transcript.text, "passages": [asdict(each) for each in transcript.passages]}
+def _copy(pipe: io.BufferedIOBase, copy: io.BufferedIOBase) -> None:
+    left = MOST_PIPED
+    while content := pipe.read(min(1 << 20, left + 1)):
+        left -= len(content)
+        if left < 0:
+            raise DamagedItem(f"more than {MOST_PIPED >> 30} GB come from the pipe")
+        copy.write(content)

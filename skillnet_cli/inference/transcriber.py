@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from skillnet_cli.api import DamagedItem, Reader, Source, Window
 from skillnet_cli.data.pipeline import to_device
-from skillnet_cli.inference.encoder import by_length, inferring
+from skillnet_cli.inference.encoder import inferring
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
+
+BATCH_TOKENS = 1_024
+"""Tokens that are transcribed at a time, a window of 20 seconds: at paper scale the convolutions take 0.3 GB for it."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,27 @@ class Transcript:
 
     def to_srt(self) -> str:
         """SubRip: numbered passages, times with a comma before the milliseconds. Silent windows are left out."""
-        cues = enumerate(self._spoken(), start=1)
-        return "\n".join(f"{number}\n{_times(passage, ',')}\n{passage.text}\n" for number, passage in cues)
+        return "\n".join(srt_cue(number, passage) for number, passage in enumerate(self._spoken(), start=1))
 
     def to_vtt(self) -> str:
         """WebVTT: a header, then the passages. Silent windows are left out."""
-        cues = (f"{_times(passage, '.')}\n{_escaped(passage.text)}\n" for passage in self._spoken())
-        return "\n".join(["WEBVTT\n", *cues])
+        return "\n".join([VTT_HEADER, *map(vtt_cue, self._spoken())])
 
     def _spoken(self) -> Iterator[Passage]:
         return (passage for passage in self.passages if passage.text)
+
+
+VTT_HEADER = "WEBVTT\n"
+
+
+def srt_cue(number: int, passage: Passage) -> str:
+    """A passage as SubRip has it."""
+    return f"{number}\n{_times(passage, ',')}\n{passage.text}\n"
+
+
+def vtt_cue(passage: Passage) -> str:
+    """A passage as WebVTT has it."""
+    return f"{_times(passage, '.')}\n{_escaped(passage.text)}\n"
 
 
 class Transcriber:
@@ -58,29 +72,62 @@ class Transcriber:
     def transcribe(self, source: Source) -> Transcript:
         """The transcript of a recording: of a file a passage a window, of anything else one passage.
 
-        Only files are cut into windows; other sources are items of prepared sets, which are as long as the model takes.
-
         Raises:
             DamagedItem: it cannot be decoded, or holds nothing.
+        """
+        passages = tuple(self.passages(source))
+        return Transcript(passages, self.joined(passage.text for passage in passages))
+
+    def joined(self, texts: Iterable[str]) -> str:
+        """The texts of passages as one."""
+        return self.between.join(text for text in texts if text)
+
+    @property
+    def between(self) -> str:
+        """What stands between passages. Where labels have no space, as in Chinese, words run on over the edges."""
+        return " " if " " in self.task.labels else ""
+
+    def passages(self, source: Source) -> Iterator[Passage]:
+        """The passages of a recording in order, each as soon as it is transcribed; windows without sound have none.
+
+        Only files are cut into windows; other sources are items of prepared sets, which are as long as the model takes.
+        No more than a batch of windows lies in memory.
+
+        Raises:
+            DamagedItem: it cannot be decoded, now or at a later passage, or holds nothing.
         """
         if isinstance(source, Path):
             windows = self.reader.split(source)
         else:
             windows = iter([Window(0.0, 0.0, self.reader.read(source))])
-        found: dict[int, Passage] = {}
-        with inferring(self.model, self.precision):
-            for batch in by_length(enumerate(windows), lambda item: self.reader.length(item[1].features)):
-                collated = self.reader.collate([window.features for _, window in batch])
-                predicted = self.model.predict(self.task.name, [[to_device(collated, self.model.device)]])
-                texts = self.model.objectives[self.task.name].decode(predicted)
-                for (position, window), text in zip(batch, texts, strict=True):
-                    found[position] = Passage(window.start, window.end, text)
+        found = False
+        batch: list[Window] = []
+        room = BATCH_TOKENS
+        for window in windows:
+            found = True
+            if window.features is None:
+                continue
+            length = self.reader.length(window.features)
+            if batch and length > room:
+                yield from self._transcribe(batch)
+                batch, room = [], BATCH_TOKENS
+            batch.append(window)
+            room -= length
+            if room < length:  # no room for another like it: whoever waits for the text need not wait for the next
+                yield from self._transcribe(batch)
+                batch, room = [], BATCH_TOKENS
+        if batch:
+            yield from self._transcribe(batch)
         if not found:
             raise DamagedItem("it holds no sound")
-        passages = tuple(found[position] for position in sorted(found))
-        # Where labels have no space, as in Chinese, words run on over the edges of windows.
-        between = " " if " " in self.task.labels else ""
-        return Transcript(passages, between.join(passage.text for passage in passages if passage.text))
+
+    def _transcribe(self, windows: Sequence[Window]) -> list[Passage]:
+        with inferring(self.model, self.precision):
+            features = [window.features for window in windows if window.features is not None]
+            collated = to_device(self.reader.collate(features), self.model.device)
+            predicted = self.model.predict(self.task.name, [[collated]])
+            texts = self.model.objectives[self.task.name].decode(predicted)
+        return [Passage(window.start, window.end, text) for window, text in zip(windows, texts, strict=True)]
 
 
 def _times(passage: Passage, mark: str) -> str:

@@ -55,7 +55,7 @@ def test_batched_is_as_singly(world: World, tmp_path: Path, monkeypatch: pytest.
     path.write_bytes(bytes(range(40, 120)) + b"uvw")
     task = Capabilities(model.config, load_registry()).transcribing_task()
     together = Transcriber(model, readers, task).transcribe(path)
-    monkeypatch.setattr("skillnet_cli.inference.encoder.by_length.__defaults__", (1,))
+    monkeypatch.setattr("skillnet_cli.inference.transcriber.BATCH_TOKENS", 1)
     singly = Transcriber(model, readers, task).transcribe(path)
     assert together == singly and len(singly.passages) == 11 and singly.text
 
