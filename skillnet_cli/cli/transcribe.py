@@ -150,11 +150,11 @@ def _recordings(files: Sequence[Path], skill: str) -> tuple[list[Path], dict[str
     from skillnet_cli.inference.walk import find_files
 
     registry = load_registry()
-    found: dict[Path, None] = {}
+    found: list[Path] = []
     left_out: dict[str, int] = {}
     for each in files:
         if str(each) == STDIN or not each.is_dir():
-            found[each] = None
+            found.append(each)
             continue
         inside = find_files([each], registry)
         for text in inside.remarks():
@@ -163,7 +163,7 @@ def _recordings(files: Sequence[Path], skill: str) -> tuple[list[Path], dict[str
         for file in inside.files:
             modality = registry.modality_of_suffix(file.suffix)
             if modality is not None and modality.skill == skill:
-                found[file] = None
+                found.append(file)
             else:
                 others[file.suffix.lower()] = others.get(file.suffix.lower(), 0) + 1
         if others:
@@ -173,7 +173,7 @@ def _recordings(files: Sequence[Path], skill: str) -> tuple[list[Path], dict[str
             left_out[reason] = left_out.get(reason, 0) + count
     if not found:
         raise UserError(f"no recordings in {', '.join(map(str, files))}")
-    return list(found), left_out
+    return found, left_out
 
 
 def _watched(items: Sequence[T], total: int, wanted: _Format) -> Iterator[T]:

@@ -57,8 +57,10 @@ def broken_streams() -> dict[str, dict[str, bytes]]:
 
 
 STREAMS = {"mp3 without its beginning"}
-STREAMS |= {f"{kind} {how}" for kind in ("webm", "gif") for how in ("cut in half", "cut near its end")}
-"""Formats made for streams do not say how long they are: what is there is read, which is no fault that can be told."""
+STREAMS |= {
+    f"{kind} {how}" for kind in ("webm", "gif", "wav", "flac", "mp3") for how in ("cut in half", "cut near its end")
+}
+"""What is there is read: of formats made for streams, which do not say how long they are, and of all sound."""
 
 
 def spoil(content: bytes) -> Mapping[str, bytes]:

@@ -39,6 +39,8 @@ def breaks_off(file: io.BufferedIOBase) -> bool:
         return length != UNKNOWN_32 and int.from_bytes(head[4:8], "big") + length > size
     if head[:4] == b"caff":
         return any(end > size for end in _caf_chunks(file, size))
+    if head[0] == 0xFF:
+        return size < _stated_by_xing(file)
     if head[:4] == b"riff":  # Wave64: a size of 64 bits behind an identifier of 16 bytes, itself included
         file.seek(16)
         return 16 <= size < int.from_bytes(file.read(8), "little") < 2**62
@@ -220,6 +222,22 @@ def behind_tags(file: io.BufferedIOBase, size: int) -> int:
 def _is_at(file: io.BufferedIOBase, place: int, magic: bytes, offset: int = 0) -> bool:
     file.seek(place + offset)
     return file.read(len(magic)) == magic
+
+
+XING_PLACE = 64
+"""The first bytes of an MP3 frame in which the header with its length lies: behind 4, and 9 to 32 of side information."""
+
+
+def _stated_by_xing(file: io.BufferedIOBase) -> int:
+    """The bytes that an MP3 says it has, 0 where it does not say."""
+    file.seek(0)
+    first = file.read(XING_PLACE)
+    place = max(first.find(b"Xing"), first.find(b"Info"))
+    if place < 0 or len(first) < place + 16:
+        return 0
+    flags = int.from_bytes(first[place + 4 : place + 8], "big")
+    behind = place + (12 if flags & 1 else 8)
+    return int.from_bytes(first[behind : behind + 4], "big") if flags & 2 else 0
 
 
 _COUNTED = ("flac", "wv", "tta", "ape", "tak", "shn")
