@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import subprocess
 import tempfile
@@ -15,9 +14,9 @@ from PIL import Image
 
 import skillnet_code
 import skillnet_image
-import skillnet_sound
 import skillnet_text
 import skillnet_video
+from tests.cases import test_sound_formats
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "formats.md"
 
@@ -96,15 +95,6 @@ OTHERS: dict[str, Sequence[Row]] = {
 }  # fmt: skip
 
 
-def sounds() -> Sequence[Row]:
-    """The rows of the sound's own tests, or at least how its files are called."""
-    try:
-        return importlib.import_module("tests.cases.test_sound_formats").ROWS
-    except (ModuleNotFoundError, AttributeError):
-        suffixes = skillnet_sound.skillnet_modalities()[0].suffixes
-        return (Row("what libsndfile or FFmpeg decodes", " ".join(suffixes), ""),)
-
-
 def picture(row: Row, image: Image.Image) -> bytes:
     """A picture in this format."""
     file = io.BytesIO()
@@ -123,12 +113,13 @@ def clip(row: Row, ffmpeg: str, source: Sequence[str]) -> bytes:
 
 def document() -> str:
     """docs/formats.md."""
-    named = {"Pictures": PICTURES, "Clips": CLIPS, "Sounds": sounds(), **OTHERS}
+    named = {"Pictures": PICTURES, "Clips": CLIPS, "Sounds": test_sound_formats.ROWS, **OTHERS}
+    rules = {**_RULES, "Sounds": test_sound_formats.RULES}
     parts = [_INTRODUCTION]
     for title, rows in named.items():
         cells = [(row.name, " ".join(f"`{each}`" for each in row.suffixes.split()), row.remark) for row in rows]
         lines = ["| format | usual names | |", "| --- | --- | --- |", *(f"| {' | '.join(row)} |" for row in cells)]
-        parts.append("\n".join([f"## {title}", "", *([_RULES[title], ""] if title in _RULES else []), *lines]))
+        parts.append("\n".join([f"## {title}", "", *([rules[title], ""] if title in rules else []), *lines]))
     return "\n\n".join(parts) + "\n"
 
 

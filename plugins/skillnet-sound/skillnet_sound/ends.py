@@ -225,7 +225,7 @@ def _is_at(file: io.BufferedIOBase, place: int, magic: bytes, offset: int = 0) -
 
 
 XING_PLACE = 64
-"""The first bytes of an MP3 frame in which the header with its length lies: behind 4, and 9 to 32 of side information."""
+"""So many first bytes of an MP3 hold the header with its length: it lies behind 4, and 9 to 32 of side information."""
 
 
 def _stated_by_xing(file: io.BufferedIOBase) -> int:
