@@ -24,7 +24,9 @@ from skillnet_cli.data.progress import Progress, Silent
 from skillnet_cli.plugins import Registry, resolve, suggest
 from skillnet_cli.prepare.asked import AGAIN, differences, fingerprint
 from skillnet_cli.prepare.writer import BEYOND_LIMIT, SetWriter
+from skillnet_cli.sources.archives import MAX_CONTENT
 from skillnet_cli.sources.tables import EMPTY, Row, read_rows
+from skillnet_cli.untrusted import Untrusted, read_bytes
 
 ID = "id"
 """The optional field whose column names the items."""
@@ -444,6 +446,8 @@ class _Keeping:
             self.writer.reject(item.split, item.id, "unavailable", "there is no such file")
         except DamagedItem as error:
             self.writer.reject(item.split, item.id, "damaged", str(error))
+        except Untrusted as error:
+            self.writer.reject(item.split, item.id, "unavailable", f"it {error}")
         except OSError as error:
             self.writer.reject(item.split, item.id, "unavailable", str(error.strerror))
 
@@ -463,7 +467,7 @@ class _Keeping:
         if "\0" in name:
             raise DamagedItem("its path is none")
         path = self.job.table.parent / name
-        content = path.read_bytes()
+        content = read_bytes(path, MAX_CONTENT)
         self.readers[skill].read(content)
         suffix = path.suffix.lower()
         return content, suffix if suffix[1:].isalnum() and suffix.isascii() else ".bin"

@@ -63,7 +63,6 @@ _COMPRESSED_TAR = re.compile(r".*\.(tar\.(gz|bz2|xz|zst)|tgz|tbz2?|txz|tzst)\Z",
 _NAMED_ARCHIVE = re.compile(r".*\.(zip|tar|tar\.\w+|tgz|tbz2?|txz|tzst)\Z", re.IGNORECASE)
 _LEFT_BY_FILE_MANAGERS = re.compile(r"(__MACOSX/.*|(.*/)?\.DS_Store)\Z")
 _OUT_OF_ARCHIVE = "leads out of the archive"
-_TOO_MUCH = f"unpacks to more than {MAX_RATIO} times its size"
 _OUT_OF_FOLDER = "is a link that leads out of the folder"
 
 _Refuse: TypeAlias = Callable[[str, str], None]
@@ -520,13 +519,20 @@ def _check_bounds(label: str, packed: int, unpacked: int, members: int = 1, last
     if last > MAX_MEMBER_BYTES or unpacked > MAX_TOTAL_BYTES:
         raise UserError(f"{label}: not read, because it unpacks to {unpacked} bytes or more")
     if unpacked > max(SMALL, MAX_RATIO * packed):
-        raise UserError(f"{label}: not read, because it {_TOO_MUCH}")
+        raise UserError(f"{label}: not read, because it unpacks to more than {MAX_RATIO} times its size")
 
 
-def unpacked_within_bounds(packed: int, unpacked: int) -> None:
-    """Raise EOFError where a compressed file of ``packed`` bytes has given too many."""
-    if unpacked > max(SMALL, MAX_RATIO * packed):
-        raise EOFError(f"it {_TOO_MUCH}")
+def check_unpacked(packed: int, unpacked: int, ratio: int = MAX_RATIO, small: int = SMALL) -> None:
+    """Raise EOFError where a compressed file of ``packed`` bytes has given too many.
+
+    Args:
+        packed: its size.
+        unpacked: the bytes that have come of it.
+        ratio: how many times its size is too much.
+        small: bytes that never are.
+    """
+    if unpacked > max(small, ratio * packed):
+        raise EOFError(f"it unpacks to more than {ratio} times its size")
 
 
 def _zip_members(file: Path | BufferedIOBase, refuse: _Refuse) -> Iterator[Member]:
@@ -687,7 +693,7 @@ class _Ending:
         piece = self._file.read(size)
         self._unpacked += len(piece)
         if self._packed is not None:
-            unpacked_within_bounds(self._packed, self._unpacked)
+            check_unpacked(self._packed, self._unpacked)
         self._last = (self._last + piece)[-tarfile.BLOCKSIZE :]
         return piece
 

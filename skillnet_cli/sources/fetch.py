@@ -49,6 +49,8 @@ def fetch(
     path = Path(source).expanduser()
     if not path.exists():
         raise UserError(f"source '{path}': no such file or folder")
+    if not (path.is_file() or path.is_dir()):  # reading it could block, or never end
+        raise UserError(f"source '{path}': it is a named pipe or a device, not a file")
     if sha256 and path.is_file() and sha256_of(path) != sha256:
         raise UserError(f"source '{path}': not the expected file (its sha256 is not {sha256}): fetch it again")
     return path

@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.sources.archives import READ_ERRORS, Member, decompressed, open_file, unpacked_within_bounds
+from skillnet_cli.sources.archives import READ_ERRORS, Member, check_unpacked, decompressed, open_file
 from skillnet_cli.sources.inputs import note
 
 LONGEST_LINE = 16 << 20
 """Bytes; a longer line is damage. The longest of the published sets (a JSON object of a code corpus) have 10 MiB."""
 SAMPLE = 1 << 20
 """Bytes at the beginning of a file from which its encoding is detected."""
+
+_MOST_TIMES, _SMALL = 50, 16 << 20
+"""Times its own size that a compressed text may unpack to, and bytes that are always read: texts reach 5 to 20 times,
+and what is made to be large has millions of lines to a megabyte."""
 
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -30,6 +34,8 @@ _MARKS = {
 }
 _USUAL = ((0x20, 0x24F), (0x2010, 0x206F), (0x3000, 0x30FF), (0x3400, 0x9FFF), (0xFF00, 0xFFEF))
 """Characters of Chinese, Japanese and Latin texts; what is read in the wrong order of bytes has many others."""
+_FEWEST = 8
+"""Bytes from which on a text without a mark can be told from other bytes."""
 _BROKEN = "skillnet-broken"
 codecs.register_error(_BROKEN, lambda error: ("\udcff", getattr(error, "end", 0)))
 
@@ -190,7 +196,7 @@ def detect(start: bytes) -> str:
         return marked
     if not _is_utf8(start.replace(b"\0", b"")) or 3 * start.count(0) >= len(start) > 0:
         wide = max(("utf-16-le", "utf-16-be"), key=lambda encoding: _usual_share(start, encoding))
-        if b"\0" in start and _usual_share(start, wide) >= 0.95:
+        if b"\0" in start and len(start) >= _FEWEST and _usual_share(start, wide) >= 0.95:
             return wide
     return "utf-8" if _is_utf8(start) else "gb18030"
 
@@ -250,7 +256,7 @@ class _UpToBreak(io.RawIOBase):
                 piece = self._file.read1(len(buffer) - filled)
                 self._unpacked += len(piece)
                 if self._size is not None:
-                    unpacked_within_bounds(self._size, self._unpacked)
+                    check_unpacked(self._size, self._unpacked, _MOST_TIMES, _SMALL)
             except READ_ERRORS as error:
                 self.broken = str(error) or type(error).__name__
                 break

@@ -92,7 +92,7 @@ def test_every_row_that_cannot_be_used_is_accounted_for(tmp_path: Path, registry
         "row 13": ("damaged", "row 13 is not a JSON object"),
         "files/broken.toy": ("damaged", "not numbers: 'broken'"),
         "files/nowhere.toy": ("unavailable", "there is no such file"),
-        "files": ("unavailable", "Is a directory"),
+        "files": ("unavailable", "it is a folder, not a file"),
         "a\0b": ("damaged", "its path is none"),
     }
     assert manifest.ledger == {"kept": 2, "filtered": 0, "duplicate": 1, "unavailable": 2, "damaged": 6}

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from skillnet_cli.api import DamagedItem
+from skillnet_cli.api import DamagedItem, Source
 from skillnet_code.config import CodeConfig
+from skillnet_code.datasets.functions import decode_code
 from skillnet_code.pieces import code_tokenizer
 from skillnet_code.spelling import Spelling
+from skillnet_text.files import open_text
 from skillnet_text.tokens import TokenReader
 from skillnet_text.vocabulary import CONTINUES
 
@@ -22,6 +24,10 @@ class CodeReader(TokenReader[CodeConfig]):
         super().__init__(config, assets)
         self._spelling = Spelling([piece for piece in self.vocabulary.pieces if len(piece) == 1])
         self._tokenizer = code_tokenizer(self.vocabulary.ids)
+
+    def open(self, source: Source) -> str:
+        """The code of a source; bytes and files are in the encoding that their first lines declare, else UTF-8."""
+        return open_text(source, decode_code)
 
     def pieces(self, text: str) -> list[int]:
         """The ids of a code's pieces, without special tokens. Raises DamagedItem at lone surrogates."""

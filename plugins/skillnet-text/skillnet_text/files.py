@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 from skillnet_cli.api import DamagedItem, Source
+from skillnet_cli.sources.texts import decode
+from skillnet_cli.untrusted import Untrusted, read_bytes
+
+LARGEST = 64 << 20
+"""Bytes of a text that is read as one item; Chinese novels have 1 to 5 million."""
 
 
-def open_text(source: Source) -> str:
-    """The text of a source: a string is the text itself; bytes and files must be UTF-8, with or without a BOM.
+def open_text(source: Source, decode: Callable[[bytes], str] = decode) -> str:
+    """The text of a source: a string is the text itself; bytes and files may be in any usual encoding.
+
+    Args:
+        source: the text, or where it is.
+        decode: makes bytes a text.
 
     Raises:
-        DamagedItem: the file cannot be read, is in another encoding, or holds nothing but white space.
+        DamagedItem: the file cannot be read, is too large, is no text, or holds nothing but white space.
     """
-    text = source if isinstance(source, str) else _decode(_read(source))
+    text = source if isinstance(source, str) else decode(_read(source))
     if not text.strip():
         raise DamagedItem("the text is empty")
     return text
 
 
-def _read(source: bytes | Path) -> bytes:
+def _read(source: Source) -> bytes:
     if isinstance(source, bytes):
+        if len(source) > LARGEST:
+            raise DamagedItem(f"the text has more than {LARGEST:,} bytes")
         return source
     try:
-        return source.read_bytes()
+        return read_bytes(source, LARGEST)  # type: ignore[arg-type] # a string is never read
     except OSError as error:
         raise DamagedItem(f"cannot read {source}: {error.strerror}") from error
-
-
-def _decode(content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        found = content[error.start]
-        raise DamagedItem(f"not UTF-8 (byte 0x{found:02x} at {error.start}): save the text as UTF-8") from error
+    except Untrusted as error:
+        raise DamagedItem(f"it {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ class TokenReader(ABC, Generic[Config]):
         """Read one text; what exceeds ``max_length`` is cut off, and remarked.
 
         Raises:
-            DamagedItem: the file cannot be read, is not UTF-8, or holds no piece.
+            DamagedItem: the file cannot be read, is no text, or holds no piece.
         """
         pieces = self._pieces(source)
         if len(pieces) > self._room:
@@ -69,10 +70,10 @@ class TokenReader(ABC, Generic[Config]):
 
     def split(self, path: Path) -> Iterator[Window]:
         """Read a file of any length as windows of ``max_length`` tokens; starts and ends count its pieces."""
-        pieces = self._pieces(path)
-        for start in range(0, len(pieces), self._room):
-            part = pieces[start : start + self._room]
+        pieces, start = self._all_pieces(path), 0
+        while part := list(itertools.islice(pieces, self._room)):
             yield Window(float(start), float(start + len(part)), self._sequence(part))
+            start += len(part)
 
     def length(self, features: Int64[Tensor, " tokens"]) -> int:
         """How many tokens the embedder will make of these ids."""
@@ -100,11 +101,39 @@ class TokenReader(ABC, Generic[Config]):
         """How many pieces fit beside the special tokens."""
         return self.config.max_length - len(self.frame([]))
 
+    def open(self, source: Source) -> str:
+        """The text of a source, see :func:`~skillnet_text.files.open_text`."""
+        return open_text(source)
+
     def _pieces(self, source: Source) -> list[int]:
-        pieces = self.pieces(open_text(source))
-        if not pieces:
+        """The first pieces of a source, and one more than there is room for where it has more."""
+        return list(itertools.islice(self._all_pieces(source), self._room + 1))
+
+    def _all_pieces(self, source: Source) -> Iterator[int]:
+        """All pieces of a source; a tokenizer takes some 200 bytes of memory for a character, so not all at a time."""
+        found = False
+        for block in blocks(self.open(source)):
+            pieces = self.pieces(block)
+            found = found or bool(pieces)
+            yield from pieces
+        if not found:
             raise DamagedItem("the text has no readable character")
-        return pieces
 
     def _sequence(self, pieces: list[int]) -> Int64[Tensor, " tokens"]:
         return torch.tensor(self.frame(pieces))
+
+
+def blocks(text: str, size: int = 1 << 15) -> Iterator[str]:
+    """A text in blocks of at most ``size`` characters, cut where words end, so that their pieces are the text's.
+
+    Only a word, or a run of marks, that is half as long as a block may be cut itself.
+    """
+    start = 0
+    while len(text) - start > size:
+        ends = range(start + size, start + size // 2, -1)
+        blank = (at for at in ends if text[at].isspace() and not text[at - 1].isspace())
+        word = (at for at in ends if text[at - 1].isalnum() and not text[at].isalnum())
+        end = next(blank, None) or next(word, start + size)
+        yield text[start:end]
+        start = end
+    yield text[start:]

@@ -258,12 +258,12 @@ def test_partitions_are_told_by_paths(path: str, split: str) -> None:
 
 def test_docstrings_are_cut_out_of_any_python() -> None:
     old = 'def f(self):\n    """Print it.\n\n    More.\n    """\n    print "x"\n'
-    assert without_docstring(old, "Print it.\n\n    More.") == 'def f(self):\n    print "x"\n'
-    assert without_docstring("def f():\n    x = '''other'''\n    print x\n", "Print it.").count("other") == 1
+    assert without_docstring(old) == 'def f(self):\n    print "x"\n'
+    assert without_docstring("def f():\n    x = '''other'''\n    print x\n").count("other") == 1
     inline = 'def f(self):\n        "Print it."\n        return 1'
-    assert without_docstring(inline, "Print it.") == "def f(self):\n        return 1\n"
+    assert without_docstring(inline) == "def f(self):\n        return 1\n"
     plain = "def f():\n    return 1"
-    assert without_docstring(plain, "Return one.") is plain
+    assert without_docstring(plain) is plain
 
 
 @pytest.mark.parametrize(

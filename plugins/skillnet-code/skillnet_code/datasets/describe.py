@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
+import unicodedata
 
 LONGEST = 62
-"""Characters of a description: with its special tokens it stays within a text's 64 tokens (paper, appendix)."""
+"""Characters of a description: with its special tokens it stays within a text's 64 tokens (paper, appendix), since
+every token of a text has at least one character."""
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
 
@@ -36,7 +40,7 @@ def description(docstring: str, longest: int | None = LONGEST) -> str:
             break
         words = _join(words, part)
     words = _TYPE.sub("", words).strip(" :：,，、-")
-    return words if longest is None else _shorten(words, longest)
+    return words if longest is None else shorten(words, longest)
 
 
 def first_paragraph(docstring: str) -> str:
@@ -54,9 +58,14 @@ def _join(words: str, part: str) -> str:
     return words + between + part
 
 
-def _shorten(words: str, longest: int) -> str:
-    """Cut at the last end of a sentence, a clause or a word that leaves at least half of the room used."""
-    if len(words) <= longest:
+def shorten(words: str, longest: int = LONGEST) -> str:
+    """Words of at most ``longest`` characters, so of no more tokens whatever the vocabulary.
+
+    They are cut at the last end of a sentence, a clause or a word that leaves at least half of the room used."""
+    # A vocabulary that folds compatible characters reads some of them as several (㍿ as 株式会社).
+    sizes = [max(1, len(unicodedata.normalize("NFKC", each))) for each in words]
+    room = bisect.bisect_right(list(itertools.accumulate(sizes)), longest)
+    if len(words) <= room:
         return words
-    ends = [place for place in range(longest // 2, longest) if words[place] in _ENDS]
-    return words[: ends[-1] if ends else longest].strip(_ENDS)
+    ends = [place for place in range(room // 2, room) if words[place] in _ENDS]
+    return words[: ends[-1] if ends else room].strip(_ENDS)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import ast
 import copy
+import io
 import re
 import textwrap
+import tokenize
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from skillnet_cli.api import DamagedItem
+
+LARGEST = 1 << 20
+"""Bytes of a Python file; larger ones are data, and their syntax tree takes some 200 times as much memory."""
+
+_DECLARED = re.compile(rb"coding[:=][ \t]*([-\w.]+)")
 
 Definition: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef"
 
@@ -33,19 +40,46 @@ def functions(path: str, content: bytes) -> Iterator[Function]:
     """The functions and methods of a file in their order; those inside other functions are part of these.
 
     Raises:
-        DamagedItem: the file is not Python in UTF-8 that this interpreter understands.
+        DamagedItem: the file is not Python that this interpreter understands, or has more than :data:`LARGEST` bytes.
     """
+    if len(content) > LARGEST:
+        raise DamagedItem(f"a Python file of more than {LARGEST} bytes")
+    text = re.sub("\r\n?", "\n", decode_code(content))
     try:
-        text = re.sub("\r\n?", "\n", content.decode("utf-8-sig"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about other people's escape sequences
             tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise DamagedItem(f"not valid Python: {str(error).splitlines()[0]}") from error
-    lines = text.split("\n")
-    for name, node in _definitions(tree, ""):
-        code = _without_docstring(node, lines)
-        yield Function(f"{path}:{node.lineno}:{name}", code, ast.get_docstring(node) or "", _is_stub(node))
+        lines = text.split("\n")
+        for name, node in _definitions(tree, ""):
+            code = _without_docstring(node, lines)
+            yield Function(f"{path}:{node.lineno}:{name}", code, ast.get_docstring(node) or "", _is_stub(node))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last where it is nested too deep
+        raise DamagedItem(f"not valid Python: {(str(error) or 'nested too deep').splitlines()[0]}") from error
+
+
+def decode_code(content: bytes) -> str:
+    """A Python file's text: in the encoding that its first two lines declare (PEP 263), else UTF-8.
+
+    Raises:
+        DamagedItem: it declares one that does not exist or does not fit, or is no UTF-8.
+    """
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+        if encoding.lower().startswith(("utf-16", "utf-32", "utf_16", "utf_32")):
+            raise LookupError  # what declares it was read as ASCII
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{content[error.start]:02x} at {error.start}"
+        raise DamagedItem(f"it is not in {encoding.removesuffix('-sig').upper()} ({found})") from error
+    except (SyntaxError, LookupError, ValueError) as error:
+        declared = _DECLARED.search(b"\n".join(content.split(b"\n", 2)[:2]))
+        if declared is None:
+            raise DamagedItem("it is not UTF-8, and declares no other encoding") from error
+        name = declared[1].decode("ascii", "replace")[:40]
+        raise DamagedItem(f"it declares the encoding '{name}', which does not exist or does not fit") from error
+    if "\0" in text:
+        raise DamagedItem("it is not text")
+    return text
 
 
 def _definitions(parent: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str, Definition]]:

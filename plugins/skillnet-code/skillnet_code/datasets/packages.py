@@ -12,11 +12,9 @@ from typing import Any
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Range, Rejected
 from skillnet_cli.sources.archives import FileTree, Member, read_archive
+from skillnet_code.datasets.functions import LARGEST
 from skillnet_code.datasets.harvest import Example, filter_file
 from skillnet_code.datasets.pair import ALL, Pair
-
-LARGEST = 4 << 20
-"""Bytes of a Python file; larger ones are data."""
 
 UNKNOWN = "unknown"
 

@@ -15,7 +15,7 @@ from skillnet_cli.data.prepared import PreparedSet, data_roots, find_set
 from skillnet_cli.files import write_whole
 from skillnet_cli.prepare.preparer import Items, PoolSplit, Summary, divide
 from skillnet_code.datasets.pair import ALL, Pair
-from skillnet_code.datasets.pairs import Pairs, content_of
+from skillnet_code.datasets.pairs import Pairs, content_of, shortened
 
 SIZES = {"train": 800_000, "dev": 8_000}
 """The paper's 800,000 pairs, and some of our own choice to watch the loss by."""
@@ -52,8 +52,8 @@ class CodePretrain(Pairs):
         return PoolSplit(divide(size, SIZES))
 
     def finish(self, items: Items, protocol: str | None) -> Summary:
-        """How many codes the other set has, in the manifest."""
-        return Summary(choices={"codes of the other set": len(self._known)})
+        """How many codes the other set has, and how many descriptions were cut, in the manifest."""
+        return Summary(choices={"codes of the other set": len(self._known), **shortened(items)})
 
     @cached_property
     def _known(self) -> UInt64[np.ndarray, " codes"]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from skillnet_cli.prepare.duplicates import reject_equal
-from skillnet_cli.prepare.preparer import Items, PoolSplit, divide
+from skillnet_cli.prepare.preparer import Items, PoolSplit, Summary, divide
 from skillnet_code.datasets.pair import ALL, Pair
-from skillnet_code.datasets.pairs import Pairs
+from skillnet_code.datasets.pairs import Pairs, shortened
 
 PAPER = {"train": 100_000, "dev": 20_000, "test": 30_000}
 
@@ -41,3 +41,7 @@ class PyTorrent(Pairs):
     def split(self, pool: str, size: int, protocol: str | None) -> PoolSplit | None:
         """The paper's sizes, or its proportion."""
         return PoolSplit(divide(size, PAPER))
+
+    def finish(self, items: Items, protocol: str | None) -> Summary:
+        """How many descriptions were cut, in the manifest."""
+        return Summary(choices=shortened(items))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -20,10 +21,22 @@ PATTERNS = ("*.jsonl", "*.jsonl.gz", "*.jsonl.zst", "*.jsonl.xz", "*.jsonl.bz2")
 PARTITIONS = {"test": "test", "valid": "dev", "train": "train"}
 """A published partition -> its split here."""
 
+SHORTEST_SAID = 8
+"""Characters up to which a description that the code holds too may be there by chance."""
+
 STEP = 64 << 20
 """Bytes of a range of a file that is not compressed."""
 
-_STRING = re.compile(r"[ \t]*[rRuU]?(\"\"\"|''')(.*?)\1[ \t]*(?:\n|\Z)", re.DOTALL)
+_QUOTED = (r'"{3}(?:[^\\]|\\.)*?"{3}', r"'{3}(?:[^\\]|\\.)*?'{3}", r'"(?:[^"\\\n]|\\.)*"', r"'(?:[^'\\\n]|\\.)*'")
+_STRING = f"[rRuUbBfF]{{0,2}}(?:{'|'.join(_QUOTED)})"
+_DEFINITION = re.compile(r"^[ \t]*(?:async[ \t]+)?def\b", re.MULTILINE)
+_IN_HEAD = re.compile(rf"{_STRING}|#[^\n]*|[()\[\]{{}}:]", re.DOTALL)
+_FIRST_STRING = re.compile(
+    rf"(?P<before>(?:[ \t]*(?:#[^\n]*)?\\?\n)*)[ \t]*\(?{_STRING}(?:\s*\\?\s*{_STRING})*\)?[ \t]*"
+    r"(?:;[ \t]*|(?:#[^\n]*)?(?:\n|\Z))",
+    re.DOTALL,
+)
+"""The docstring behind a definition's colon: strings beside each other are one."""
 
 
 def record_ranges(files: FileTree) -> list[Range]:
@@ -92,7 +105,10 @@ def _pair(split: str, id: str, line: Line) -> Pair | Rejected:
     text = description(docstring, None) or first_paragraph(docstring)
     origin = ":".join(str(record[key]) for key in ("repo", "path", "func_name") if record.get(key))
     licence = str(record.get("licence") or record.get("license") or "unknown")
-    return Pair(split, id, without_docstring(code, docstring), text, origin, licence)
+    code = without_docstring(code)
+    if text in " ".join(code.split()) and len(text) > SHORTEST_SAID:
+        return Rejected(split, id, "filtered", "its description stands in the code")
+    return Pair(split, id, code, text, origin, licence)
 
 
 def _own_partition(name: str) -> str:
@@ -100,16 +116,23 @@ def _own_partition(name: str) -> str:
     return usual_split(name) or (name.strip() if is_name(name.strip()) else ALL)
 
 
-def without_docstring(code: str, docstring: str) -> str:
+def without_docstring(code: str) -> str:
     """A function's code, its docstring cut out where it is still there."""
-    if '"""' not in code and "'''" not in code and docstring.strip().split("\n")[0] not in code:
+    if '"' not in code and "'" not in code:
         return code
-    try:
+    with suppress(DamagedItem):  # of an older Python, say, or cut off
         found = next(functions("", code.encode("utf-8", errors="replace")), None)
-    except DamagedItem:  # for an older Python, say
-        return _STRING.sub(lambda string: "" if _same(string[2], docstring) else string[0], code, count=1)
-    return found.code if found and found.docstring else code
+        if found and found.docstring:
+            return found.code
+    return _without_first_string(code)
 
 
-def _same(first: str, second: str) -> bool:
-    return first.split()[:5] == second.split()[:5]
+def _without_first_string(code: str) -> str:
+    """The code of a definition without the string that its body begins with, whatever Python it is."""
+    definition, depth = _DEFINITION.search(code), 0
+    for mark in _IN_HEAD.finditer(code, definition.end()) if definition else ():
+        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(mark[0], 0)
+        if mark[0] == ":" and depth <= 0:
+            first = _FIRST_STRING.match(code, mark.end())
+            return code[: mark.end()] + first["before"] + code[first.end() :] if first else code
+    return code

@@ -21,7 +21,7 @@ RUN = 8
 MOST_REPEATED = 0.5
 """Share of a passage that one run of eight characters may make up by coming again and again."""
 
-_TAG = re.compile(r"</?[A-Za-z][^<>\n]{0,300}>|<!--.*?-->")
+_TAG = re.compile(r"</?[A-Za-z][^<>\n]{0,300}>")
 _ADDRESS = re.compile(r"(?:https?|ftp)://[!-~]+")
 _INVISIBLE = re.compile("[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _BLANK = re.compile(r"[^\S\n]+")
@@ -35,8 +35,24 @@ _MARK = re.compile(r"[\W_]")
 
 def clean(text: str) -> str:
     """Remove tags, addresses and invisible characters; make blanks single; keep at most three equal marks in a row."""
-    plain = _ADDRESS.sub("", _TAG.sub("", html.unescape(text) if "&" in text else text))
+    plain = _ADDRESS.sub("", _TAG.sub("", _without_comments(_unescaped(text))))
     return _SAME.sub(r"\1\1\1", _BLANK.sub(" ", _INVISIBLE.sub("", plain))).strip()
+
+
+def _unescaped(text: str) -> str:
+    try:
+        return html.unescape(text) if "&" in text else text
+    except ValueError:  # the number of a character has thousands of digits
+        return text
+
+
+def _without_comments(text: str) -> str:
+    """A text without ``<!-- … -->``; a pattern would look for the end anew at every beginning."""
+    pieces, at = [], 0
+    while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start + 4)) >= 0:
+        pieces.append(text[at:start])
+        at = end + 3
+    return "".join([*pieces, text[at:]])
 
 
 def split_long(text: str, longest: int) -> Iterator[str]:
@@ -45,14 +61,14 @@ def split_long(text: str, longest: int) -> Iterator[str]:
         yield text
         return
     piece = ""
-    for sentence in _SENTENCE.findall(text):
+    for found in _SENTENCE.finditer(text):
+        sentence = found[0]
         if piece and len(piece) + len(sentence) > longest:
             yield piece
             piece = ""
-        piece += sentence
-        while len(piece) > longest:
-            yield piece[:longest]
-            piece = piece[longest:]
+        whole = len(sentence) // longest * longest if len(sentence) > longest else 0
+        yield from (sentence[at : at + longest] for at in range(0, whole, longest))
+        piece += sentence[whole:]
     if piece:
         yield piece
 

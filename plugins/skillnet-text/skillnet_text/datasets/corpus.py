@@ -8,6 +8,7 @@ those that follow, so that verses and dialogues are not lost.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,9 @@ TEXT_KEYS = ("text", "content", "article")
 STEP = 32 << 20
 """Bytes of a range of a large file that is not compressed."""
 
+SMALL_FILES = 1_000
+"""Files of at most a thousandth of :data:`STEP` that are a range together."""
+
 DEV = 1_000
 """One passage of so many, by its checksum, is held out as dev."""
 
@@ -40,8 +44,12 @@ class Paragraph:
 
 
 class TextCorpus(Preparer):
-    """A range a file, or several where it is large and not compressed; a passage is an item."""
+    """A range a file, several where it is large and not compressed, or one for many small files.
 
+    A passage is an item.
+    """
+
+    version = "2"
     shard_items = 10_000
 
     def ranges(self) -> Sequence[Range]:
@@ -49,11 +57,12 @@ class TextCorpus(Preparer):
         leaves = self.files.named(*PATTERNS)
         if not leaves:
             self.files.one(*PATTERNS[::5])
-        return [each for leaf in leaves for each in self._of_leaf(leaf)]
+        return [each for group in groups(leaves) for each in self._of_group(group)]
 
     def read(self, range: Range) -> Iterator[Kept | Rejected]:
         """An item for every passage, and for every line that cannot be read."""
-        for each in passages(self._paragraphs(range.payload), self.job.options["join"], self.job.options["length"]):
+        paragraphs = itertools.chain.from_iterable(map(self._paragraphs, range.payload))
+        for each in passages(paragraphs, self.job.options["join"], self.job.options["length"]):
             if each.damage is not None:
                 yield Rejected("train", each.where, "damaged", each.damage)
             elif reason := why_unfit(each.text):
@@ -62,15 +71,23 @@ class TextCorpus(Preparer):
                 same = essence(each.text)
                 yield Kept(self._split(same), each.where, {"text": [each.text]}, content=same)
 
+    def _of_group(self, leaves: Sequence[Member]) -> Iterator[Range]:
+        if len(leaves) > 1:
+            encoding = self.job.options["encoding"]
+            name = f"{leaves[0].name} and {len(leaves) - 1} more"
+            yield Range(name, [[leaf.name, encoding] for leaf in leaves])
+        else:
+            yield from self._of_leaf(leaves[0])
+
     def _of_leaf(self, leaf: Member) -> Iterator[Range]:
         encoding = self.job.options["encoding"] or (_encoding(leaf) if leaf.size > STEP else None)
         packed = leaf.name.endswith(PACKED[1:])
         wide = (encoding or "").lower().replace("_", "-").startswith(("utf-16", "utf-32"))
         if leaf.size <= STEP or packed or wide or not leaf.seekable:
-            yield Range(leaf.name, [leaf.name, encoding if self.job.options["encoding"] else None])
+            yield Range(leaf.name, [[leaf.name, encoding if self.job.options["encoding"] else None]])
             return
         for start, end in byte_ranges(leaf, STEP):
-            yield Range(f"{leaf.name} from byte {start}", [leaf.name, encoding, start, end])
+            yield Range(f"{leaf.name} from byte {start}", [[leaf.name, encoding, start, end]])
 
     def _paragraphs(self, payload: Sequence[object]) -> Iterator[Paragraph]:
         name, encoding, *between = payload
@@ -116,6 +133,25 @@ def passages(paragraphs: Iterable[Paragraph], short: int, longest: int) -> Itera
         yield joined
 
 
+def groups(leaves: Sequence[Member]) -> Iterator[list[Member]]:
+    """Files in order: of small ones up to :data:`SMALL_FILES` together, each other one by itself.
+
+    A range has files of its own in the work folder, which many thousands of small ones would fill.
+    """
+    group: list[Member] = []
+    for leaf in leaves:
+        small = leaf.size <= STEP // 1000
+        if group and (not small or len(group) == SMALL_FILES):
+            yield group
+            group = []
+        if small:
+            group.append(leaf)
+        else:
+            yield [leaf]
+    if group:
+        yield group
+
+
 def _encoding(leaf: Member) -> str:
     with leaf.open() as file:
         return detect(file.read(SAMPLE))
@@ -131,6 +167,7 @@ def _lines(leaf: Member, encoding: str | None, between: Sequence[object]) -> Ite
 def _of_lines(lines: Iterable[tuple[str, Line]]) -> Iterator[Paragraph]:
     for where, line in lines:
         yield Paragraph(where, line.text, damage=line.damage)
+    yield Paragraph("", ends=True)
 
 
 def _of_documents(lines: Iterable[tuple[str, Line]]) -> Iterator[Paragraph]:

@@ -7,13 +7,16 @@ everyone measures on.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from skillnet_cli.api import DamagedItem
+from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Items, Kept, Preparer, Range, Rejected, Summary
+from skillnet_cli.sources.tables import EMPTY
 from skillnet_cli.sources.texts import Line, read_lines
 
-FILES = {"train": "train.json", "dev": "dev.json", "test": "test.json"}
+FILES = {"train": ("train.json",), "dev": ("dev.json",), "test": ("test.json", "test1.1.json", "test1.0.json")}
+"""Split -> what its file may be called, the current one first: CLUE has published several test sets."""
 UNLABELLED = "test"
 PAPER_DEV = 10_000
 CLASSES = {
@@ -40,18 +43,32 @@ class Tnews(Preparer):
     """One range a file; a line is an item."""
 
     def ranges(self) -> Sequence[Range]:
-        """A range for each file that exists; which of train and dev does not is said."""
-        self.files.one(*FILES.values())
-        found = {split: there[0].name for split, name in FILES.items() if (there := self.files.named(name))}
-        missing = [FILES[split] for split in FILES if split not in found and split != UNLABELLED]
+        """A range for each split whose file exists; which of train and dev does not is said."""
+        self.files.one(*itertools.chain.from_iterable(FILES.values()))
+        found = {split: names for split in FILES if (names := self._files_of(split))}
+        missing = [FILES[split][0] for split in FILES if split not in found and split != UNLABELLED]
         if missing:
             self.job.say(f"tnews: there is no {' and no '.join(missing)}: prepared is {', '.join(found)}")
-        return [Range(split, name, splits=(split,)) for split, name in found.items()]
+        return [Range(split, names, splits=(split,)) for split, names in found.items()]
+
+    def _files_of(self, split: str) -> list[str]:
+        """The files that could be a split; the first is. Raises UserError where two are called alike."""
+        found = [[each.name for each in self.files.named(name)] for name in FILES[split]]
+        for names in found:
+            if len(names) > 1:
+                raise UserError(f"{' and '.join(names)}: either could be the split '{split}': leave one in --source")
+        return [name for names in found for name in names]
 
     def read(self, range: Range) -> Iterator[Kept | Rejected]:
         """An item for every line."""
-        for line in read_lines(self.files[range.payload]):
+        name, *others = range.payload
+        for other in others:
+            yield Rejected(range.name, other, "filtered", f"a former test set: {name} is read")
+        for line in read_lines(self.files[name]):
             id = f"{range.name}-{line.number:06d}"
+            if not line.damage and not line.text.strip():
+                yield Rejected(range.name, id, "filtered", EMPTY)
+                continue
             try:
                 yield Kept(range.name, id, _fields_of(line, labelled=range.name != UNLABELLED))
             except DamagedItem as error:
