@@ -78,7 +78,7 @@ def test_a_folder_is_as_good_as_the_zip(published: Path, tmp_path: Path) -> None
 def test_without_any_part_it_is_said_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "labels.json").write_text(DEV[0])
-    with pytest.raises(UserError, match=r"folder: there is no train.json or dev.json or test.json in it"):
+    with pytest.raises(UserError, match=r"folder: there is no train.json or dev.json or test.json"):
         prepare(tmp_path / "folder", tmp_path / "set")
 
 
