@@ -17,5 +17,13 @@ YOUTUBE_OPTIONS = (
     DatasetOption("cookies", "A file of cookies, for videos that require signing in.", Path, recorded=False),
     DatasetOption("rate-limit", "KiB per second, for each process.", int, recorded=False),
     DatasetOption("retries", "Further tries after temporary failures.", int, 3, recorded=False),
+    DatasetOption("timeout", "Seconds for a clip, all tries together.", float, 600.0, recorded=False),
+    DatasetOption(
+        "private-host",
+        "A host of a private network that may be asked all the same, a mirror of your own; may be repeated.",
+        repeatable=True,
+        metavar="HOST",
+        recorded=False,
+    ),
     DatasetOption("ffmpeg", "The ffmpeg program, if it is not on the PATH.", Path, recorded=False),
 )

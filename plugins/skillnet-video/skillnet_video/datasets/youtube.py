@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import re
+import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skillnet_cli.api import DamagedItem, UserError
+from skillnet_cli.api import DamagedItem, FailedJob, UserError
 from skillnet_cli.prepare.preparer import Preparation
-from skillnet_cli.sources.http import Unavailable
+from skillnet_cli.sources.http import Unavailable, check_address
+from skillnet_video.datasets.fetch_clip import DISK_FULL, reason_of
 from skillnet_video.datasets.options import TEMPLATE
 from skillnet_video.recoding import Recoding
 
 TIMEOUT = 30
+COOKIES = "cookies.txt"
+_PROTOCOLS = "http,https,tcp,tls,crypto,httpproxy"
+"""What ffmpeg may open: no files, which a playlist could name."""
 INSTALL = "pip install 'skillnet-video[download]'"
 
-_REASONS = (
-    (r"private", "it is private"),
-    (r"country|geo.?restrict|copyright|blocked", "it is blocked here"),
-    (r"members|purchase|premium|paid", "it is for members only"),
-    (r"sign in|log ?in|cookies|confirm your age|age.restricted|not a bot", "it wants a sign-in: --cookies"),
-    (r"\b429\b|too many requests", "the server wants fewer requests"),
-    (r"http error 5\d\d", "the server fails"),
-    (r"removed|deleted|terminated|unavailable|not available|no longer|does ?n.t exist|\b404\b|\b410\b", "it is gone"),
-    (r"\b403\b|forbidden", "the server refuses it"),
-    (r"timed? ?out", "the server does not answer in time"),
-    (r"unsupported url|no video formats|unable to extract|requested format", "there is no video at its address"),
-    (r"refused|resolve|unreachable|reset|broken|closed|incomplete|\d+ bytes", "the transfer breaks off"),
-)
-"""Patterns of error messages and their meaning, so that clips can be counted by reason; the first match counts."""
+MOST_BYTES = 2 << 30
+"""Of a video, or of a clip that is cut out of one."""
+SECONDS = 600.0
+"""For a clip, all tries together, unless an option says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ class Youtube:
         cookies: a file of cookies, in Netscape's format.
         rate: KiB per second; None for no limit.
         retries: further tries after temporary failures.
+        seconds: for a clip, all tries together.
+        private_hosts: hosts that may be asked although their addresses are those of a private network.
     """
 
     recoding: Recoding
@@ -55,6 +56,8 @@ class Youtube:
     cookies: Path | None = None
     rate: int | None = None
     retries: int = 3
+    seconds: float = SECONDS
+    private_hosts: frozenset[str] = frozenset()
 
     def clip(self, id: str, start: float, end: float) -> tuple[bytes, str]:
         """The seconds from ``start`` to ``end`` of a video, as :meth:`Recoding.clip` makes them.
@@ -77,27 +80,28 @@ class Youtube:
             return self.recoding.clip(self._fetched(id, Path(folder), {}), start)
 
     def _cut_on_the_way(self, id: str, start: float, end: float) -> tuple[bytes, str]:
-        from yt_dlp.utils import download_range_func
-
-        cutting = {"download_ranges": download_range_func(None, [(start, end)]), "force_keyframes_at_cuts": True}
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            return self.recoding.clip(self._fetched(id, Path(folder), cutting))
+            return self.recoding.clip(self._fetched(id, Path(folder), {"seconds": [start, end]}))
 
     def _fetched(self, id: str, folder: Path, more: dict[str, Any]) -> Path:
-        from yt_dlp import YoutubeDL
-        from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
-        from yt_dlp.utils import DownloadError
-
-        if self.ffmpeg:  # as yt-dlp's own command does: its test whether there is an ffmpeg knows no other way
-            FFmpegPostProcessor._ffmpeg_location.set(self.ffmpeg)
-        try:
-            with YoutubeDL({**self._options(folder), **more}) as downloader:
-                downloader.download([self.template.format(id=id)])
-        except DownloadError as error:
-            if more and "ffmpeg exited" in str(error):
-                raise _NotCut from error
-            raise Unavailable(reason_of(error)) from error
-        found = sorted(path for path in folder.iterdir() if path.is_file())
+        """The file of a video, fetched in a process that is ended with all that it started when its time is up."""
+        order = {
+            "url": self.template.format(id=id),
+            "options": self._options(folder),
+            "seconds": None,
+            "ffmpeg": self.ffmpeg,
+            "private_hosts": sorted({*self.private_hosts, check_address(self.template.format(id="0"))}),
+            "most_bytes": MOST_BYTES,
+            **more,
+        }
+        reason = _outcome(json.dumps(order), self.seconds)
+        if reason == DISK_FULL:
+            raise FailedJob(f"{self.folder}: no space left on the disk")
+        if reason == "ffmpeg exited":
+            raise _NotCut
+        if reason:
+            raise Unavailable(reason)
+        found = sorted(path for path in folder.iterdir() if path.is_file() and path.name != COOKIES)
         if not found:
             raise Unavailable("there is no video at its address")
         return found[0]
@@ -109,7 +113,6 @@ class Youtube:
             "format_sort": ["res:360", "ext:mp4"],
             "quiet": True,
             "noprogress": True,
-            "logger": _Silent(),
             "noplaylist": True,
             "cachedir": False,
             "socket_timeout": TIMEOUT,
@@ -117,34 +120,45 @@ class Youtube:
             "extractor_retries": self.retries,
             "fragment_retries": self.retries,
             "ratelimit": self.rate * 1024 if self.rate else None,
-            "cookiefile": str(self.cookies) if self.cookies else None,
+            "cookiefile": self._copied_cookies(folder),
             "ffmpeg_location": self.ffmpeg,
-            "external_downloader_args": {"ffmpeg_i": ["-rw_timeout", str(TIMEOUT * 1_000_000)]},
+            "external_downloader_args": {
+                "ffmpeg_i": ["-rw_timeout", str(TIMEOUT * 1_000_000), "-protocol_whitelist", _PROTOCOLS]
+            },
         }
+
+    def _copied_cookies(self, folder: Path) -> str | None:
+        """A copy of the user's cookies, since yt-dlp writes the file anew."""
+        return str(shutil.copyfile(self.cookies, folder / COOKIES)) if self.cookies else None
+
+
+__all__ = ["Youtube", "find_ffmpeg", "reason_of", "youtube_of"]
 
 
 class _NotCut(Exception):
     """ffmpeg could not read the middle of a file."""
 
 
-class _Silent:
-    """Drops yt-dlp's messages: those that matter are also raised as exceptions."""
+def _outcome(order: str, seconds: float) -> str:
+    """Why a video could not be fetched, nothing where it was."""
+    command = [sys.executable, "-m", "skillnet_video.datasets.fetch_clip"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **pipes, text=True, start_new_session=True) as process:
+        try:
+            answer, _ = process.communicate(order, seconds)
+            return str(json.loads(answer)["reason"])
+        except subprocess.TimeoutExpired:
+            return "the server does not answer in time"
+        except (ValueError, KeyError):
+            return "it cannot be fetched"
+        finally:
+            _end(process)
 
-    def debug(self, message: str) -> None: ...
 
-    def info(self, message: str) -> None: ...
-
-    def warning(self, message: str) -> None: ...
-
-    def error(self, message: str) -> None: ...
-
-
-def reason_of(error: Exception) -> str:
-    """Why yt-dlp could not fetch a video, in countable words; the exception within is more precise than its own."""
-    within = (getattr(error, "exc_info", None) or (None, None))[1]
-    said = f"{within or error} {getattr(within, 'cause', None) or ''}".lower()
-    said = re.sub(r"\bhttps?:\S*", "", said)  # the words and numbers of an address mean nothing
-    return next((reason for words, reason in _REASONS if re.search(words, said)), "it cannot be fetched")
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process and those that it started, an ffmpeg that still waits for its server among them."""
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
 
 
 def youtube_of(job: Preparation, recoding: Recoding) -> Youtube | None:
@@ -168,8 +182,19 @@ def youtube_of(job: Preparation, recoding: Recoding) -> Youtube | None:
         raise UserError(f"--cookies: '{cookies}': no such file")
     ffmpeg = None if options.get("whole-videos") else find_ffmpeg(options.get("ffmpeg"))
     retries = options.get("retries")
+    seconds = options.get("timeout") or SECONDS
+    if seconds < 1:
+        raise UserError(f"--timeout: {seconds} is less than 1")
     return Youtube(
-        recoding, job.folder, template, ffmpeg, cookies, options.get("rate-limit"), 3 if retries is None else retries
+        recoding,
+        job.folder,
+        template,
+        ffmpeg,
+        cookies,
+        options.get("rate-limit"),
+        3 if retries is None else retries,
+        seconds,
+        frozenset(options.get("private-host") or ()),
     )
 
 
