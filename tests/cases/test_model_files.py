@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -130,6 +131,38 @@ def test_s04_whatever_config_json_says_a_command_ends_in_one_line(saved: World) 
                 assert was_refused <= ("config.json" in line), (place, value, line)
     for key in ("layers", "hidden", "heads", "norm", "routing", "routed", "similarity", "tasks.find.towers"):
         assert set(map(str, taken[key])) <= {"Ellipsis"}, (key, taken[key])
+
+
+def test_s01_no_string_of_a_model_chooses_what_is_imported(saved: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = saved.folder / "modules"
+    modules.mkdir()
+    canary = saved.folder / "canary"
+    (modules / "evil_module.py").write_text(f"open({str(canary)!r}, 'w').close()\ndef attribute(*_, **__): ...\n")
+    monkeypatch.syspath_prepend(modules)
+    monkeypatch.delitem(sys.modules, "evil_module", raising=False)
+    folder = saved.run / "model"
+    without_checksum(saved)
+    for name in ("config.json", INDEX):
+        sound = (folder / name).read_text()
+        document = json.loads(sound)
+        extra = {"auto_map": {"AutoModel": "evil_module.attribute"}, "custom_pipelines": {"x": {"impl": "evil_module"}}}
+        texts = [
+            json.dumps({**document, **extra}),
+            json.dumps({**document, "architectures": ["evil_module:attribute"]}),
+        ]
+        for place in places(document):
+            if isinstance(usual_at(document, place), str):
+                texts += [altered(document, place, evil) for evil in ("evil_module:attribute", "evil_module")]
+        for number, text in enumerate(texts):
+            (folder / name).write_text(text)
+            try:
+                SkillNet.from_pretrained(folder, registry=load_registry())
+            except UserError as error:
+                assert "\n" not in str(error)
+            if number % 10 == 0:
+                said(saved, VERBS[number // 10 % 3], codes=(0,))
+        (folder / name).write_text(sound)
+    assert "evil_module" not in sys.modules and not canary.exists()
 
 
 def test_s04_settings_that_were_altered_after_saving_are_refused(saved: World) -> None:

@@ -41,7 +41,7 @@ def source_checkpoint(config: Mapping[str, Any], embedder: ImageConfig) -> Sourc
     if vision.patch_size != embedder.patch:
         found = vision.patch_size
         raise UserError(f"its patches have {found} pixels, but model.embedders.image.patch = {embedder.patch}")
-    encoder = {
+    encoder: dict[str, Any] = {
         "layers": vision.num_hidden_layers,
         "hidden": vision.hidden_size,
         "heads": vision.num_attention_heads,

@@ -40,7 +40,7 @@ def source_checkpoint(config: Mapping[str, Any], embedder: TextConfig) -> Source
     if positions != "absolute":
         raise UserError(f"its positions are of type '{positions}', but the skill text needs absolute ones")
     facts = validate(_Source, dict(config))
-    encoder = {
+    encoder: dict[str, Any] = {
         "layers": facts.num_hidden_layers,
         "hidden": facts.hidden_size,
         "heads": facts.num_attention_heads,
