@@ -285,7 +285,8 @@ def _make_set(job: Preparation, engine_options: Sequence[str] = (), again: bool 
         raise UserError("--again makes a set in one process: leave out --shard, or name another folder with --out")
     if (job.out / MANIFEST).exists() and not again:
         _check_same(job)
-        WorkFolder(job.out).remove()  # left by a kill at the very end
+        if WorkFolder(job.out).is_begun:
+            WorkFolder(job.out).remove()  # left by a kill at the very end
         return _report(job, made=False)
     remark(f"preparing {job.dataset.name} ({job.dataset.size}; {job.dataset.licence})")
     if again:

@@ -43,15 +43,18 @@ def make_anew(out: Path, asked: Mapping[str, Any], make: Callable[[Path], T]) ->
     out = out.resolve()  # the set itself where the folder is a link to it
     aside = out.parent / f".{out.name}.again"
     fresh = aside / out.name
-    if not WorkFolder(fresh).is_begun_with(asked):
+    with claimed(out):  # from the beginning: a folder that cannot be written is said before the work
         with disk_errors(aside):
-            if fresh.exists():
-                with claimed(fresh):
-                    shutil.rmtree(aside)
-    made = make(fresh)
-    with claimed(out), disk_errors(out):
-        replace_path(out, fresh)
-        for path in sorted(aside.iterdir()):  # what a preparer lays beside its set
-            replace_path(out.parent / path.name, path)
-        shutil.rmtree(aside)
+            if fresh.exists() and not WorkFolder(fresh).is_begun_with(asked):
+                shutil.rmtree(aside)
+        try:
+            made = make(fresh)
+        except BaseException:
+            shutil.rmtree(out / WORK, ignore_errors=True)  # the lock: the old set stays as it was
+            raise
+        with disk_errors(out):
+            replace_path(out, fresh)
+            for path in sorted(aside.iterdir()):  # what a preparer lays beside its set
+                replace_path(out.parent / path.name, path)
+            shutil.rmtree(aside)
     return made

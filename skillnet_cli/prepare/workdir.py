@@ -130,6 +130,11 @@ class WorkFolder:
             self.forget()
             write_whole(self.folder / JOB, _json(wanted.model_dump()))
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether the beginning of a set lies here, and not only a lock."""
+        return (self.folder / JOB).exists()
+
     def is_begun_with(self, asked: Mapping[str, Any]) -> bool:
         """Whether a set is begun here with what is asked for."""
         found = _read(self.folder / JOB, Job)

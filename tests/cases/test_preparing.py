@@ -554,3 +554,16 @@ def test_u18_a_disk_without_room_is_said_before_anything_is_read(
     assert "GB free" in (said := capsys.readouterr().err) and "ranges" not in said
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10**6, 5 * 10**5, 200_000))
     assert prepare(*asked) == 0
+
+
+def test_d04_a_set_that_is_being_made_anew_is_made_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from skillnet_cli.prepare.claims import claimed
+
+    source = tnews(tmp_path / "source", "train", "dev")
+    asked = ("tnews", "--source", source, "--out", tmp_path / "set")
+    assert prepare(*asked) == 0
+    with claimed(tmp_path / "set"):
+        assert prepare(*asked, "--again") == 2 and "another process prepares it" in capsys.readouterr().err
+        assert prepare(*asked) == 0, "it is there, and whole"
+        assert prepare(*asked, "--again") == 2, "and still held"
+    assert prepare(*asked, "--again") == 0 and sorted(tmp_path.iterdir()) == [tmp_path / "set", source]
