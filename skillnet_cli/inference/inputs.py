@@ -233,7 +233,7 @@ class Query:
         text = decoded(text)
         if not text.strip():
             raise UserError("cannot search with an empty text")
-        path = Path(text).expanduser() if text.startswith("~/") else Path(text)
+        path = Path(text)
         try:
             mode = path.stat().st_mode
         except (OSError, ValueError):  # a sentence may be too long for a path, or hold a null byte
@@ -324,13 +324,19 @@ def decoded(argument: str) -> str:
 
 
 def names_a_file(text: str, registry: Registry) -> bool:
-    """Whether a text that is no file's path was meant to be one: a path is written so, or has a suffix and no blank."""
-    if text.startswith((f".{os.sep}", f"..{os.sep}", f"~{os.sep}")):
+    """Whether a text that is no file's path was meant to be one.
+
+    It was where it is written as one (``./``, ``../``, ``/`` and a folder that exists), or has no blank and a folder
+    that exists in front, or the suffix of a modality.
+    """
+    if text.startswith((f".{os.sep}", f"..{os.sep}")):
         return True
-    if not text or any(map(str.isspace, text)):
-        return False
     path = Path(text)
+    if not path.is_absolute() and any(map(str.isspace, text)):
+        return False
     with suppress(OSError, ValueError):
-        if len(path.parts) > 1 and path.parent.is_dir():
+        if any(parent.name and parent.is_dir() for parent in path.parents):
             return True
+        if any(map(str.isspace, text)):
+            return False
     return registry.modality_of_suffix(path.suffix) is not None
