@@ -35,6 +35,12 @@ from skillnet_cli.sources.http import (
 TRIES = 5
 TIMEOUT = 30.0
 """Seconds without a byte after which a try has failed."""
+MOST_TRIES = 100
+"""Tries of a file, all together: each may bring a little, and the file still have no end."""
+SLOWEST, WINDOW = 1024, 60.0
+"""Bytes a second that must arrive, on average of so many seconds."""
+_STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
+_DATE = re.compile(r"\w{3}, \d{2} \w{3} \d{4} \d{2}:\d{2}:\d{2} GMT")
 _LOCKS = ".locks"
 _MEBIBYTE = 1 << 20
 
@@ -116,7 +122,7 @@ class _Transfer:
 
     def mebibytes(self) -> Iterator[None]:
         """Fetch until the file is whole; yields once for every mebibyte."""
-        failures, reached = 0, self._size()
+        failures, reached, tries = 0, self._size(), 0
         with _client() as client:
             while True:
                 wait = 0.0
@@ -132,9 +138,10 @@ class _Transfer:
                 # What was there before and is sent again is no progress: a file that never gets whole must end.
                 failures = 0 if self._size() > reached else failures + 1
                 reached = max(reached, self._size())
-                if failures >= TRIES:
+                tries += 1
+                if failures >= TRIES or tries >= MOST_TRIES:
                     advice = "run the command again to resume the download"
-                    raise FailedJob(f"{self._url}: given up after {TRIES} tries ({reason}): {advice}")
+                    raise FailedJob(f"{self._url}: given up after {max(failures, tries)} tries ({reason}): {advice}")
                 time.sleep(max(wait, FIRST_WAIT * 2**failures))
 
     def _receive(self, client: httpx2.Client) -> Iterator[None]:
@@ -191,22 +198,29 @@ class _Transfer:
         """Start over, and remember which version of the file this is."""
         with disk_errors(self.partial):
             self.partial.write_bytes(b"")
-            etag = answer.headers.get("ETag", "")
-            # A weak ETag names files that may differ in bytes, so it cannot be asked to continue one.
-            strong = etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified")
+            etag, modified = answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")
+            # A weak ETag, or what is none at all, names files that may differ in bytes: it cannot continue one.
+            strong = (
+                etag if _STRONG_ETAG.fullmatch(etag) else modified if _DATE.fullmatch(modified) and not etag else ""
+            )
             if strong:
                 self._validator.write_text(strong, encoding="latin-1")
             else:
                 self._validator.unlink(missing_ok=True)
 
     def _write(self, answer: httpx2.Response, start: int) -> Iterator[None]:
-        counted = 0
+        counted, window, began = 0, 0, time.monotonic()
         with disk_errors(self.partial), self.partial.open("r+b") as file:
             file.seek(start)
             # Without a chunk size: httpx would gather chunks, and lose what it has of one when the connection breaks.
             for piece in answer.iter_raw():
                 file.write(piece)
                 counted += len(piece)
+                window += len(piece)
+                if (seconds := time.monotonic() - began) >= WINDOW:
+                    if window < SLOWEST * seconds:
+                        raise TryAgain(f"fewer than {SLOWEST} bytes a second arrive")
+                    window, began = 0, time.monotonic()
                 for _ in range(counted // _MEBIBYTE):
                     yield
                 counted %= _MEBIBYTE

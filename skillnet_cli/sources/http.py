@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import unicodedata
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urljoin, urlsplit
@@ -26,6 +27,9 @@ _HOST = re.compile(r"[\w.:%-]+")  # names, numbers, and IPv6 with a zone
 _LOCAL_ENDINGS = ("localhost", "local", "internal")
 _FAKE_IP = ipaddress.ip_network("198.18.0.0/15")
 """What local proxies (Clash and others, with "fake IP") answer for every name; the name is theirs to look up."""
+
+_HOLDING_IPV4 = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")))
+"""Networks whose addresses end in one of IPv4, to which translators pass what is sent there (RFC 6052, 8215, 4291)."""
 
 
 class Unavailable(Exception):
@@ -64,10 +68,14 @@ class RateLimits:
 
 
 def check_address(url: str) -> str:
-    """Return the host of an http(s) address. Raises Unavailable where it is none."""
+    """Return the host of an http(s) address as it is connected to. Raises Unavailable where it is none.
+
+    Clients fold compatible characters (①②⑦ is 127, 。 is a full stop) before they connect, so whatever is to be known
+    of the host is asked of what comes of that.
+    """
     try:
         parts = urlsplit(url)
-        host = parts.hostname or ""
+        host = unicodedata.normalize("NFKC", parts.hostname or "").replace("\u3002", ".").lower()
         host.encode("idna")
         valid = bool(_HOST.fullmatch(host)) and parts.port != 0
     except ValueError:  # an open bracket, a port that is not a number, an empty label or one that is too long
@@ -127,11 +135,23 @@ def is_private(host: str) -> bool:
 def is_private_address(host: str) -> bool:
     """Whether a host is an IP address of no public server: of a private network, this machine, a link, a multicast."""
     try:
-        plain = ipaddress.ip_address(host.partition("%")[0])  # without its zone
+        plain = ipaddress.ip_address(_dotted(host.partition("%")[0]))  # without its zone
     except ValueError:  # a name
-        return False
+        return host.rstrip(".").lower().rpartition(".")[2] == "localhost"
     plain = getattr(plain, "ipv4_mapped", None) or plain
     if plain.version == 4 and plain in _FAKE_IP:
         return False
     within = [plain, getattr(plain, "sixtofour", None)]
+    if any(plain in network for network in _HOLDING_IPV4):
+        within.append(ipaddress.IPv4Address(int(plain) & 0xFFFFFFFF))
     return any(not each.is_global or each.is_multicast for each in within if each)
+
+
+def _dotted(host: str) -> str:
+    """A number of IPv4 in octal, hexadecimal or one piece as four decimal ones; any other host as it is."""
+    if not re.fullmatch(r"(?:0x[0-9a-f]*|\d+)(?:\.(?:0x[0-9a-f]*|\d+)){0,3}\.?", host, re.IGNORECASE):
+        return host
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host.rstrip(".")))
+    except OSError:
+        return host
