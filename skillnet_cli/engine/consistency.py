@@ -48,13 +48,28 @@ def check_same(recipe: Recipe, stage: str, saved: Mapping[str, Any], folder: Pat
     Raises:
         UserError: they differ; every key is named with both values.
     """
-    differences = list(_differences(saved, trained_by(recipe, stage)))
+    wanted = trained_by(recipe, stage)
+    differences = list(_differences(_completed(saved, wanted, stage), wanted))
     if differences:
         raise UserError(
             f"{folder} was trained with another recipe:\n"
             + "\n".join(f"  {line}" for line in differences)
             + f"\nput these back, choose another run with --set name=…, or delete {folder} to start again"
         )
+
+
+def _completed(saved: Mapping[str, Any], wanted: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """What wrote a checkpoint, with the keys that earlier versions did not keep, as they would have been."""
+    settings = dict(saved.get(stage, {}))
+    for key, before in _ADDED.items():
+        settings.setdefault(key, before)
+    if "checkpoints" in wanted[stage]:
+        settings.setdefault("checkpoints", wanted[stage]["checkpoints"])  # it was not kept: nobody can tell
+    return {**saved, stage: settings}
+
+
+_ADDED = {"augment": True, "mask_duplicates": True}
+"""Keys of a stage that earlier versions did not have, and what these did."""
 
 
 def _differences(saved: Any, wanted: Any, path: str = "") -> Iterator[str]:

@@ -142,10 +142,17 @@ def task_pipeline(plan: StagePlan, task: TaskPlan, registry: Registry) -> TaskPi
         registry: the installed plugins.
     """
     modalities = [registry.modality(skill) for skill in task.config.skills]
-    augments = {each.skill: resolve(each.augment) for each in modalities if each.augment}
+    augments = {each.skill: resolve(each.augment) for each in modalities if each.augment and plan.stage.augment}
     readers = {each.skill: plan.readers[each.skill] for each in modalities}
     targets = task.objective.targets(task.config, readers)
-    return TaskPipeline(task.config, readers, targets, augments, plan.recipe.seed, task.objective.compares)
+    return TaskPipeline(
+        task.config,
+        readers,
+        targets,
+        augments,
+        plan.recipe.seed,
+        task.objective.compares and plan.stage.mask_duplicates,
+    )
 
 
 class _FailuresAsValues(Dataset[list[TaskBatch] | Exception]):

@@ -209,12 +209,14 @@ class Updater:
                 head.limit()
 
     def _duplicates(self, batches: Sequence[TaskBatch]) -> Tensor | None:
-        """How many of this rank's items are the same as another of the global batch; None where nobody compares them.
+        """How many of this rank's items are the same as another of the global batch; None where nobody asks.
 
         All ranks must call this together.
         """
         objective = self._comparing(batches[0].task)
-        return None if objective is None else objective.duplicates(self._targets(batches))
+        if objective is None or not self.stage.mask_duplicates:
+            return None
+        return objective.duplicates(self._targets(batches))
 
     def _sum_over_ranks(self, *figures: Tensor | float) -> list[float]:
         own = [torch.as_tensor(figure, dtype=torch.float64, device=self.ranks.device) for figure in figures]
@@ -301,11 +303,13 @@ def learning_rate(update: int, *, peak: float, steps: int, warmup: int, schedule
 def build_optimizer(model: nn.Module, settings: OptimizerSection) -> AdamW:
     """AdamW over all parameters that are not frozen, at learning rate 0 until an update sets it.
 
-    Decayed are only the weights that multiply their input: not biases, norms, tables of embeddings or positions,
-    temperatures. A parameter that gets no gradient in an update is passed over: it, its moments and its own step count
-    stay as they are to the bit.
+    Decayed are only the weights that multiply their input: those of torch's own linear and convolutional layers, and
+    the parameters that a module names in ``decayed``, its own convolution for instance. Not decayed are biases, norms,
+    tables of embeddings or positions, ``[CLS]``, temperatures. A parameter that gets no gradient in an update is passed
+    over: it, its moments and its own step count stay as they are to the bit.
     """
     weights = {id(module.weight) for module in model.modules() if isinstance(module, (nn.Linear, _ConvNd))}
+    weights |= {id(getattr(module, name)) for module in model.modules() for name in getattr(module, "decayed", ())}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if id(p) in weights], "weight_decay": settings.weight_decay},

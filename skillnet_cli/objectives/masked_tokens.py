@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def corrupt(
     count = min(len(candidates), max(1, round(MASKED * len(candidates))))
     chosen = rng.choice(candidates, size=count, replace=False)
     fate = rng.random(count)
-    random_ids = rng.choice(_ordinary_ids(vocabulary), size=count)
+    random_ids = rng.choice(_ordinary_ids(vocabulary.size, frozenset(vocabulary.special_ids)), size=count)
     wanted = np.full_like(seen, IGNORED)
     wanted[chosen] = seen[chosen]
     shown = seen.copy()
@@ -65,9 +66,10 @@ def corrupt(
     return torch.from_numpy(shown), torch.from_numpy(wanted)
 
 
-def _ordinary_ids(vocabulary: Vocabulary) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """All ids but the special ones."""
-    return np.setdiff1d(np.arange(vocabulary.size), list(vocabulary.special_ids))
+@lru_cache(maxsize=16)
+def _ordinary_ids(size: int, special_ids: frozenset[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """All ids of a vocabulary but the special ones; made once, since a large one takes milliseconds to go through."""
+    return np.setdiff1d(np.arange(size), list(special_ids))
 
 
 class _TokenHead(nn.Module):

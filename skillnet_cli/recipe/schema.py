@@ -119,7 +119,7 @@ class InitSection(_Section):
 
 
 class OptimizerSection(_Section):
-    """AdamW (Loshchilov and Hutter 2019); biases, norms, tables and temperatures are never decayed."""
+    """AdamW (Loshchilov and Hutter 2019); biases, norms, tables, ``[CLS]`` and temperatures are never decayed."""
 
     weight_decay: NonNegativeFloat = 0.01
     betas: Annotated[tuple[Share, Share], Field(strict=False)] = (0.9, 0.98)
@@ -166,11 +166,12 @@ class _TrainSection(_Section):
 
     ``clip`` is the largest gradient norm, ``max_skipped_updates`` the number of updates in a row that may be skipped,
     because their loss or gradient is not finite, before the run stops; ``workers`` the number of processes that read
-    ahead. ``freeze`` names parts of the model that stay as they
-    are: ``shared``, ``skill:S``, ``embedder:S``, ``task:T``. ``average``: what is measured and exported are averages
-    of the parameters. With ``deterministic`` a GPU uses only operations that
-    give the same bits every time. ``timeout`` is how many seconds a process may stay behind the others before they
-    end. With ``debug`` the processes compare what they train, and their parameters, as they go.
+    ahead. With ``augment`` training items are changed a little, as each skill's plugin says; with ``mask_duplicates``
+    a contrastive loss leaves out the pairs of a batch that share a caption or a picture, instead of pushing them apart.
+    ``freeze`` names parts of the model that stay as they are: ``shared``, ``skill:S``, ``embedder:S``, ``task:T``.
+    ``average``: what is measured and exported are averages of the parameters. With ``deterministic`` a GPU uses only
+    operations that give the same bits every time. ``timeout`` is how many seconds a process may stay behind the others
+    before they end. With ``debug`` the processes compare what they train, and their parameters, as they go.
     """
 
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -180,6 +181,8 @@ class _TrainSection(_Section):
     clip: PositiveFloat = 1.0
     max_skipped_updates: PositiveInt = 10
     workers: NonNegativeInt = 1
+    augment: bool = True
+    mask_duplicates: bool = True
     freeze: Annotated[tuple[str, ...], Field(strict=False)] = ()
     deterministic: bool = False
     timeout: PositiveFloat = 600.0

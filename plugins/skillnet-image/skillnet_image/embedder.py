@@ -36,6 +36,8 @@ class PatchEmbedder(nn.Module):
     ``cls``, ``projection``, ``positions`` and ``norm`` as they are.
     """
 
+    decayed = ("projection",)
+
     def __init__(self, config: ImageConfig, hidden: int) -> None:
         super().__init__()
         self.config = config

@@ -105,6 +105,8 @@ class _StridedConvolution(nn.Module):
     taps is one matrix product over a view of the frames.
     """
 
+    decayed = ("weight",)
+
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, norm: nn.Module, bias: bool) -> None:
         super().__init__()
         self.stride = stride

@@ -17,6 +17,8 @@ from skillnet_video.config import VideoConfig
 class TubeEmbedder(nn.Module):
     """Tubes projected by a 3-D convolution, [CLS], learnt positions of time, height and width added up, norm."""
 
+    decayed = ("projection",)
+
     def __init__(self, config: VideoConfig, hidden: int) -> None:
         super().__init__()
         self.config = config

@@ -112,7 +112,8 @@ class Best:
             UserError: best.json is damaged.
             FailedJob: the disk does not take the model.
         """
-        results = [result for result in results if all(map(math.isfinite, result.metrics.values()))]
+        strange = {result.task for result in results if not all(map(math.isfinite, result.metrics.values()))}
+        results = [result for result in results if result.metrics and result.task not in strange]
         if not (self.kinds and results):
             return []
         path = self.folder.best / "best.json"
@@ -123,7 +124,9 @@ class Best:
         metrics = {result.task: next(iter(result.metrics)) for result in results}
         record.higher_is_better |= {task: higher_is_better(metric, self.registry) for task, metric in metrics.items()}
         record.measured[str(step)] = {task: _mean(results, task, metric) for task, metric in metrics.items()}
-        won = {**dict(self._won_tasks(step, record, metrics)), **dict(self._won_mean(step, record))}
+        won = dict(self._won_tasks(step, record, metrics))
+        if not strange:  # else the other tasks' ranks alone are no mean of all
+            won |= self._won_mean(step, record)
         self._keep(model, list(won))
         record.best |= {place: {"step": step, **figure} for place, figure in won.items()}
         record.write(path)
@@ -139,8 +142,6 @@ class Best:
 
     def _won_mean(self, step: int, record: _Record) -> Iterator[tuple[str, dict[str, float]]]:
         kept = record.best.get(MEAN)
-        if record.measured[str(step)].keys() != record.higher_is_better.keys():
-            return  # a task has no finite figure: the others' ranks alone are no mean of all
         rank = record.mean_rank(step)
         if MEAN in self.kinds and (kept is None or rank < record.mean_rank(kept["step"])):
             yield MEAN, {"mean_rank": rank}
