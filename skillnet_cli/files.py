@@ -65,12 +65,22 @@ class AtomicFile:
         with suppress(OSError):  # a full disk has been reported already
             self._file.close()
 
+    def discard(self) -> None:
+        """Stop writing, and delete what has been written."""
+        self.close()
+        with suppress(OSError):
+            self._partial.unlink(missing_ok=True)
+
 
 def write_whole(path: Path, content: bytes) -> str:
-    """Write a small file as :class:`AtomicFile` does, and return its sha256."""
+    """Write a small file as :class:`AtomicFile` does, and return its sha256; nothing stays where that is cut off."""
     file = AtomicFile(path)
-    file.write(content)
-    return file.finish()
+    try:
+        file.write(content)
+        return file.finish()
+    except BaseException:
+        file.discard()
+        raise
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -105,7 +105,7 @@ def parse_json(content: bytes | str, depth: int = MAX_DEPTH, *, unique: bool = F
     except ValueError as error:  # of the decoder, of JSON, or a number of thousands of digits
         raise Untrusted(f"is not JSON ({error})") from error
     # Counting is far faster than looking, and most documents have few brackets: samples are read by the thousand.
-    if text.count("[") + text.count("{") > depth and not _is_within(document, depth):
+    if text.count("[") + text.count("{") > depth and not is_within(document, depth):
         raise Untrusted(f"is nested more than {depth} deep")
     return document
 
@@ -127,7 +127,7 @@ def _finite(digits: str) -> float:
     return number if math.isfinite(number) else _refuse(digits[:20])
 
 
-def _is_within(document: Any, depth: int) -> bool:
+def is_within(document: Any, depth: int) -> bool:
     """Whether lists and objects stand at most ``depth`` deep in one another. Goes level by level, not recursively."""
     level = [document]
     for _ in range(depth + 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,11 +35,20 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 SHOWN_LABELS = 8
 LONGEST = 60
 """Characters of a value in a line."""
+LONGEST_WHOLE = 2_000
+"""Characters of a value of an item that is looked at by itself."""
 
 
 @app.command("show")
 def show(
-    prepared: PreparedName,
+    prepared: Annotated[
+        str,
+        typer.Argument(
+            metavar="SET[:SPLIT[#ID]]",
+            help="A prepared set by its name or folder, one of its splits, or one item as search names it.",
+            autocompletion=complete("sets"),
+        ),
+    ],
     split: Annotated[str | None, typer.Option(help="Only this split.", show_default="all")] = None,
     sample: Annotated[int, typer.Option(min=0, help="How many items of each split to show.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Seed of their choice.")] = 0,
@@ -60,18 +69,27 @@ def show(
     \b
     Examples:
       skillnet data show NAME
+      skillnet data show NAME:test#ID
       skillnet data show data/NAME --split test --sample 40 --html NAME.html
     """
-    from skillnet_cli.data.prepared import PreparedSet, data_roots, locate_set
+    from skillnet_cli.data.prepared import data_roots, find_item
     from skillnet_cli.data.survey import picked, survey
 
     if html and not html.parent.is_dir():
         raise UserError(f"--html {html}: the folder {html.parent} does not exist")
     roots = data_roots(data or [])
-    opened = PreparedSet.open(locate_set(prepared, roots), roots)
-    splits = {name: opened.split(name) for name in ([split] if split else opened.manifest.splits)}
-    surveys = {name: survey(each) for name, each in splits.items()}
-    chosen = {name: picked(each, sample, seed) for name, each in splits.items()}
+    item = None if Path(prepared).is_dir() else find_item(prepared, roots)
+    if item is not None:
+        opened, part, place = item
+        splits, chosen = {part: opened.split(part)}, {part: [place]}
+    else:
+        opened, named = _open(prepared, roots)
+        if named and split:
+            raise UserError(f"--split {split}: {prepared} names a split already")
+        wanted = split or named
+        splits = {name: opened.split(name) for name in ([wanted] if wanted else opened.manifest.splits)}
+        chosen = {name: picked(each, sample, seed) for name, each in splits.items()}
+    surveys = {name: survey(each) for name, each in splits.items()} if item is None or html or as_json else {}
     if html:
         from skillnet_cli.evaluation.report.browse import write_page
 
@@ -79,11 +97,20 @@ def show(
         remark(f"{html}: {sum(map(len, chosen.values()))} items to look at")
     if as_json:
         return print_json(_document(opened, surveys, {name: _shown(splits[name], chosen[name]) for name in splits}))
+    if item is not None:
+        return _print_item(splits[part][place], LONGEST_WHOLE)
     print_line(f"{opened.path}: {summary(opened)}; licence: {opened.manifest.licence}")
     for name, found in surveys.items():
         _print_split(name, found)
         for place in chosen[name]:
             _print_item(splits[name][place])
+
+
+def _open(named: str, roots: Sequence[Path]) -> tuple[PreparedSet, str | None]:
+    """The set that a folder, a name or ``NAME:SPLIT`` names, and the split that it names."""
+    from skillnet_cli.data.prepared import PreparedSet, find_split
+
+    return (PreparedSet.open(named, roots), None) if Path(named).is_dir() else find_split(named, roots)
 
 
 def _document(prepared: PreparedSet, surveys: Mapping[str, Survey], items: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,18 +156,18 @@ def _spread_row(what: str, spread: Spread) -> tuple[str, ...]:
     return (what, *(f"{number:,.4g}" if number < 1e6 else f"{number:,.0f}" for number in numbers), bars)
 
 
-def _print_item(sample: Mapping[str, Any]) -> None:
+def _print_item(sample: Mapping[str, Any], longest: int = LONGEST) -> None:
     """Print an item, a field a line."""
-    print_line(f"- {_short(sample['id'])}")
+    print_line(f"- {_short(sample['id'], longest)}")
     for name, value in sample.items():
         if name != "id":
-            print_line(f"    {name}: {f'{len(value):,} bytes' if isinstance(value, bytes) else _short(value)}")
+            print_line(f"    {name}: {f'{len(value):,} bytes' if isinstance(value, bytes) else _short(value, longest)}")
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, longest: int) -> str:
     """A value in a line."""
     text = " ".join(str(" | ".join(map(str, value)) if isinstance(value, list) else value).split())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 @app.command("verify")

@@ -134,12 +134,13 @@ def _look_ahead(
         raise UserError(f"the recipe '{recipe.name}' has no [{stage}]; it has {' and '.join(recipe.stages())}")
 
     from skillnet_cli.data.prepared import data_roots
+    from skillnet_cli.data.progress import choose_progress
     from skillnet_cli.engine.estimate.cost import Accelerators
     from skillnet_cli.engine.estimate.forecast import Cluster, forecast
 
     hush_transformers()
     cluster = Cluster(*processes, Accelerators.parse(on) if on else None)
-    found = forecast(recipe, stage, load_registry(), data_roots(data), cluster, runs / recipe.name)
+    found = forecast(recipe, stage, load_registry(), data_roots(data), cluster, runs / recipe.name, choose_progress())
     if as_json:
         print_json(found.as_json())
     else:

@@ -334,6 +334,17 @@ def decode_sample(region: bytes) -> dict[str, Any]:
     return sample
 
 
+def sample_id(head: bytes) -> str | None:
+    """The id in the first bytes of a sample; None where more of it is needed, or it has none."""
+    try:
+        field, size = _parse_header(head[:_BLOCK])
+        content = head[_BLOCK : _BLOCK + size]
+        found = json.loads(str(content, "utf-8"))["id"] if field == "json" and len(content) == size else None
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def _parse_header(block: bytes) -> tuple[str, int]:
     """The field and the size that a member's header states; places are those of the ustar header."""
     name = block[:100].rstrip(b"\0").decode("utf-8")

@@ -22,6 +22,7 @@ from skillnet_cli.data.format import (
     inside,
     read_checks,
     read_offsets,
+    sample_id,
 )
 from skillnet_cli.files import read_at
 from skillnet_cli.plugins import suggest
@@ -152,17 +153,34 @@ class Split(_Samples):
             raise IndexError(f"index {index} in a split of {len(self)} items")
         return self._sample(place)
 
-    def _sample(self, place: int) -> dict[str, Any]:
+    def find(self, id: str) -> int | None:
+        """The place of the item with that id, None where there is none; no media are read.
+
+        Raises:
+            FailedJob: a shard is missing or was altered.
+        """
+        for place in range(len(self)):
+            shard, within = self._locate(place)
+            if _open_shard(self._folder, shard).id_at(within) == id:
+                return place
+        return None
+
+    def _locate(self, place: int) -> tuple[ShardFacts, int]:
+        """The shard that has a sample, and the sample's place in it."""
         number = bisect.bisect_right(self._ends, place)
         shard = self.facts.shards[number]
         first = self._ends[number] - shard.items
-        sample = _open_shard(self._folder, shard).read(place - first)
+        return shard, place - first
+
+    def _sample(self, place: int) -> dict[str, Any]:
+        shard, place = self._locate(place)
+        sample = _open_shard(self._folder, shard).read(place)
         for field in self.facts.fields:
             if field not in sample:
-                raise _altered(self._folder / shard.file, f"sample {place - first} has no field '{field}'")
+                raise _altered(self._folder / shard.file, f"sample {place} has no field '{field}'")
         for field, value in sample.items():
             if not _fits(value, self._kinds.get(field, "")):
-                raise _altered(self._folder / shard.file, f"sample {place - first}: '{field}' is of another kind")
+                raise _altered(self._folder / shard.file, f"sample {place}: '{field}' is of another kind")
         return sample
 
 
@@ -203,6 +221,8 @@ _SMALLEST_SAMPLE = 1024
 """Bytes of a sample: a tar's header and a block of its record."""
 _FEW = 100_000
 """Items for which there is memory whatever the shards hold: one of them may be missing."""
+_ENOUGH = 16 << 10
+"""Bytes of a sample in which its id usually stands: more are read where it does not."""
 
 
 class _Shard:
@@ -225,6 +245,19 @@ class _Shard:
             return decode_sample(region)
         except ValueError as error:
             raise _altered(self._path, f"sample {place}: {error}") from error
+
+    def id_at(self, place: int) -> str:
+        """The id of a sample, which its first member has; media behind it are not read."""
+        start, end = int(self._offsets[place]), int(self._offsets[place + 1])
+        length = _ENOUGH
+        while True:
+            head = read_at(self._handle, min(end - start, length), start)
+            found = sample_id(head)
+            if found is not None:
+                return found
+            if length >= end - start:
+                raise _altered(self._path, f"sample {place} has no id")
+            length *= 16
 
     def __del__(self) -> None:
         if getattr(self, "_handle", -1) >= 0:
@@ -305,6 +338,27 @@ def find_split(named: str, roots: Iterable[Path] | None = None) -> tuple[Prepare
         if not colon:
             raise
     return PreparedSet.open(folder(name), below), split
+
+
+def find_item(named: str, roots: Iterable[Path] | None = None) -> tuple[PreparedSet, str, int] | None:
+    """The set, split and place of the item that ``SET:SPLIT#ID`` names, as hits of a search do; None for other names.
+
+    Raises:
+        UserError: the set has no such split, or no item of that id.
+        FailedJob: a shard is missing or was altered.
+    """
+    below = list(data_roots() if roots is None else roots)
+    for place in (at for at, character in enumerate(named) if character == "#"):  # ids and names may have some too
+        try:
+            prepared, part = find_split(named[:place], below)
+        except UserError:
+            continue
+        if part is not None:
+            found = prepared.split(part).find(named[place + 1 :])
+            if found is None:
+                raise UserError(f"{prepared.name}:{part} has no item '{named[place + 1 :]}'")
+            return prepared, part, found
+    return None
 
 
 def data_roots(given: Sequence[Path] = ()) -> list[Path]:

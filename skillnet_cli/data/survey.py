@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,28 +15,42 @@ from skillnet_cli.data.prepared import Split
 MOST_ITEMS = 5_000
 """Items that are looked at, evenly spread, where a split has more."""
 BINS = 20
+MOST = 1e300
+"""Larger numbers have no spread: their differences and sums are infinite."""
 MOST_VALUES = 50
 """Different values of a field that are labels; a field with more holds texts."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How a quantity is spread: smallest, middle, largest, mean, and the counts of ``BINS`` equal steps between."""
+    """How a quantity is spread: smallest, middle, largest, mean, and the counts of at most ``BINS`` equal steps.
+
+    Step ``n`` begins at ``smallest + n * width``. Whole numbers have steps of a whole width, so that as many different
+    values fall into each: others would leave gaps between the bars of a histogram.
+    """
 
     count: int
     smallest: float
     median: float
     mean: float
     largest: float
+    width: float
     bins: tuple[int, ...]
 
     @classmethod
     def of(cls, values: Sequence[int | float]) -> Spread:
         """The spread of at least one value."""
         array = np.asarray(values, np.float64)
-        bins, _ = np.histogram(array, BINS)
+        smallest, largest = float(array.min()), float(array.max())
+        if all(isinstance(value, int) for value in values):
+            width = float(max(1, math.ceil((largest - smallest + 1) / BINS)))
+            steps = int((largest - smallest) // width) + 1
+            bins, _ = np.histogram(array, steps, (smallest - 0.5, smallest - 0.5 + steps * width))
+        else:
+            bins, edges = np.histogram(array, BINS)
+            width = float(edges[1] - edges[0]) if largest > smallest else 0.0
         median, mean = float(np.median(array)), float(array.mean())
-        return cls(len(array), float(array.min()), median, mean, float(array.max()), tuple(bins.tolist()))
+        return cls(len(array), smallest, median, mean, largest, width, tuple(bins.tolist()))
 
 
 @dataclass(frozen=True)
@@ -67,7 +82,8 @@ class _Gathering:
             self._measure(f"{name}: characters", len(value))
             self._label(name, value)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            self._measure(name, value)
+            if abs(value) <= MOST:  # neither NaN nor infinite, nor a whole number of hundreds of digits
+                self._measure(name, value)
         elif isinstance(value, list):
             self._measure(f"{name}: how many", len(value))
             for text in value:

@@ -82,7 +82,9 @@ def _check_known(evaluation: Evaluation) -> None:
     name, objective = evaluation.task.target, evaluation.objective
     known = set(evaluation.task.labels)
     first: Any = None
-    for index in evaluation.indices if name and known else ():
+    if name is None or not known:
+        return
+    for index in evaluation.indices:
         target = evaluation.split[index].get(name)
         try:
             check_target(objective.target_kind, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +42,7 @@ class _Result(BaseModel):
     task_name: _Name
     dataset_name: _Name
     dataset_split: _Name | None = None
+    dataset_revision: _Name | None = None
     dataset_args: dict[str, Any] | None = None
     metric_type: _Name
     metric_value: Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -64,8 +66,8 @@ def results_of(folder: Path) -> list[dict[str, Any]]:
         found = getattr(ModelCard(content).data, "eval_results", None) or []
         rows: dict[tuple[Any, ...], dict[str, Any]] = {}
         for each in (validate(_Result, vars(each)) for each in found):
-            key = (each.task_name, each.dataset_name, each.dataset_split)
-            row = rows.setdefault(key, dict(zip(("task", "set", "split"), key, strict=True), metrics={}))
+            key = (each.task_name, each.dataset_name, each.dataset_split, each.dataset_revision or "")
+            row = rows.setdefault(key, dict(zip(("task", "set", "split", "checksum"), key, strict=True), metrics={}))
             row["metrics"][each.metric_type] = each.metric_value
             row["items"] = each.items
     except FileNotFoundError:
@@ -98,11 +100,15 @@ def _eval_results(config: SkillNetConfig, row: Mapping[str, Any]) -> list[EvalRe
             dataset_type=row["set"],
             dataset_name=row["set"],
             dataset_split=row["split"],
+            # The hub takes for one what has the same type, set, config, split and revision, whatever its task's name.
+            dataset_config=row["task"],
+            dataset_revision=row.get("checksum") or None,
             dataset_args={"items": row.get("items")},
             metric_type=metric,
             metric_value=value,
         )
         for metric, value in row["metrics"].items()
+        if value is not None  # it was not finite
     ]
 
 
@@ -120,9 +126,16 @@ def _body(folder: Path, config: SkillNetConfig, rows: Sequence[Mapping[str, Any]
         ),
         "## Results",
         _table(
-            ("task", "set", "items", "metric", "value"),
+            ("task", "set", "checksum", "items", "metric", "value"),
             [
-                (row["task"], f"{row['set']}:{row['split']}", row.get("items") or "", metric, f"{value:.4f}")
+                (
+                    row["task"],
+                    f"{row['set']}:{row['split']}",
+                    row.get("checksum") or "",
+                    row.get("items") or "",
+                    metric,
+                    "not finite" if value is None else f"{value:.4f}",
+                )
                 for row in rows
                 for metric, value in row["metrics"].items()
             ],
@@ -159,4 +172,9 @@ def _use(config: SkillNetConfig) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    """A value in a table: names may hold what would end its cell, or begin markup."""
+    return escape(" ".join(str(value).split()), quote=False).replace("|", "\\|")

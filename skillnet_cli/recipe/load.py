@@ -17,6 +17,10 @@ from skillnet_cli.recipe.errors import Mistake, check_section
 from skillnet_cli.recipe.schema import Recipe
 from skillnet_cli.recipe.start import bring, start_of
 from skillnet_cli.recipe.toml import KeyPath, TOMLError, key_lines, parse_toml
+from skillnet_cli.untrusted import Untrusted, read_bytes
+
+MAX_BYTES = 4 << 20
+"""Bytes of a recipe: ours have some thousands."""
 
 
 def apply_override(document: dict[str, Any], text: str) -> tuple[str, ...]:
@@ -193,10 +197,12 @@ def _describe_one(mistake: Mistake, text: _Text) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        return read_bytes(path, MAX_BYTES).decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}:{line}: not UTF-8 text: save the file as UTF-8") from error
+    except Untrusted as error:
+        raise UserError(f"cannot read the recipe {path}: it {error}") from error
     except OSError as error:
         beside = ", ".join(str(other) for other in sorted(path.parent.glob("*.toml"))[:5])
         hint = f"; its folder has {beside}" if beside else ""

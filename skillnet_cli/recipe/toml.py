@@ -11,13 +11,21 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found]
 
+from skillnet_cli.untrusted import MAX_DEPTH, is_within
+
 TOMLError = tomllib.TOMLDecodeError
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Parse a TOML text. Raises TOMLError where it is not valid."""
-    return tomllib.loads(text)
+    """Parse a TOML text. Raises TOMLError where it is not valid, or nested deeper than any recipe is."""
+    try:
+        document: dict[str, Any] = tomllib.loads(text)
+    except RecursionError as error:
+        raise TOMLError("nested too deep") from error
+    if not is_within(document, MAX_DEPTH):
+        raise TOMLError("nested too deep")
+    return document
 
 
 KeyPath: TypeAlias = "tuple[str | int, ...]"

@@ -15,6 +15,7 @@ import torch
 from skillnet_cli import objectives
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.data.prepared import PreparedSet, find_set
+from skillnet_cli.data.progress import Progress, Silent
 from skillnet_cli.engine.distributed.mesh import fitting_strategy, memory_of
 from skillnet_cli.engine.estimate.cost import (
     UTILISATION,
@@ -178,6 +179,7 @@ def forecast(
     roots: Sequence[Path],
     cluster: Cluster,
     run: Path | None = None,
+    progress: Progress | None = None,
 ) -> Forecast:
     """Estimate what a stage will do and take. What is missing is listed, and the rest is computed all the same.
 
@@ -188,11 +190,12 @@ def forecast(
         roots: where prepared sets are looked for.
         cluster: what trains.
         run: the folder that it will write, whose disk is looked at.
+        progress: shows how many tasks have been looked at; each is trained on for a moment.
 
     Raises:
         UserError: a vocabulary is missing, and the recipe does not say its size.
     """
-    return _Forecaster(recipe, stage, registry, roots, cluster, run).forecast()
+    return _Forecaster(recipe, stage, registry, roots, cluster, run).forecast(progress or Silent())
 
 
 class _Forecaster:
@@ -219,8 +222,9 @@ class _Forecaster:
         self.facts = summarise(shapes, self.unknown, flops=self.flops)
         self.backend = self._backend()
 
-    def forecast(self) -> Forecast:
-        tasks = {name: self._task(name, settings) for name, settings in self.stage.tasks.items()}
+    def forecast(self, progress: Progress) -> Forecast:
+        every = self.stage.tasks
+        tasks = {name: self._task(name, every[name]) for name in progress.track(every, len(every), "tasks looked at")}
         sizes, stage = self._sizes(next(iter(tasks))), self.stage
         return Forecast(
             recipe=self.recipe.name,

@@ -41,12 +41,13 @@ def write_page(
     for name, found in surveys.items():
         items = _items(prepared.split(name), chosen.get(name, ()), registry)
         sections[f"{name} ({found.items:,} items)"] = Markup().join((_numbers(found), items))
-    write_whole(out, page(prepared.manifest.name, sections))
+    write_whole(out, page(prepared.name, sections))
 
 
 def _account(prepared: PreparedSet) -> Markup:
     manifest = prepared.manifest
     stated = {
+        "prepared as": manifest.name,
         "version": manifest.version,
         "licence": manifest.licence,
         "source": ", ".join(manifest.source),
@@ -70,8 +71,7 @@ def _numbers(found: Survey) -> Markup:
 
 
 def _spread(what: str, spread: Spread) -> Markup:
-    width = (spread.largest - spread.smallest) / len(spread.bins)
-    bars = [(f"{spread.smallest + place * width:,.4g}", count) for place, count in enumerate(spread.bins)]
+    bars = [(f"{spread.smallest + place * spread.width:,.4g}", count) for place, count in enumerate(spread.bins)]
     summary = f"{spread.smallest:,.4g} to {spread.largest:,.4g}, median {spread.median:,.4g}, mean {spread.mean:,.4g}"
     return element("figure", element("h4", what), bar_chart(bars, what), element("figcaption", summary))
 
@@ -90,15 +90,20 @@ def _items(split: Split, places: Sequence[int], registry: Registry) -> Markup:
 
 
 def _item(sample: Mapping[str, Any], place: int, previews: Previews, registry: Registry) -> Markup:
+    """An item: what is known of it, and its media and texts, each in a figure of its own under its field's name."""
     media = [name for name, value in sample.items() if isinstance(value, bytes)]
-    shown = [part for name in sorted(media) for part in (element("small", name), previews.show(place, name))]
+    shown = [_part(name, [previews.show(place, name)]) for name in sorted(media)]
     skills = {name: value for name, value in sample.items() if name in registry.modalities and name not in media}
     for name, value in skills.items():
         count = len(value) if isinstance(value, list) else 1
-        shown += [element("small", name), *(previews.show(place, name, which) for which in range(count))]
+        shown.append(_part(name, [previews.show(place, name, which) for which in range(count)]))
     rest = [name for name in sample if name not in media and name not in skills and name != "id"]
     described = facts([("id", sample["id"]), *((name, _in_words(sample[name])) for name in rest)])
-    return element("section", described, element("div", *shown, class_="query"), class_="case")
+    return element("section", described, element("div", *shown, class_="query parts"), class_="case")
+
+
+def _part(name: str, shown: Sequence[Markup]) -> Markup:
+    return element("figure", element("figcaption", name), *shown)
 
 
 def _in_words(value: Any) -> str:

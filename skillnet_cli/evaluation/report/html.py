@@ -114,9 +114,19 @@ def bar_chart(bars: Sequence[tuple[str, int]], label: str) -> Markup:
         )
         for place, (name, count) in enumerate(bars)
     ]
-    ends = {LEFT + wide / 2: bars[0][0], WIDTH - RIGHT - wide / 2: bars[-1][0]} if bars else {}
-    names = [_text(name, x, HEIGHT - BOTTOM + 15) for x, name in ends.items()]
-    return _drawing(label, [*drawn, *names, _text(most, LEFT - 5, TOP + 4, "tick y")])
+    below = HEIGHT - BOTTOM + 15
+    names = [_text(bars[0][0], LEFT, below, "tick start")] if bars else []
+    if len(bars) > 1:
+        names.append(_text(bars[-1][0], WIDTH - RIGHT, below, "tick end"))
+    return _drawing(label, [*drawn, *names, _text(_compact(most), LEFT - 5, TOP + 4, "tick y")])
+
+
+def _compact(count: int) -> str:
+    """A count in few characters, which fit beside an axis: 1,234,567 is 1.23M."""
+    for least, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if count >= least:
+            return f"{count / (1e3 if unit == 'k' else least):.3g}{unit}"
+    return f"{count:,}"
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -203,7 +213,7 @@ td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 figure { margin: 0; min-width: 0; } .cards > figure, .case { background: var(--card); border: 1px solid var(--line);
   border-radius: .5rem; padding: .8rem; }
 svg { display: block; width: 100%; height: auto; } svg text { fill: var(--dim); font-size: 10px; text-anchor: middle; }
-svg text.y { text-anchor: end; } .grid { stroke: var(--line); }
+svg text.y, svg text.end { text-anchor: end; } svg text.start { text-anchor: start; } .grid { stroke: var(--line); }
 polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 polyline.first { stroke: var(--first); } polyline.second { stroke: var(--second); }
 polyline.third { stroke: var(--good); } polyline.fourth { stroke: var(--fourth); }
@@ -214,14 +224,18 @@ circle.fourth { fill: var(--fourth); } circle.fifth { fill: var(--fifth); } circ
 span.first { color: var(--first); } span.second { color: var(--second); } span.third { color: var(--good); }
 span.fourth { color: var(--fourth); } span.fifth { color: var(--fifth); } span.sixth { color: var(--bad); }
 .case { margin: .8rem 0; display: grid; gap: .8rem; grid-template-columns: minmax(10rem, 1fr) 4fr; }
+.case > * { min-width: 0; }
 .query { overflow-wrap: anywhere; } .query p { margin: 0; }
+.parts { display: grid; gap: .8rem; } .parts figure { overflow: auto; max-height: 24rem; }
+figure td { overflow-wrap: anywhere; }
 .hits { display: grid; gap: .6rem; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); }
 .hits figure { border: 2px solid var(--line); border-radius: .4rem; padding: .4rem; overflow: auto; max-height: 24rem; }
 .hits .right { border-color: var(--good); } .hits .truth { border-style: dashed; }
 .case img, .case video { max-width: 100%; height: auto; } .case audio { width: 100%; }
 .case pre { margin: 0; overflow: auto; font-size: .78rem; max-height: 20rem; }
 pre { overflow-x: auto; }
-dl { margin: 0; display: grid; grid-template-columns: auto 1fr; gap: .2rem .8rem; overflow-wrap: anywhere; }
+dl { margin: 0; display: grid; grid-template-columns: fit-content(40%) minmax(0, 1fr); gap: .2rem .8rem;
+  overflow-wrap: anywhere; }
 dd { margin: 0; } dd.right { color: var(--good); } dd.wrong { color: var(--bad); }
 @media (max-width: 40rem) { .case { grid-template-columns: 1fr; } }
 """

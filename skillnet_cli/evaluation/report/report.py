@@ -19,7 +19,9 @@ from skillnet_cli.data.prepared import PreparedSet, Split, find_set, is_dev
 from skillnet_cli.evaluation.report.html import Markup, element, facts, line_chart, page
 from skillnet_cli.files import write_whole
 from skillnet_cli.plugins import Registry, resolve
+from skillnet_cli.recipe.load import MAX_BYTES
 from skillnet_cli.runs import Count, Figure, read_metrics_lines, read_results
+from skillnet_cli.untrusted import Untrusted, read_bytes
 
 REPORT = "report.html"
 STAGES = ("pretrain", "finetune")
@@ -166,7 +168,10 @@ def _short_names(runs: Sequence[Path]) -> dict[str, Path]:
 
 
 def _recipe(path: Path) -> Markup:
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    try:
+        text = str(read_bytes(path, MAX_BYTES), "utf-8", "replace")
+    except (Untrusted, OSError) as error:
+        return element("p", f"{path.name} cannot be shown: {error}", class_="note")
     return element("details", element("summary", path.name), element("pre", text)) if text else Markup()
 
 

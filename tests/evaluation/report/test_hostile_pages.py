@@ -25,7 +25,8 @@ OURS = {
 
 ROW = {
     "task": "find", "set": "pairs", "split": "test", "metrics": {"recall@1": 0.5, "recall@3": 1}, "items": 18,
-    "queries": 36, "damaged": 1, "model": "m", "protocol": {"pool": 18, "metrics": {"recall@1": {"computed by": "x"}}},
+    "queries": 36, "damaged": 1, "model": "m", "checksum": "c",
+    "protocol": {"pool": 18, "metrics": {"recall@1": {"computed by": "x"}}},
     "cases": [{"index": 0, "caption": 1, "rank": 2, "best": [{"index": 1, "score": 0.25}]}],
 }  # fmt: skip
 ANSWERS = {**ROW, "task": "kind", "cases": [{"index": 0, "predicted": "a", "reference": "b"}]}
