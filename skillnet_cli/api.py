@@ -195,6 +195,8 @@ class Dataset:
     function that takes one :class:`skillnet_cli.prepare.preparer.Preparation`. Sets that share ``part_of`` are prepared
     together by that name.
 
+    ``feeds`` are the tasks that it is prepared for; it may feed any other whose fields it has.
+
     Without ``--source`` the ``published`` files are fetched; where there are none, ``obtain`` says in a line what to
     get and where. ``protocols`` are the values of ``--split``: ``"paper"``, ``"official"``, both or none.
     """
