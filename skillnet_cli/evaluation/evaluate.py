@@ -91,7 +91,7 @@ def choose_split(prepared: PreparedSet, part: str | None, task: Task) -> Split:
     wrong = lacking(task, split)
     if wrong:
         places = " or ".join(f"--split {prepared.name}:{name}" for name in fit)
-        advice = f"measure with {places}" if fit else "no split of it has"
+        advice = f"measure with {places}" if fit else "no split of the set has that"
         raise UserError(f"task '{task.name}' cannot be measured: {prepared.name}:{part} {wrong}: {advice}")
     return split
 

@@ -78,7 +78,7 @@ def test_a01_the_sets_of_the_task_itself_are_measured_where_their_targets_are(wo
 def test_a01_a_set_that_has_the_target_nowhere_or_no_usual_part(world: World) -> None:
     world.save_run()
     make(world.data / "bare", {"train": words(None), "test": words(None)})
-    assert "no split of it has" in complain(world, "eval", "--task", "kind", "--split", "bare")
+    assert "no split of the set has that" in complain(world, "eval", "--task", "kind", "--split", "bare")
     make(world.data / "odd", {"train": words("a"), "seen": words("a")})
     line = complain(world, "eval", "--task", "kind", "--split", "odd")
     assert "set 'odd' has no split 'test' or 'dev'" in line and "seen, train" in line
