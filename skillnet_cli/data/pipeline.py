@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skillnet_cli.api import Batch, DamagedItem, Features, Reader, Source, Task
+from skillnet_cli.api import Batch, DamagedItem, Features, Reader, Source, Task, UserError
 
 
 @runtime_checkable
@@ -133,7 +133,10 @@ class TaskPipeline:
         """The features of a skill's field, and which text or medium of it they were made of."""
         sources, several = sources_of(sample, skill), isinstance(sample[skill], list)
         source = sources[0 if rng is None or not several else int(rng.integers(len(sources)))]
-        features = self._readers[skill].read(source, rng)
+        try:
+            features = self._readers[skill].read(source, rng)
+        except UserError as error:  # such as a text where a medium should be: nobody's mistake at the command line
+            raise DamagedItem(str(error)) from error
         augment = self._augments.get(skill)
         return (features if rng is None or augment is None else augment(features, rng)), source
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stdout
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import pytest
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.data.survey import BINS, Spread
 from skillnet_cli.evaluation.report.html import LEFT, RIGHT, WIDTH, bar_chart
+from skillnet_cli.evaluation.report.report import Previews
+from skillnet_cli.plugins import load_registry
 from skillnet_cli.prepare.writer import SetWriter
 from tests.inference.world import World
 
@@ -168,3 +172,23 @@ def test_u07_hits_of_a_search_have_addresses_that_can_be_shown(world: World) -> 
         assert hit["path"].startswith("mine:test#")
         assert hit["path"].partition("#")[2] in world.skillnet("data", "show", hit["path"])[0]
     assert json.dumps(hits)
+
+
+def test_s02_a_text_that_names_a_file_opens_none(world: World) -> None:
+    """The preview of shapes takes bytes; a set of anyone's may hold a path in their place."""
+    (world.folder / "secret").write_bytes(b"secret")
+    with SetWriter(world.data / "sly", name="sly", licence="none") as writer:
+        for number, place in enumerate([str(world.folder / "secret"), "secret"]):
+            writer.keep("train", f"{number}", {"word": ["a"], "shape": [place]}, {})
+        writer.finish({})
+    registry = load_registry()
+    shape = registry.modalities["shape"].value
+    object.__setattr__(shape, "preview", "builtins:print")
+    try:
+        previews = Previews(PreparedSet.open(world.data / "sly").split("train"), registry)
+        with redirect_stdout(io.StringIO()) as handed:
+            shown = [previews.show(place, "shape") for place in range(2)]
+    finally:
+        object.__setattr__(shape, "preview", "bytes_parts:preview")
+    assert handed.getvalue() == ""
+    assert shown == [f"<p>{world.folder / 'secret'}</p>", "<p>secret</p>"]

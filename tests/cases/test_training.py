@@ -16,7 +16,7 @@ import torch
 from skillnet_cli.api import UserError
 from skillnet_cli.engine.checkpoint.best import Best
 from skillnet_cli.engine.consistency import check_same, trained_by
-from skillnet_cli.engine.estimate.forecast import sketch_model
+from skillnet_cli.engine.estimate.forecast import Cluster, forecast, sketch_model
 from skillnet_cli.engine.loader import task_pipeline
 from skillnet_cli.engine.plan import plan_stage
 from skillnet_cli.engine.step import build_optimizer
@@ -212,6 +212,14 @@ def test_d09_what_is_not_measured_is_said_before_the_first_step(
     assert {row["set"] for row in toys.rows("eval")} == {"toy"}
     toys.train("quiet", finetune__tasks=sets, finetune__steps=4)
     assert "not measured" not in capsys.readouterr().err
+    looked = forecast(
+        toys.recipe(finetune__tasks=sets, finetune__eval={"every": 4}),
+        "finetune",
+        load_registry(),
+        toys.roots,
+        Cluster(1, 1),
+    )
+    assert "sort is not measured as it trains: other has no split 'dev' (it has train, held-out)" in looked.assumptions
 
 
 def unlabel(folder: Path) -> None:

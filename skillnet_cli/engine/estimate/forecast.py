@@ -421,6 +421,9 @@ class _Forecaster:
         if self.unknown:
             unknown = ", ".join(self.unknown)
             yield f"labels of {unknown} not known yet: heads not counted, memory measured with {DUMMY_LABELS:,}"
+        if self.plan is not None and self.stage.eval is not None:
+            for name, task in self.plan.tasks.items():
+                yield from (f"{name} is not measured as it trains: {line}" for line in task.unmeasured())
 
     def _problems(self) -> Iterator[str]:
         """What would stop the stage, of all that can be looked at."""

@@ -302,12 +302,20 @@ class Previews:
             if not isinstance(source, (str, bytes)):
                 raise DamagedItem("it is neither a text nor a file")
             preview = self.registry.modality(skill).preview
-            if preview:
+            # A preview of files would open the one that a text names, which may be any on this machine.
+            if preview and not (isinstance(source, str) and _names_a_file(source)):
                 return Markup(resolve(preview)(source))
             return element("p", source) if isinstance(source, str) else element("p", "has no preview", class_="note")
         # The set may be another than the one that was measured: an index or a field of the example may be missing.
         except (DamagedItem, UserError, LookupError) as error:
             return element("p", f"cannot be shown: {error}", class_="note")
+
+
+def _names_a_file(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # too long for a path, or with a null byte
+        return False
 
 
 def _examples(row: Row, registry: Registry, roots: Sequence[Path]) -> Markup:
