@@ -140,6 +140,27 @@ def test_f01_transcripts_appear_as_they_are_made(trained: World, monkeypatch: py
     assert len(set(seen)) > 5 and seen[-1] == whole and all(whole.startswith(part) for part in seen)
 
 
+def test_s10_no_more_than_a_batch_of_windows_is_held(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from skillnet_cli.inference.capabilities import Capabilities
+    from skillnet_cli.inference.transcriber import Transcriber
+    from skillnet_cli.plugins import load_registry
+
+    model, readers = trained.model()
+    read = 0
+
+    def endless(self: Any, path: Path) -> Iterator[Window]:
+        nonlocal read
+        while True:
+            read += 1
+            yield Window(float(read - 1), float(read), self.read(b"abcabcab"))
+
+    monkeypatch.setattr(_reader(), "split", endless)
+    monkeypatch.setattr("skillnet_cli.inference.transcriber.BATCH_TOKENS", 30)
+    transcriber = Transcriber(model, readers, Capabilities(model.config, load_registry()).transcribing_task())
+    for number, passage in zip(range(100), transcriber.passages(Path("a.hum")), strict=False):
+        assert passage.start == number and read - number <= 4
+
+
 @pytest.mark.parametrize("format", ["srt", "vtt"])
 def test_f01_subtitles_are_those_of_the_whole(trained: World, format: str) -> None:
     from skillnet_cli.inference.transcriber import Passage, Transcript
