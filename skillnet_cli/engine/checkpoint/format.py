@@ -176,7 +176,7 @@ def _damaged_file(path: Path) -> Iterator[None]:
     """Raises FailedJob, naming the file, where what was read of it makes no sense."""
     try:
         yield
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FailedJob(f"{path}: damaged ({reason}): {_advice(path.parent)}") from error
 
