@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import stat
 import sys
@@ -97,6 +98,7 @@ def transcribe(
     recordings, left_out = _recordings(files, chosen.skills[0])
     if wanted in (_Format.srt, _Format.vtt) and len(recordings) > 1:
         raise UserError(f"--format {wanted.value} takes one recording at a time, and {len(recordings)} are named")
+    _return_memory()
     transcriber = Transcriber(*saved.open(tasks=[chosen.name], device=device), chosen, precision.value)
     job = _Job(transcriber, wanted, len(recordings) > 1)
     try:
@@ -107,6 +109,17 @@ def transcribe(
             facts = {"damaged": job.damaged, "remarks": job.remarks, "left_out": left_out}
             print_json({"model": saved.fingerprint, "transcripts": job.rows, **facts})
     job.check()
+
+
+def _return_memory() -> None:
+    """Have glibc give back what is freed. Windows differ in length, and its heap would grow with each: by 0.4 GB in
+    two minutes of sound, by 0.1 GB with this."""
+    with suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+
+
+_M_MMAP_THRESHOLD = -3
+"""Of malloc.h: larger blocks are mapped, and unmapped when they are freed."""
 
 
 def _transcribes(saved: Saved, task: str | None) -> bool:
