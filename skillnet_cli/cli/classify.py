@@ -164,7 +164,7 @@ class _Inputs:
 
 def _gather(what: Sequence[str]) -> _Inputs:
     """Raises UserError where an argument is the path of nothing, or cannot be decoded."""
-    from skillnet_cli.inference.inputs import decoded, existing_path, names_a_file
+    from skillnet_cli.inference.arguments import decoded, existing_path, names_a_file
     from skillnet_cli.inference.walk import find_files
 
     texts, paths = [], []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skillnet_cli.api import DamagedItem, FailedJob, UserError, collect_remarks
-from skillnet_cli.cli.checkpoint import Saved, find_with_collection
+from skillnet_cli.cli.checkpoint import Saved, check_stated, find_with_collection
 from skillnet_cli.cli.common import (
     AsJson,
     Checkpoint,
@@ -68,9 +68,15 @@ def embed(
       skillnet embed pictures/ --to my-collection --prune
       skillnet embed demo-emoji:test --to runs/demo/collection --json
     """
+    from skillnet_cli.data.prepared import data_roots
+    from skillnet_cli.inference.arguments import existing_path, open_named_split
+
+    for named in what:
+        if existing_path(named) is None:
+            open_named_split(named, data_roots(data or ()))
+    check_stated(checkpoint)
     saved, folder = find_with_collection(checkpoint, to, may_begin=True)
 
-    from skillnet_cli.data.prepared import data_roots
     from skillnet_cli.data.progress import choose_progress
     from skillnet_cli.inference.capabilities import Capabilities
     from skillnet_cli.inference.collection import FACTS, Collection, CollectionWriter, MadeBy
@@ -207,6 +213,12 @@ def search(
     """
     if html and not html.parent.is_dir():
         raise UserError(f"--html {html}: the folder {html.parent} does not exist")
+    from skillnet_cli.inference.arguments import check_query
+
+    check_query(query, load_registry())
+    if in_ is not None and not in_.is_dir():
+        raise UserError(f"{in_} is not a collection: make one with 'skillnet embed'")
+    check_stated(checkpoint, skills=skill or ())
     saved, folder = find_with_collection(checkpoint, in_, may_begin=False)
     _check_skills(saved, skill or ())
 

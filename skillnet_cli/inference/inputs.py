@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from skillnet_cli.api import DamagedItem, FailedJob, Reader, Source, UserError, 
 from skillnet_cli.data.format import MANIFEST
 from skillnet_cli.data.prepared import DEFAULT_SPLIT, Split, find_split
 from skillnet_cli.files import sha256_of
+from skillnet_cli.inference.arguments import check_query, decoded, existing_path, open_named_split
 from skillnet_cli.inference.capabilities import Capabilities
 from skillnet_cli.inference.encoder import encode_sources
 from skillnet_cli.inference.transcriber import Transcriber
@@ -112,7 +112,7 @@ def gather(
         elif path is None and any(_is_below(name, [os.path.realpath(each)]) for name in known):
             places.append(os.path.realpath(each))
         else:
-            splits.append(_open_split(each, roots))
+            splits.append(open_named_split(each, roots))
     found = find_files(paths, registry)
     files = [_of_file(file, registry) for file in found.files]
     skills = {candidate.skill for candidate in files} | {_skill_of(split, capabilities) for split in splits}
@@ -126,15 +126,6 @@ def gather(
     return Inputs(frozenset(skills), found, size, candidates, tuple(places), set())
 
 
-def existing_path(named: str) -> Path | None:
-    """The path, in whichever form of Unicode it exists: a keyboard and a file system may prefer different ones."""
-    for form in (named, *(unicodedata.normalize(form, named) for form in ("NFC", "NFD"))):
-        with suppress(ValueError):  # a null byte
-            if os.path.lexists(form):
-                return Path(form)
-    return None
-
-
 def _is_below(name: str, places: Sequence[str]) -> bool:
     """Whether a name in a collection is one of these, or of something in one of these folders or sets."""
     plain = unicodedata.normalize("NFC", str(path_of(name)))
@@ -145,14 +136,6 @@ def _of_file(file: Path, registry: Registry) -> Candidate:
     modality = registry.modality_of_suffix(file.suffix)
     assert modality is not None, "files of other kinds are left out"
     return Candidate(name_of(file), modality.skill, partial(_give, file), partial(sha256_of, file))
-
-
-def _open_split(named: str, roots: Sequence[Path]) -> Split:
-    try:
-        prepared, split = find_split(named, roots)
-    except UserError as error:
-        raise UserError(f"'{named}' is neither a file nor a folder, and there is {error}") from error
-    return prepared.split(split or DEFAULT_SPLIT)
 
 
 def _skill_of(split: Split, capabilities: Capabilities) -> str:
@@ -230,20 +213,9 @@ class Query:
         Raises:
             UserError: it is a file that the model does not embed, a folder, the path of nothing, or empty.
         """
-        text = decoded(text)
-        if not text.strip():
-            raise UserError("cannot search with an empty text")
-        path = Path(text)
-        try:
-            mode = path.stat().st_mode
-        except (OSError, ValueError):  # a sentence may be too long for a path, or hold a null byte
-            if names_a_file(text, registry):
-                raise UserError(f"{text}: there is no such file") from None
-            return cls(capabilities.query_skill, text)
-        if stat.S_ISDIR(mode):
-            raise UserError(f"{text} is a folder: search with one file, or with a sentence that is not its name")
-        if not stat.S_ISREG(mode):
-            raise UserError(f"{text} is not a file, but a pipe, a socket or a device: search with a file or a sentence")
+        path = check_query(text, registry)
+        if path is None:
+            return cls(capabilities.query_skill, decoded(text))
         modality = registry.modality_of_suffix(path.suffix)
         if modality is None or capabilities.route_of(modality.skill) is None:
             kind = modality.skill if modality else f"files ending in '{path.suffix}'"
@@ -304,39 +276,3 @@ def find_sources(items: Iterable[tuple[str, str]], registry: Registry, roots: Se
                 if sample["id"] in ids:
                     found[f"{place}#{sample['id']}"] = _first(sample[ids[sample["id"]]])
     return found
-
-
-def decoded(argument: str) -> str:
-    """An argument of the command line as text, where Python could not decode it by the terminal's encoding.
-
-    Raises:
-        UserError: it is not UTF-8 either.
-    """
-    if not any("\ud800" <= each <= "\udfff" for each in argument):
-        return argument
-    try:
-        return os.fsencode(argument).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"'{os.fsencode(argument).decode('utf-8', 'replace')}' is neither UTF-8 nor in the encoding of this "
-            "terminal's locale: set LANG to the locale that it is written in, or save it as a file in UTF-8"
-        ) from error
-
-
-def names_a_file(text: str, registry: Registry) -> bool:
-    """Whether a text that is no file's path was meant to be one.
-
-    It was where it is written as one (``./``, ``../``, ``/`` and a folder that exists), or has no blank and a folder
-    that exists in front, or the suffix of a modality.
-    """
-    if text.startswith((f".{os.sep}", f"..{os.sep}")):
-        return True
-    path = Path(text)
-    if not path.is_absolute() and any(map(str.isspace, text)):
-        return False
-    with suppress(OSError, ValueError):
-        if any(parent.name and parent.is_dir() for parent in path.parents):
-            return True
-        if any(map(str.isspace, text)):
-            return False
-    return registry.modality_of_suffix(path.suffix) is not None
