@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skillnet_cli.api import DamagedItem, FailedJob, UserError, collect_remarks
-from skillnet_cli.cli.checkpoint import Saved, check_stated, find_with_collection
+from skillnet_cli.cli.checkpoint import check_stated, find_with_collection
 from skillnet_cli.cli.common import (
     AsJson,
     Checkpoint,
@@ -26,7 +26,7 @@ from skillnet_cli.cli.common import (
     remark,
     shorten_last,
 )
-from skillnet_cli.plugins import load_registry, suggest
+from skillnet_cli.plugins import load_registry
 
 if TYPE_CHECKING:
     from skillnet_cli.inference.collection import Collection, CollectionWriter, Hit
@@ -220,7 +220,6 @@ def search(
         raise UserError(f"{in_} is not a collection: make one with 'skillnet embed'")
     check_stated(checkpoint, skills=skill or ())
     saved, folder = find_with_collection(checkpoint, in_, may_begin=False)
-    _check_skills(saved, skill or ())
 
     from skillnet_cli.inference.capabilities import Capabilities
     from skillnet_cli.inference.collection import Collection, MadeBy
@@ -267,15 +266,6 @@ def _write_page(query: str, hits: Sequence[Hit], data: Sequence[Path], out: Path
     found = [Shown(shown(each.path), score, each.skill, each.text, sources.get(each.path)) for each, score in entries]
     write_found(query, found, load_registry(), out)
     remark(f"{out}: {len(hits)} items to look at")
-
-
-def _check_skills(saved: Saved, wanted: Sequence[str]) -> None:
-    """Raises UserError where a skill is neither the model's nor an installed plugin's."""
-    known = sorted({*saved.config.skills, *load_registry().modalities})
-    for skill in wanted:
-        if skill not in known:
-            there = f"there are {', '.join(known)}"
-            raise UserError(f"no skill '{skill}'{suggest(skill, known, there)}")
 
 
 def _marked(hit: Hit) -> str:

@@ -151,7 +151,7 @@ def test_m03_a_skill_that_does_not_exist_is_told(world: World, folder: Path) -> 
     embed(world, folder)
     search = ("search", "abc", "--in", "c", "--skill")
     assert "unknown skill 'shpae': did you mean 'shape'?" in world.skillnet(*search, "shpae", code=2)[1]
-    assert "no skill 'zzz': there are hum, lone, shape, word" in world.skillnet(*search, "zzz", code=2)[1]
+    assert "unknown skill 'zzz': installed are hum, lone, shape, word" in world.skillnet(*search, "zzz", code=2)[1]
     printed, said = world.skillnet(*search, "word")
     assert printed == "" and "c has no items of skill word; it has shape" in said
 
