@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,11 +26,17 @@ from skillnet_cli.plugins import Registry, resolve, suggest
 from skillnet_cli.prepare.asked import AGAIN, differences, fingerprint
 from skillnet_cli.prepare.writer import BEYOND_LIMIT, SetWriter
 from skillnet_cli.sources.archives import MAX_CONTENT
+from skillnet_cli.sources.http import Unavailable
 from skillnet_cli.sources.tables import EMPTY, Row, read_rows
 from skillnet_cli.untrusted import Untrusted, read_bytes
 
 ID = "id"
 """The optional field whose column names the items."""
+
+_ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+"""What begins the name of a file that lies elsewhere: ``https://``, ``s3://``. One letter would be a drive."""
+
+_IS_ADDRESS = "{}, and a table's files are read from disk: fetch them first, and name their paths"
 
 MOST_SPLITS = 100
 """Different values of a column that names splits; more are no splits."""
@@ -143,6 +150,9 @@ def prepare_table(job: TableJob, registry: Registry) -> Manifest:
         gathering = _Gathering(layout, job.split_column, writer, job.table.parent.absolute())
         items = gathering.gather(job.progress.track(rows, len(rows), "rows read"))
         gathering.remark(job.say)
+        elsewhere = sum(bool(_ADDRESS.match(str(item.fields[name]))) for name in layout.media for item in items)
+        if elsewhere:
+            job.say(f"{elsewhere:,} of {len(items):,} files {_IS_ADDRESS.format('are addresses')}")
         if not job.split_column:
             _split(items, job.fractions, job.seed)
         targets = _Targets(job.task.target, job.target_kind)
@@ -343,7 +353,7 @@ class _Gathering:
             other = unicodedata.normalize(form, name)
             if other != name and not os.path.lexists(self.folder / name) and os.path.lexists(self.folder / other):
                 name = other  # the same characters, as the system that wrote the table spells them
-        if "\0" in name:
+        if "\0" in name or _ADDRESS.match(name):
             return name, name
         place = os.path.normpath(self.folder / name)
         inside = f"{os.path.normpath(self.folder)}{os.sep}"
@@ -444,6 +454,8 @@ class _Keeping:
             self._keep(item)
         except FileNotFoundError:
             self.writer.reject(item.split, item.id, "unavailable", "there is no such file")
+        except Unavailable as error:
+            self.writer.reject(item.split, item.id, "unavailable", str(error))
         except DamagedItem as error:
             self.writer.reject(item.split, item.id, "damaged", str(error))
         except Untrusted as error:
@@ -466,6 +478,8 @@ class _Keeping:
         """The file's own bytes, once the modality's reader has read them."""
         if "\0" in name:
             raise DamagedItem("its path is none")
+        if _ADDRESS.match(name):
+            raise Unavailable(f"it {_IS_ADDRESS.format('is an address')}")
         path = self.job.table.parent / name
         content = read_bytes(path, MAX_CONTENT)
         self.readers[skill].read(content)
