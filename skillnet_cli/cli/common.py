@@ -52,7 +52,7 @@ _VALUES = {"int": "INTEGER", "float": "NUMBER", "str": "TEXT", "Path": "PATH"}
 def name_value(parameter: Any) -> None:
     """Name what an option takes by its type, where its author has not named it; an argument's name says it already."""
     if isinstance(parameter, TyperArgument):
-        parameter.display_type = lambda ctx: ""
+        parameter.display_type = lambda ctx: ""  # type: ignore[method-assign]
     elif parameter.metavar is None and not parameter.is_flag and not parameter.type_descriptor.is_choice:
         annotation = parameter.type_descriptor.annotation
         inner = (get_args(annotation) or (annotation,))[0]

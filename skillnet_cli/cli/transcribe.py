@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
 
 import typer
 
@@ -302,7 +302,7 @@ def _on_disk(recording: Path) -> Iterator[Path]:
         yield path
 
 
-def _copy(pipe: io.BufferedIOBase, copy: io.BufferedIOBase) -> None:
+def _copy(pipe: BinaryIO | io.BufferedIOBase, copy: io.BufferedIOBase) -> None:
     left = MOST_PIPED
     while content := pipe.read(min(1 << 20, left + 1)):
         left -= len(content)

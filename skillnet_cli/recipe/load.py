@@ -170,7 +170,7 @@ def _read_text(path: Path, overrides: Sequence[str] = ()) -> _Text:
         found = re.search(r"\(at line (\d+)", str(error))
         line = found.group(1) if found else written.count("\n") + 1
         raise UserError(f"{path}:{line}: not valid TOML: {error}") from error
-    changed = {text: apply_override(document, text) for text in overrides}
+    changed: dict[str, KeyPath] = {text: apply_override(document, text) for text in overrides}
     return _Text(path, _with_home(document), key_lines(written), changed)
 
 

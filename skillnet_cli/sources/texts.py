@@ -127,7 +127,7 @@ class LineFile:
     def __init__(self, file: BufferedIOBase, encoding: str | None = None) -> None:
         self._file = file
         self._raw = _UpToBreak(file)
-        self._stream = io.BufferedReader(self._raw, SAMPLE)
+        self._stream: io.BufferedReader[Any] = io.BufferedReader(self._raw, SAMPLE)
         start = self._stream.peek(SAMPLE)
         chosen = _known(encoding) if encoding else detect(start)
         self.label = chosen.removesuffix("-sig").upper()
@@ -163,9 +163,10 @@ class LineFile:
                 self.at += len(piece)
             return
         # Whatever was read ahead is forgotten; nothing is decompressed, so this is where the next read begins.
-        while self._stream is not self._raw:
-            below = self._stream.detach()
-            self._stream = below.stream if isinstance(below, _LineFeeds) else below
+        stream: Any = self._stream
+        while stream is not self._raw:
+            below = stream.detach()
+            stream = below.stream if isinstance(below, _LineFeeds) else below
         self._file.seek(at)
         self._stream = io.BufferedReader(self._raw, SAMPLE)
         if self._returns:
