@@ -57,7 +57,7 @@ def skillnet_datasets() -> tuple[Dataset, ...]:
             feeds=("mlm",),
             licence="that of your texts",
             size="any; the paper's has about 300 GB",
-            obtain="take your own texts (folders or archives of .txt and .jsonl files, compressed or not)",
+            obtain="take your own texts (folders or archives of .txt and .jsonl files or Wikipedia dumps)",
             options=(
                 DatasetOption("encoding", "Encoding of the files. [default: detected for each file]"),
                 DatasetOption("join", "Join paragraphs of fewer characters with the next.", int, default=24),

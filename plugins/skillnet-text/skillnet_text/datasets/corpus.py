@@ -1,26 +1,33 @@
 """``text-corpus``: anyone's files of Chinese text as passages, cleaned, each once, to fill in what is hidden.
 
 A plain file is a document whose lines are paragraphs; of a file of JSON lines, every line is a document (``text``,
-``content`` or ``article``). A paragraph is a passage by itself, or several where it is long; short ones are joined with
-those that follow, so that verses and dialogues are not lost.
+``content`` or ``article``); of a dump of Wikipedia, every article. A paragraph is a passage by itself, or several where
+it is long; short ones are joined with those that follow, so that verses and dialogues are not lost.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected
+from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected, Rejection
 from skillnet_cli.sources.archives import Member
 from skillnet_cli.sources.texts import SAMPLE, Line, byte_ranges, detect, lines_between, read_lines
+from skillnet_text.datasets import wikipedia
 from skillnet_text.datasets.cleaning import clean, essence, split_long, why_unfit
 
 PACKED = ("", ".gz", ".bz2", ".xz", ".zst")
 PLAIN, JSON = ("txt", "text", "md"), ("jsonl", "ndjson")
+DUMP = re.compile(r"\.xml(-p\d+p\d+)?(\.(gz|bz2|xz|zst))?\Z", re.IGNORECASE)
+"""How a wiki's dump is called, or a part of it, such as ``pages-articles1.xml-p1p187712.bz2``."""
 PATTERNS = tuple(f"*.{kind}{packed}" for kind in (*PLAIN, *JSON) for packed in PACKED)
+DUMPS = tuple(f"*.xml{part}{packed}" for part in ("", "-p*") for packed in PACKED)
+INDEX = re.compile(r"-pages-articles[^/]*-index\d*\.txt[^/]*\Z")
+"""The list of titles beside a dump; it is no text."""
 TEXT_KEYS = ("text", "content", "article")
 
 STEP = 32 << 20
@@ -35,12 +42,16 @@ DEV = 1_000
 
 @dataclass(frozen=True)
 class Paragraph:
-    """One paragraph and where it is from; ``ends`` says that its document does. Or in ``damage`` why there is none."""
+    """One paragraph and where it is from; ``ends`` says that its document does. Or in ``damage`` why there is none.
+
+    ``why`` is the class of what there is none of.
+    """
 
     where: str
     text: str = ""
     ends: bool = False
     damage: str | None = None
+    why: Rejection = "damaged"
 
 
 class TextCorpus(Preparer):
@@ -54,9 +65,9 @@ class TextCorpus(Preparer):
 
     def ranges(self) -> Sequence[Range]:
         """All files of text in order."""
-        leaves = self.files.named(*PATTERNS)
+        leaves = [leaf for leaf in self.files.named(*PATTERNS, *DUMPS) if not INDEX.search(leaf.name)]
         if not leaves:
-            self.files.one(*PATTERNS[::5])
+            self.files.one(*PATTERNS[::5], DUMPS[0])
         return [each for group in groups(leaves) for each in self._of_group(group)]
 
     def read(self, range: Range) -> Iterator[Kept | Rejected]:
@@ -64,7 +75,7 @@ class TextCorpus(Preparer):
         paragraphs = itertools.chain.from_iterable(map(self._paragraphs, range.payload))
         for each in passages(paragraphs, self.job.options["join"], self.job.options["length"]):
             if each.damage is not None:
-                yield Rejected("train", each.where, "damaged", each.damage)
+                yield Rejected("train", each.where, each.why, each.damage)
             elif reason := why_unfit(each.text):
                 yield Rejected("train", each.where, "filtered", reason)
             else:
@@ -80,6 +91,9 @@ class TextCorpus(Preparer):
             yield from self._of_leaf(leaves[0])
 
     def _of_leaf(self, leaf: Member) -> Iterator[Range]:
+        if DUMP.search(leaf.name):
+            yield Range(leaf.name, [[leaf.name, None]])
+            return
         encoding = self.job.options["encoding"] or (_encoding(leaf) if leaf.size > STEP else None)
         packed = leaf.name.endswith(PACKED[1:])
         wide = (encoding or "").lower().replace("_", "-").startswith(("utf-16", "utf-32"))
@@ -92,6 +106,8 @@ class TextCorpus(Preparer):
     def _paragraphs(self, payload: Sequence[object]) -> Iterator[Paragraph]:
         name, encoding, *between = payload
         leaf = self.files[str(name)]
+        if DUMP.search(leaf.name):
+            return _of_dump(leaf)
         lines = _lines(leaf, None if encoding is None else str(encoding), between)
         of_json = any(f".{kind}" in leaf.name.rpartition("/")[2].lower() for kind in JSON)
         return _of_documents(lines) if of_json else _of_lines(lines)
@@ -162,6 +178,24 @@ def _lines(leaf: Member, encoding: str | None, between: Sequence[object]) -> Ite
         start, end = (int(str(each)) for each in between)
         return ((f"{leaf.name}@{at}", line) for at, line in lines_between(leaf, start, end, encoding or "utf-8"))
     return ((f"{leaf.name}:{line.number}", line) for line in read_lines(leaf, encoding))
+
+
+def _of_dump(dump: Member) -> Iterator[Paragraph]:
+    try:
+        for page in wikipedia.pages(dump):
+            where = f"{dump.name}:{page.number}"
+            if page.damage is not None:
+                yield Paragraph(where, damage=page.damage)
+            elif page.unfit is not None:
+                yield Paragraph(where, damage=page.unfit, why="filtered")
+            elif not (text := wikipedia.plain(page.text)):
+                yield Paragraph(where, damage="it has no text", why="filtered")
+            else:
+                paragraphs = text.split("\n")
+                for number, text in enumerate(paragraphs):
+                    yield Paragraph(f"{where}.{number}" if number else where, text, ends=number == len(paragraphs) - 1)
+    except wikipedia.NoDumpError:
+        yield Paragraph(dump.name, damage="an XML document that is no dump of a wiki", why="filtered")
 
 
 def _of_lines(lines: Iterable[tuple[str, Line]]) -> Iterator[Paragraph]:
