@@ -458,7 +458,12 @@ SHARES = "train=0.8,dev=0.1,test=0.1"
 
 @app.command("table")
 def table(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A .csv, .tsv, .json, .jsonl or .parquet file.")],
+    table: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TABLE", help="A .csv, .tsv, .json, .jsonl or .parquet file, or a folder of .parquet files."
+        ),
+    ],
     task: Annotated[str, typer.Option(help="The task that the set is for.", autocompletion=complete("tasks"))],
     columns: Annotated[
         str,

@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import math
+import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
+from skillnet_cli.data.format import usual_split
 from skillnet_cli.files import write_whole
-from skillnet_cli.sources.archives import Member, file_member, open_file
+from skillnet_cli.sources.archives import Member, file_member, files_below, open_file
 from skillnet_cli.sources.texts import LONGEST_LINE, LineFile, decode, read_lines
 from skillnet_cli.untrusted import Untrusted
 
+PART = "split"
+"""The column of a folder's table that has the part of each row."""
 EMPTY = "an empty line"
 """Why an empty row is left out; it is no damage."""
 
@@ -53,10 +57,13 @@ def _row(number: int, cells: Sequence[str], columns: Sequence[str]) -> Row:
 def read_rows(path: Path) -> Iterator[Row]:
     """Yield the rows of a table, whose kind is the suffix of its name and whose encoding is any usual one.
 
+    A folder of parquet files, as Hugging Face's datasets are published, is one table; where it has no column
+    :data:`PART`, that is the part that each file's name or folder says.
+
     Raises:
         UserError: the table is missing, of another kind, or damaged as a whole.
     """
-    read = _KINDS.get(path.suffix.lower())
+    read = _folder if path.is_dir() else _KINDS.get(path.suffix.lower())
     if read is None:
         raise UserError(f"table '{path}': its name must end in {', '.join(_KINDS)}")
     try:
@@ -151,6 +158,29 @@ def _parquet(path: Path) -> Iterator[Row]:
             yield from (Row(number, cells) for number, cells in enumerate(rows, 1))
     except pyarrow.ArrowException as error:
         raise UserError(f"table '{path}': not a valid {path.suffix} file ({error})") from error
+
+
+def _folder(path: Path) -> Iterator[Row]:
+    def refuse(name: str, reason: str) -> None:
+        if name.lower().endswith(".parquet"):
+            raise UserError(f"table '{path}': {reason}: put the file itself in its place")
+
+    files = [(name, each) for name, each in files_below(path, refuse) if name.lower().endswith(".parquet")]
+    if not files:
+        raise UserError(f"table '{path}': the folder has no .parquet file: name the table itself")
+    number = 0
+    for name, each in files:
+        part = _part(name)
+        for row in _parquet(each):
+            number += 1
+            yield Row(number, {PART: part, **row.cells} if part else row.cells)
+
+
+def _part(name: str) -> str:
+    """The part that a file's name begins with (``train-00000-of-00001.parquet``), or its folder's; "" for neither."""
+    *folders, file = name.split("/")
+    words = [re.split(r"[-_.]", file)[0], *reversed(folders)]
+    return next((found for word in words if (found := usual_split(word))), "")
 
 
 _KINDS = {".csv": _delimited, ".tsv": _delimited, ".json": _json, ".jsonl": _json, ".parquet": _parquet}

@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from skillnet_cli.cli.app import run
 from skillnet_cli.data.format import read_ledger
@@ -184,3 +186,27 @@ def test_d13_a_tag_that_never_ends_is_bounded(tmp_path: Path) -> None:
     for name, endless in (("a", '<page a="'), ("b", "<!--"), ("c", "<a>"), ("d", "<page><title>")):
         (tmp_path / f"in/{name}.xml").write_text(f"<mediawiki>\n{endless}" + (f"{endless}\n" * 100_000))
     assert corpus(tmp_path) == 1
+
+
+def test_d13_a_folder_of_parquet_files_is_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {
+        "data/train-00000-of-00002.parquet": ["好一", "好二"],
+        "data/train-00001-of-00002.parquet": ["好三"],
+        "data/validation-00000-of-00001.parquet": ["好四"],
+        "data/test/0000.parquet": ["好五"],
+    }
+    for name, texts in files.items():
+        path = tmp_path / "reviews" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        columns = {"text": texts, "label": [number % 2 for number in range(len(texts))]}
+        parquet.write_table(pyarrow.table(columns), path)
+    (tmp_path / "reviews/README.md").write_text("no table")
+    command = ["prepare", "table", str(tmp_path / "reviews"), "--task", "tc", "--out", str(tmp_path / "set")]
+    assert run([*command, "--split-column", "split"]) == 0
+    made = PreparedSet.open(tmp_path / "set")
+    found = {split: [item["text"] for item in made.split(split)] for split in made.manifest.splits}
+    assert found == {"train": [["好一"], ["好二"], ["好三"]], "dev": [["好四"]], "test": [["好五"]]}
+    assert run([*command, "--split-column", "split"]) == 0 and "complete already" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert run(["prepare", "table", str(tmp_path / "empty"), "--task", "tc", "--out", str(tmp_path / "none")]) == 2
+    assert "no .parquet file" in capsys.readouterr().err
