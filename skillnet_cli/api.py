@@ -26,7 +26,10 @@ API_VERSION = 2
 hookimpl = pluggy.HookimplMarker("skillnet")
 
 Source: TypeAlias = bytes | str | Path
-"""What a reader opens: the bytes of a media file, a text itself, or the path of a file of either kind."""
+"""What a reader opens: the bytes of a media file, a text itself, or the path of a file of either kind.
+
+A ``str`` is never a path: it may come from a prepared set, which anyone may have made.
+"""
 
 Features: TypeAlias = "torch.Tensor"
 """One item as its reader returns it: token ids (tokens,), samples (samples,), pixels (3, height, width), …"""

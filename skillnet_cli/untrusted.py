@@ -73,6 +73,24 @@ def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
     return content
 
 
+def medium(source: object, what: str) -> bytes | Path:
+    """The source of a picture, a recording or a clip: its bytes or the path of its file.
+
+    A text is no path here. It may be what a prepared set has where a medium should be, and would then make whoever
+    reads the set open any file of this machine.
+
+    Args:
+        source: what a reader was given.
+        what: what it should be, such as "a picture".
+
+    Raises:
+        Untrusted: it is a text, or anything else.
+    """
+    if isinstance(source, (bytes, Path)):
+        return source
+    raise Untrusted(f"is {'a text' if isinstance(source, str) else type(source).__name__}, not {what}")
+
+
 def read_json(path: Path, most: int = MAX_BYTES) -> Any:
     """The document in a JSON file of at most ``most`` bytes.
 

@@ -338,6 +338,9 @@ class CollectionWriter:
                 continue
             try:
                 stamp = candidate.stamp()
+            except DamagedItem as error:
+                self.damaged[candidate.path] = str(error)
+                continue
             except OSError as error:
                 self.damaged[candidate.path] = f"it cannot be read ({error.strerror or error})"
                 continue

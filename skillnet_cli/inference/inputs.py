@@ -183,15 +183,19 @@ def _why_none(
 
 
 def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, list) else value
+    return next(iter(value), None) if isinstance(value, list) else value
 
 
 def _give(value: T) -> T:
     return value
 
 
-def _digest(source: bytes | str) -> str:
-    return hashlib.sha256(source if isinstance(source, bytes) else source.encode()).hexdigest()
+def _digest(source: Any) -> str:
+    """Raises DamagedItem where a set has neither a text nor a medium."""
+    if not isinstance(source, (str, bytes)):
+        raise DamagedItem("it is neither a text nor a file")
+    content = source if isinstance(source, bytes) else source.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(content).hexdigest()
 
 
 @dataclass(frozen=True)

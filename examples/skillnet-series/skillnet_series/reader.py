@@ -69,7 +69,9 @@ def jitter(features: Float[Tensor, "windows window"], rng: np.random.Generator) 
 
 def parse(source: Source) -> np.ndarray:
     """The readings of a file or its bytes (readings,). Raises DamagedItem where a line is no number."""
-    content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    if isinstance(source, str):  # of a set: a path there would be anyone's choice
+        raise DamagedItem("is a text, not a run of readings")
+    content = source if isinstance(source, bytes) else source.read_bytes()
     try:
         readings = np.array([float(line) for line in content.decode().split()])
     except ValueError as error:

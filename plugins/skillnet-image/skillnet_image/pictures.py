@@ -180,12 +180,18 @@ def upright_colours(image: Image.Image) -> Image.Image:
     """
     image.load()
     turn = _TURNS.get(orientation(image))
+    small = colours_of(image)
+    return small if turn is None else small.transpose(turn)
+
+
+def colours_of(image: Image.Image) -> Image.Image:
+    """The same of a picture in memory, as it lies there: not turned."""
+    image.load()
     factor = 1
     while (image.width // factor) * (image.height // factor) > LARGE:
         factor += 1
     colours = _conversion_of(image)
-    small = colours(image) if factor == 1 else _reduced(image, colours, factor)
-    return small if turn is None else small.transpose(turn)
+    return colours(image) if factor == 1 else _reduced(image, colours, factor)
 
 
 def _reduced(image: Image.Image, colours: Callable[[Image.Image], Image.Image], factor: int) -> Image.Image:

@@ -5,8 +5,6 @@ The skill video reads its frames with the same functions.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from jaxtyping import UInt8
@@ -17,8 +15,17 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from skillnet_cli.api import DamagedItem, Source
-from skillnet_cli.untrusted import Untrusted, read_bytes
-from skillnet_image.pictures import LARGE, decoding, opened, orientation, upright_colours
+from skillnet_cli.untrusted import Untrusted, medium, read_bytes
+from skillnet_image.pictures import (
+    LARGE,
+    MAX_PIXELS,
+    check_size,
+    colours_of,
+    decoding,
+    opened,
+    orientation,
+    upright_colours,
+)
 
 WIDEST = 4
 """Cut a picture to this many times its short side before resizing: the centre crop sees no more anyway."""
@@ -27,9 +34,10 @@ _LATE = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 
 
 def source_bytes(source: Source) -> bytes:
-    """The bytes of a media file given as such or as a path. Raises DamagedItem where there are none."""
+    """The bytes of a picture's file, given as such or by its path. Raises DamagedItem where there are none."""
     try:
-        data = source if isinstance(source, bytes) else read_bytes(Path(source))
+        given = medium(source, "a picture")
+        data = given if isinstance(given, bytes) else read_bytes(given)
     except Untrusted as error:
         raise DamagedItem(str(error)) from error
     except (OSError, ValueError) as error:
@@ -37,6 +45,23 @@ def source_bytes(source: Source) -> bytes:
     if not data:
         raise DamagedItem("is empty (zero bytes)")
     return data
+
+
+def pixels_of(source: Source | Image.Image) -> UInt8[Tensor, "3 height width"]:
+    """The RGB pixels of a picture's bytes, of the file at a path, or of a picture that Pillow has opened or made.
+
+    The last is taken as it is in memory, as if it were saved as PNG: an Exif orientation is its owner's to apply.
+
+    Raises:
+        DamagedItem: it cannot be decoded, is a text, or has too many pixels.
+    """
+    if not isinstance(source, Image.Image):
+        return decode(source_bytes(source))
+    check_size(*source.size, MAX_PIXELS)
+    try:
+        return _on_white(colours_of(source))
+    except Exception as error:  # it may be of a file that is read only now
+        raise DamagedItem(f"is a picture that cannot be decoded ({error})") from error
 
 
 def decode(data: bytes) -> UInt8[Tensor, "3 height width"]:
@@ -49,7 +74,11 @@ def decode(data: bytes) -> UInt8[Tensor, "3 height width"]:
         image = opened(data)
         if (plain := _plain(image, data)) is not None:
             return plain
-        return flatten(torch.from_numpy(np.array(upright_colours(image))).permute(2, 0, 1))
+        return _on_white(upright_colours(image))
+
+
+def _on_white(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
+    return flatten(torch.from_numpy(np.array(image)).permute(2, 0, 1))
 
 
 def _plain(image: Image.Image, data: bytes) -> UInt8[Tensor, "3 height width"] | None:

@@ -10,14 +10,14 @@ from torchvision.io import encode_jpeg
 from torchvision.transforms.v2 import functional as transforms
 
 from skillnet_cli.api import Source
-from skillnet_image.pixels import decode, source_bytes
+from skillnet_image.pixels import pixels_of
 
 LONGEST = 160
 
 
 def thumbnail(source: Source) -> str:
     """An HTML ``<img>`` that carries a small copy of the picture in itself. Raises DamagedItem."""
-    return image_tag(decode(source_bytes(source)))
+    return image_tag(pixels_of(source))
 
 
 def image_tag(pixels: UInt8[Tensor, "3 height width"], longest: int = LONGEST) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from PIL import Image
 from torch import Tensor
 
 from skillnet_cli.api import Source, Window
 from skillnet_image.config import ImageConfig
-from skillnet_image.pixels import decode, source_bytes, square
+from skillnet_image.pixels import pixels_of, square
 
 
 class ImageReader:
@@ -21,13 +22,15 @@ class ImageReader:
     def __init__(self, config: ImageConfig, assets: Path | None = None) -> None:
         self.config = config
 
-    def read(self, source: Source, rng: np.random.Generator | None = None) -> UInt8[Tensor, "3 side side"]:
-        """Decode, resize and centre-crop one picture; nothing here is random.
+    def read(
+        self, source: Source | Image.Image, rng: np.random.Generator | None = None
+    ) -> UInt8[Tensor, "3 side side"]:
+        """Decode, resize and centre-crop one picture; nothing here is random. A picture of Pillow's is taken as it is.
 
         Raises:
-            DamagedItem: it cannot be decoded, or is too large.
+            DamagedItem: it cannot be decoded, is a text, or is too large.
         """
-        return square(decode(source_bytes(source)), self.config.resolution)
+        return square(pixels_of(source), self.config.resolution)
 
     def split(self, path: Path) -> Iterator[Window]:
         """A picture is its own only window."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,7 +16,7 @@ import soxr
 
 from skillnet_cli.api import DamagedItem, Source, UserError, add_remark
 from skillnet_cli.sources.kinds import HEAD, kind_of
-from skillnet_cli.untrusted import Untrusted, open_regular
+from skillnet_cli.untrusted import Untrusted, medium, open_regular
 from skillnet_sound.ends import Section, breaks_off, joined, states_its_length
 from skillnet_sound.mixing import Mixer
 
@@ -69,12 +68,16 @@ def blocks(source: Source, rate: int) -> Iterator[Block]:
 
 
 def _open(source: Source) -> io.BufferedIOBase | Any:
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
-    if not Path(source).exists():
+    try:
+        given = medium(source, "a recording")
+    except Untrusted as error:
+        raise DamagedItem(str(error)) from error
+    if isinstance(given, bytes):
+        return io.BytesIO(given)
+    if not given.exists():
         raise UserError(f"no such file: {source}")
     try:
-        return open_regular(Path(source))
+        return open_regular(given)
     except Untrusted as error:
         raise UserError(f"{source}: {error}") from error
     except OSError as error:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from skillnet_cli.api import DamagedItem, Source, add_remark
 from skillnet_cli.sources.kinds import HEAD, kind_of
-from skillnet_cli.untrusted import Untrusted, open_regular
+from skillnet_cli.untrusted import Untrusted, medium, open_regular
 from skillnet_image.pictures import check_size
 from skillnet_image.pixels import flatten, square
 
@@ -83,10 +83,9 @@ def steady_frames(source: Source, fps: float, start: float | None = None) -> Gen
 @contextmanager
 def _opened(source: Source) -> Iterator[InputContainer]:
     """Open a file, and turn whatever goes wrong while it is read into DamagedItem."""
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     with _head(source) as file:
         try:
-            with av.open(_place(source, file), mode="r", container_options=options) as container:
+            with av.open(**_place(source, file), mode="r") as container:
                 yield container
         except (av.FFmpegError, OSError, ValueError) as error:
             raise DamagedItem(_complaint(file, getattr(error, "strerror", None) or str(error))) from error
@@ -96,7 +95,8 @@ def _opened(source: Source) -> Iterator[InputContainer]:
 def _head(source: Source) -> Iterator[io.BufferedIOBase]:
     """The file, to look at its first bytes. Raises DamagedItem where there is none."""
     try:
-        with io.BytesIO(source) if isinstance(source, bytes) else open_regular(Path(source)) as file:
+        given = medium(source, "a clip")
+        with io.BytesIO(given) if isinstance(given, bytes) else open_regular(given) as file:
             if not file.read(1):
                 raise DamagedItem("is empty (zero bytes)")
             file.seek(0)
@@ -107,9 +107,14 @@ def _head(source: Source) -> Iterator[io.BufferedIOBase]:
         raise DamagedItem(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _place(source: Source, file: io.BufferedIOBase) -> io.BufferedIOBase | str:
-    """What PyAV opens: of a path the path, whose file FFmpeg reads faster than by Python's methods."""
-    return file if isinstance(source, bytes) else f"file:{source}"
+def _place(source: Source, file: io.BufferedIOBase) -> dict[str, Any]:
+    """What PyAV opens: of a path the path, whose file FFmpeg reads faster than by Python's methods.
+
+    References to other files are not followed (``enable_drefs``, which FFmpeg would follow only where asked to); and
+    for bytes, which need none, no protocol is allowed.
+    """
+    place, protocols = (file, "none") if isinstance(source, bytes) else (f"file:{source}", "file")
+    return {"file": place, "container_options": {"format_whitelist": FORMATS, "protocol_whitelist": protocols}}
 
 
 def _complaint(file: io.BufferedIOBase, reason: str) -> str:
