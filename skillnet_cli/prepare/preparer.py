@@ -396,8 +396,12 @@ class Preparation:
         return (*sources, *options)
 
     def fetch(self, source: str, sha256: str | None = None, md5: str | None = None) -> Path:
-        """Make a source a local file or folder, see :func:`skillnet_cli.sources.fetch.fetch`."""
-        return fetch(source, self.cache, sha256=sha256, progress=self.progress, md5=md5)
+        """Make a source a local file or folder, see :func:`skillnet_cli.sources.fetch.fetch`.
+
+        An address may be of a private network only if the user has named it, with ``--source`` or ``--url``.
+        """
+        named = source in self.sources or source in self.urls
+        return fetch(source, self.cache, sha256=sha256, progress=self.progress, md5=md5, may_be_private=named)
 
     def fetch_sources(self) -> tuple[Path, ...]:
         """All sources as local files and folders: those that were named, else the published ones.

@@ -18,7 +18,13 @@ _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*\Z")
 
 
 def fetch(
-    source: str, cache: Path, sha256: str | None = None, progress: Progress | None = None, md5: str | None = None
+    source: str,
+    cache: Path,
+    sha256: str | None = None,
+    progress: Progress | None = None,
+    md5: str | None = None,
+    *,
+    may_be_private: bool = True,
 ) -> Path:
     """Return ``source`` as a local path; what was fetched once is found in ``cache`` and needs no network.
 
@@ -28,6 +34,7 @@ def fetch(
         sha256: the checksum that the file must have; a folder has none.
         progress: is shown the mebibytes that arrive.
         md5: the same as ``sha256`` for a download whose publisher states no other checksum.
+        may_be_private: whether an address may be of a private network: only if the user has named it.
 
     Raises:
         UserError: there is no such file, package or address, or a local file has another checksum.
@@ -42,7 +49,7 @@ def fetch(
     if scheme in ("http", "https"):
         from skillnet_cli.sources.download import download  # importing httpx takes a tenth of a second
 
-        return download(source, cache / "http", sha256, progress, md5)
+        return download(source, cache / "http", sha256, progress, md5, may_be_private=may_be_private)
     if "://" in source:
         kinds = "a path, an http(s) address or pypi:NAME==VERSION"
         raise UserError(f"source '{source}': '{scheme}' addresses cannot be fetched: give {kinds}")

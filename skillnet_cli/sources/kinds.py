@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from pathlib import PurePosixPath
 
 HEAD = 4096
 """So many first bytes of a file are enough for :func:`kind_of`."""
@@ -115,3 +116,26 @@ def _kind_of_text(head: bytes) -> str | None:
     if text.lstrip().startswith(("{", "[")):
         return "JSON text"
     return "text"
+
+
+_PAGES = {"", ".html", ".htm", ".xhtml", ".shtml", ".php", ".asp", ".aspx", ".jsp", ".cgi"}
+_BINARY = set(
+    ".zip .tar .gz .tgz .bz2 .tbz2 .xz .txz .zst .7z .rar .parquet .npy .npz .whl .png .jpg .jpeg .gif .webp .bmp .tif"
+    " .tiff .avif .heic .wav .flac .mp3 .ogg .opus .m4a .aac .mp4 .webm .mkv .mov .avi .safetensors".split()
+)
+
+
+def not_as_named(name: str, head: bytes) -> str | None:
+    """What a fetched file is, where that cannot be what its name says; see :func:`kind_of`.
+
+    Nothing is said of what merely has another binary format, which readers find out. A page is what servers send to
+    those who are to sign in, or instead of an error.
+
+    Args:
+        name: the file's name, or its path in an address; a page may be called anything that has no suffix.
+        head: its first bytes, as for :func:`kind_of`.
+    """
+    kind, suffix = kind_of(head), PurePosixPath(name).suffix.lower()
+    textual = kind in ("text", "JSON text", "an XML document") or "Git LFS pointer" in kind
+    page = kind == "a web page (HTML)"
+    return kind if not head or (suffix not in _PAGES and page) or (suffix in _BINARY and (textual or page)) else None
