@@ -141,7 +141,12 @@ class Task:
     """Named work: the towers it encodes, its objective, the field it is trained towards, its metrics.
 
     A tower is a sequence of segments, each named by its skill; the last segment's ``[CLS]`` stands for the
-    sequence. ``objective`` and each metric is a name or ``"module:attribute"``.
+    sequence. ``objective`` and each metric is a name or ``"module:attribute"``. ``pairs`` are the skills of which two
+    sources are read as one segment (:class:`PairReader`), the second from the field :func:`second_field`; only a task
+    of one tower may have any.
+
+    Raises:
+        UserError: ``pairs`` names a skill that the task does not have, or there are several towers.
     """
 
     name: str
@@ -149,11 +154,38 @@ class Task:
     objective: str
     target: str | None = None
     metrics: tuple[str, ...] = ()
+    pairs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if wrong := wrong_pairs(self.towers, self.pairs):
+            raise UserError(f"task '{self.name}': {wrong}")
 
     @property
     def skills(self) -> tuple[str, ...]:
         """The skills that the task activates, each once, in the order of its towers."""
         return tuple(dict.fromkeys(skill for tower in self.towers for skill in tower))
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The fields of a sample that are read, each with the skill that reads it."""
+        return {field: skill for skill in self.skills for field in self.fields_of(skill)}
+
+    def fields_of(self, skill: str) -> tuple[str, ...]:
+        """The fields that one segment of a skill is made of: the skill's own, and of a pair the second."""
+        return (skill, second_field(skill)) if skill in self.pairs else (skill,)
+
+
+def second_field(skill: str) -> str:
+    """The field of the second source of a pair: ``text2`` beside ``text``."""
+    return f"{skill}2"
+
+
+def wrong_pairs(towers: Sequence[Sequence[str]], pairs: Sequence[str]) -> str:
+    """What is wrong with a task's ``pairs``, empty where nothing is."""
+    strange = [skill for skill in pairs if not any(skill in tower for tower in towers)]
+    if strange:
+        return f"pairs: '{strange[0]}' is no skill of the task"
+    return "pairs: only a task of one tower reads pairs" if pairs and len(towers) > 1 else ""
 
 
 @dataclass(frozen=True)
@@ -349,3 +381,15 @@ class Reader(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write the assets that :meth:`__init__` reads back into ``folder``."""
+
+
+@runtime_checkable
+class PairReader(Reader, Protocol):
+    """A reader that can also read two sources as one item, for the tasks whose :attr:`Task.pairs` name its skill."""
+
+    def read_pair(self, first: Source, second: Source, rng: np.random.Generator | None = None) -> Features:
+        """Read two sources as one item, as :meth:`Reader.read` reads one.
+
+        Raises:
+            DamagedItem: one of them cannot be decoded, or holds nothing.
+        """

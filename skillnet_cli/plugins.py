@@ -28,7 +28,7 @@ _KINDS = {"modalities": Modality, "tasks": Task, "datasets": Dataset, "metrics":
 """What a hook's name ends in, and the class of what it returns."""
 
 _PUBLISHED = {
-    "skillnet-text": {"skill": ["text"], "task": ["tc", "mlm"], "translator": ["marian", "transmart"]},
+    "skillnet-text": {"skill": ["text"], "task": ["tc", "text-pair", "mlm"], "translator": ["marian", "transmart"]},
     "skillnet-sound": {"skill": ["sound"], "task": ["asr", "units"], "metric": ["cer"]},
     "skillnet-image": {"skill": ["image"], "task": ["t2i", "image-text"]},
     "skillnet-video": {"skill": ["video"], "task": ["t2v", "video-text"]},

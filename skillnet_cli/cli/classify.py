@@ -52,13 +52,15 @@ def classify(
     """Say what kind texts or files are of, with probabilities.
 
     The task is one that the model was trained for by classification, of whatever modality: topics of texts, kinds of
-    recordings. Every file is one item, and so is every line of standard input.
+    recordings. Every file is one item, and so is every line of standard input. A task of text pairs takes both texts in
+    one argument, or in one line, with a tab between them.
 
     \b
     Examples:
       skillnet classify "这家酒店的服务很好"
       skillnet classify reviews/ --task tc --top 1
       skillnet classify - --json < headlines.txt
+      skillnet classify - --task text-pair < pairs.tsv
     """
     from skillnet_cli.inference.capabilities import Capabilities
 

@@ -500,6 +500,7 @@ def table(
     Examples:
       skillnet prepare table photos.csv --task t2i --columns image=file,text=caption
       skillnet prepare table reviews.jsonl --task tc --columns label=stars --split-column part --out data/reviews
+      skillnet prepare table questions.csv --task text-pair --columns text=first,text2=second,label=same
     """
     from skillnet_cli.data.format import MANIFEST
     from skillnet_cli.data.prepared import PreparedSet

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from skillnet_cli.api import UserError
+from skillnet_cli.api import UserError, second_field
 from skillnet_cli.data.prepared import PreparedSet, Split
 from skillnet_cli.data.progress import Progress, Silent
 from skillnet_cli.files import disk_errors
@@ -92,7 +92,8 @@ class Overlap:
 def kinds_to_compare(sets: Sequence[PreparedSet], skills: Sequence[str], fields: Sequence[str]) -> dict[str, bool]:
     """Field -> whether it holds media, of the fields that are compared.
 
-    Those are ``fields`` where some are named, else all media and the texts of ``skills``.
+    Those are ``fields`` where some are named, else all media and the texts of ``skills``, those of
+    pairs included.
 
     Raises:
         UserError: a named field is in no set or holds neither media nor texts, or there is nothing to compare.
@@ -102,7 +103,8 @@ def kinds_to_compare(sets: Sequence[PreparedSet], skills: Sequence[str], fields:
     for name in fields:
         if name not in media:
             raise UserError(f"--fields: no field '{name}' of media or texts: there are {', '.join(sorted(media))}")
-    chosen = {name: is_media for name, is_media in media.items() if not fields and (is_media or name in skills)}
+    read = {field for skill in skills for field in (skill, second_field(skill))}
+    chosen = {name: is_media for name, is_media in media.items() if not fields and (is_media or name in read)}
     chosen |= {name: media[name] for name in fields}
     if not chosen:
         raise UserError(

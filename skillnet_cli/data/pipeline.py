@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skillnet_cli.api import Batch, DamagedItem, Features, Reader, Source, Task, UserError
+from skillnet_cli.api import Batch, DamagedItem, Features, PairReader, Reader, Source, Task, UserError
 
 
 @runtime_checkable
@@ -82,12 +82,14 @@ class TaskPipeline:
         seed: int = 0,
         identify: bool = False,
     ) -> None:
+        """Raises UserError where the task reads pairs of a skill whose reader reads none."""
         self.task = task
         self.seed = seed
         self._identify = identify
         self._readers = readers
         self._targets = targets
         self._augments = dict(augments or {})
+        self._pair_readers = {skill: pair_reader(readers[skill], skill) for skill in task.pairs}
 
     def example(self, sample: Mapping[str, Any], epoch: int | None) -> Example:
         """One sample, read. Without ``epoch`` (evaluation): its first text, no choices, no augmentation.
@@ -102,7 +104,7 @@ class TaskPipeline:
             found = [self._read(skill, sample, training) for skill in tower]
             read.append([features for features, _ in found])
             if self._identify:
-                content_ids.append(_fingerprint(source for _, source in found))
+                content_ids.append(_fingerprint(source for _, sources in found for source in sources))
         target = None if self.task.target is None else _field(sample, self.task.target)
         features, wanted = self._targets.example(read, target, rng)
         return Example(sample["id"], features, wanted, self._length(features), content_ids=tuple(content_ids))
@@ -129,16 +131,20 @@ class TaskPipeline:
         # The same generator either way; as words of 32 bits numpy need not look at each.
         return np.random.default_rng(np.array(words, np.uint32) if max(words) < 1 << 32 else words)
 
-    def _read(self, skill: str, sample: Mapping[str, Any], rng: np.random.Generator | None) -> tuple[Features, Source]:
-        """The features of a skill's field, and which text or medium of it they were made of."""
-        sources, several = sources_of(sample, skill), isinstance(sample[skill], list)
-        source = sources[0 if rng is None or not several else int(rng.integers(len(sources)))]
+    def _read(
+        self, skill: str, sample: Mapping[str, Any], rng: np.random.Generator | None
+    ) -> tuple[Features, list[Source]]:
+        """The features of a skill's field, or of its pair of fields, and which texts or media they were made of."""
+        chosen = [_choose(sample, field, rng) for field in self.task.fields_of(skill)]
         try:
-            features = self._readers[skill].read(source, rng)
+            if skill in self._pair_readers:
+                features = self._pair_readers[skill].read_pair(chosen[0], chosen[1], rng)
+            else:
+                features = self._readers[skill].read(chosen[0], rng)
         except UserError as error:  # such as a text where a medium should be: nobody's mistake at the command line
             raise DamagedItem(str(error)) from error
         augment = self._augments.get(skill)
-        return (features if rng is None or augment is None else augment(features, rng)), source
+        return (features if rng is None or augment is None else augment(features, rng)), chosen
 
     def _length(self, features: list[list[Features]]) -> int:
         return sum(
@@ -146,6 +152,19 @@ class TaskPipeline:
             for tower, segments in zip(self.task.towers, features, strict=True)
             for skill, segment in zip(tower, segments, strict=True)
         )
+
+
+def pair_reader(reader: Reader, skill: str) -> PairReader:
+    """A reader as one of pairs. Raises UserError where it reads none."""
+    if not isinstance(reader, PairReader):
+        raise UserError(f"the reader of skill '{skill}' reads no pairs")
+    return reader
+
+
+def _choose(sample: Mapping[str, Any], field: str, rng: np.random.Generator | None) -> Source:
+    """A field's one source; of several the first, or one at random."""
+    sources, several = sources_of(sample, field), isinstance(sample[field], list)
+    return sources[0 if rng is None or not several else int(rng.integers(len(sources)))]
 
 
 def _fingerprint(sources: Iterable[Source]) -> int:
@@ -157,18 +176,18 @@ def _fingerprint(sources: Iterable[Source]) -> int:
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
-def sources_of(sample: Mapping[str, Any], skill: str) -> list[Source]:
-    """What a skill can read of a sample: all texts of its field, or the one medium.
+def sources_of(sample: Mapping[str, Any], field: str) -> list[Source]:
+    """What a skill can read of a sample's field: all texts in it, or the one medium.
 
     Raises:
         DamagedItem: there is no such field, or something else in it.
     """
-    value = _field(sample, skill)
+    value = _field(sample, field)
     sources = value if isinstance(value, list) else [value]
     if not sources:
-        raise DamagedItem(f"the field '{skill}' is empty")
+        raise DamagedItem(f"the field '{field}' is empty")
     if not all(isinstance(source, (str, bytes)) for source in sources):
-        raise DamagedItem(f"the field '{skill}' is neither a text nor a file")
+        raise DamagedItem(f"the field '{field}' is neither a text nor a file")
     return sources
 
 

@@ -56,7 +56,7 @@ ALONE = _Alone()
 
 def fields_of(task: Task) -> list[str]:
     """The fields that an item needs to be trained on or measured: what the task's skills read, and its target."""
-    return [*task.skills, *filter(None, [task.target])]
+    return [*task.inputs, *filter(None, [task.target])]
 
 
 def lacking(task: Task, split: Split) -> str:

@@ -6,13 +6,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from skillnet_cli.api import DamagedItem, Features, Reader, Source, collect_remarks
-from skillnet_cli.data.pipeline import to_device
+from skillnet_cli.data.pipeline import pair_reader, to_device
 from skillnet_cli.inference.encoder import by_length, inferring
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
 
+PAIR = "a pair is two texts with one tab between them"
 MOST_AT_ONCE = 512
 SECONDS_AT_ONCE = 1.0
 """Sources between two answers: as many as take about so long, and no more than so many."""
@@ -43,7 +45,20 @@ class Classifier:
         self.model = model
         self.task = task
         self.precision = precision
-        self.reader = readers[task.skills[0]]
+        skill = task.skills[0]
+        self.reader = readers[skill]
+        self._pairs = pair_reader(self.reader, skill) if skill in task.pairs else None
+
+    def _read(self, source: Source) -> Features:
+        """Read a source; for a task of pairs two texts with a tab between them."""
+        if self._pairs is None:
+            return self.reader.read(source)
+        if isinstance(source, Path):
+            raise DamagedItem(f"it is a file, and {PAIR}")
+        texts = source.split(b"\t") if isinstance(source, bytes) else source.split("\t")
+        if len(texts) != 2:
+            raise DamagedItem(f"it has {len(texts) - 1} tabs, and {PAIR}")
+        return self._pairs.read_pair(texts[0], texts[1])
 
     def classify(self, sources: Iterable[Source]) -> Iterator[Classified]:
         """What becomes of each source, in order; of an endless stream, the answers come some at a time."""
@@ -63,7 +78,7 @@ class Classifier:
             for place, source in enumerate(sources):
                 try:
                     with collect_remarks() as said:
-                        features = self.reader.read(source)
+                        features = self._read(source)
                 except DamagedItem as error:
                     done[place] = Classified({}, str(error))
                 except OSError as error:  # a file that has gone since it was found

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from skillnet_cli import objectives
-from skillnet_cli.api import UserError
+from skillnet_cli.api import UserError, wrong_pairs
 from skillnet_cli.model.checkpoint import CONFIG, INDEX, config_digest, digest_of_json
 from skillnet_cli.objectives import TaskConfig
 from skillnet_cli.plugins import Registry, suggest
@@ -69,8 +69,8 @@ class SkillNetConfig(PretrainedConfig):
         """A task of this model. Raises KeyError where it has none of that name."""
         fields = dict(self.tasks[name])
         fields["towers"] = tuple(tuple(tower) for tower in fields["towers"])
-        for key in ("metrics", "labels", "datasets"):
-            fields[key] = tuple(fields[key])
+        for key in ("metrics", "labels", "datasets", "pairs"):
+            fields[key] = tuple(fields.get(key, ()))
         return TaskConfig(**fields)
 
 
@@ -127,8 +127,9 @@ class _TaskFacts(_Facts):
     metrics: Annotated[list[_Word], _at_most(100)] = []
     labels: Annotated[list[_Label], _at_most(1_000_000)] = []
     datasets: Annotated[list[_Word], _at_most(1_000)] = []
+    pairs: Annotated[list[_Name], _at_most(16)] = []
 
-    @field_validator("metrics", "labels", "datasets")
+    @field_validator("metrics", "labels", "datasets", "pairs")
     @classmethod
     def _each_once(cls, values: list[str]) -> list[str]:
         if len(set(values)) < len(values):
@@ -153,6 +154,8 @@ class _ConfigFile(EncoderSection):
             for skill in dict.fromkeys(skill for tower in task.towers for skill in tower):
                 if skill not in self.skills:
                     raise ValueError(f"tasks.{name}: it needs the skill '{skill}', which the model does not have")
+            if wrong := wrong_pairs(task.towers, task.pairs):
+                raise ValueError(f"tasks.{name}: {wrong}")
         if self.routing == "moe" and self.experts < 2:
             raise ValueError(f"experts: a mixture (routing = 'moe') has 2 at least, not {self.experts}")
         if self.routing != "moe" and self.experts:

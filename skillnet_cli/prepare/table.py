@@ -231,16 +231,18 @@ class _Layout:
     A modality that builds vocabularies reads texts themselves, any other reads files, whose paths the table has. Rows
     with the same value of ``item`` are one sample. That is the field of files if there is one, else the last of the
     task's skills; the other skills' texts are gathered in lists, and so are those of a task of a single skill.
+    The texts of a pair belong together and are never gathered: rows are one sample where those are the same too.
 
-    ``columns`` has the column of every field, the optional ``id`` included; ``media`` the fields of files; ``lists``
-    those gathered in lists.
+    ``columns`` has the column of every field, the optional ``id`` included; ``inputs`` are the fields that the skills
+    read; ``media`` the fields of files; ``lists`` those gathered in lists; ``paired`` those of pairs.
     """
 
     columns: Mapping[str, str]
-    skills: tuple[str, ...]
+    inputs: tuple[str, ...]
     item: str
     media: frozenset[str]
     lists: tuple[str, ...]
+    paired: tuple[str, ...]
     target: str | None
 
     @property
@@ -255,7 +257,7 @@ def _layout_of(task: Task, columns: Mapping[str, str], registry: Registry) -> _L
     Raises:
         UserError: ``columns`` names a field that the task does not have, or the task reads several kinds of files.
     """
-    wanted = [*task.skills, *([task.target] if task.target else [])]
+    wanted = [*task.inputs, *([task.target] if task.target else [])]
     for name in columns:
         if name not in (*wanted, ID):
             hint = suggest(name, wanted, f"it has {', '.join(wanted)}")
@@ -263,10 +265,14 @@ def _layout_of(task: Task, columns: Mapping[str, str], registry: Registry) -> _L
     media = frozenset(skill for skill in task.skills if not registry.modality(skill).vocabularies)
     if len(media) > 1:
         raise UserError(f"task '{task.name}' reads files for {' and '.join(sorted(media))}: a table can name one kind")
+    if not media.isdisjoint(task.pairs):
+        raise UserError(f"task '{task.name}' reads pairs of files: a row of a table can name one")
     item = next(iter(media), task.skills[-1])
-    lists = tuple(skill for skill in task.skills if skill not in media and (skill != item or len(task.skills) == 1))
+    paired = tuple(field for skill in task.pairs for field in task.fields_of(skill))
+    single = (*media, *paired, *([item] if len(task.skills) > 1 else []))
+    lists = tuple(skill for skill in task.skills if skill not in single)
     named = {field: columns.get(field, field) for field in wanted}
-    return _Layout({**named, **columns}, task.skills, item, media, lists, task.target)
+    return _Layout({**named, **columns}, tuple(task.inputs), item, media, lists, paired, task.target)
 
 
 @dataclass
@@ -337,14 +343,15 @@ class _Gathering:
             why = f"'{given}' cannot be the name of a part" if given else "it is empty"
             raise DamagedItem(f"the column '{self.split_column}': {why}"[:300])
         fields = {name: _value(row, self.layout.columns[name]) for name in self.layout.fields}
-        for name in self.layout.skills:
+        for name in self.layout.inputs:
             value = fields[name]
             # What is gathered has the order of a list and is found like a set's members: a file may have many texts.
             fields[name] = dict.fromkeys(_texts(value)) if name in self.layout.lists else _text(value)
         same = fields[self.layout.item]
         if self.layout.media:
             fields[self.layout.item], same = self._file(fields[self.layout.item])
-        same = "\0".join(same) if isinstance(same, dict) else same
+        parts = [same] if isinstance(same, str) else list(same)
+        same = "\0".join([*parts, *(fields[name] for name in self.layout.paired)])
         return _Item(self._id(row, fields), row.number, fields, self._split(row), same)
 
     def _file(self, name: str) -> tuple[str, str]:
@@ -363,7 +370,8 @@ class _Gathering:
         """What the column of ids says, else the path of the item's file, else the number of its row."""
         if ID in self.layout.columns:
             return str(_value(row, self.layout.columns[ID]))
-        return str(fields[self.layout.item]) if self.layout.media else f"row {row.number}"
+        one = self.layout.media and not self.layout.paired  # a file with several pairs is several items
+        return str(fields[self.layout.item]) if one else f"row {row.number}"
 
     def _split(self, row: Row) -> str:
         """The split that a row names, "" where it names none, or one that no split can be called."""
@@ -383,7 +391,8 @@ class _Gathering:
 
     def _merge(self, item: _Item, other: _Item) -> str | None:
         """Add a row's texts to the item that it repeats, or say why the row is left out."""
-        same, target = f"the same {self.layout.item} as in row {item.row}", self.layout.target
+        what = " and ".join(dict.fromkeys([self.layout.item, *self.layout.paired]))
+        same, target = f"the same {what} as in row {item.row}", self.layout.target
         if item.split != other.split:
             return f"{same}, which is in split '{item.split}'"
         if target and item.fields[target] != other.fields[target]:

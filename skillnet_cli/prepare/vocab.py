@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from skillnet_cli.api import UserError
+from skillnet_cli.api import UserError, second_field
 from skillnet_cli.data.prepared import PreparedSet, Split, find_set
 from skillnet_cli.files import PARTIAL, disk_errors, make_folder, only_one, replace_path
 from skillnet_cli.plugins import Registry, resolve, suggest
@@ -73,7 +73,10 @@ def _vocabulary_builder(registry: Registry, skill: str, kind: str | None = None)
 
 
 def _texts_of(origins: Sequence[str], field: str, roots: Iterable[Path] | None = None) -> Iterator[str]:
-    """All texts of a field in the split ``train`` of prepared sets, and the lines of files, in the order of origins."""
+    """All texts of a field, and of the second of a pair, in the split ``train`` of prepared sets, and files' lines.
+
+    They come in the order of the origins.
+    """
     looked_in = None if roots is None else list(roots)
     for origin in origins:
         if Path(origin).is_file():
@@ -85,9 +88,10 @@ def _texts_of(origins: Sequence[str], field: str, roots: Iterable[Path] | None =
 def _texts_of_split(split: Split, field: str) -> Iterator[str]:
     if field not in split.facts.fields:
         raise UserError(f"set '{split.set_name}' has no field '{field}': it has {', '.join(split.facts.fields)}")
+    fields = [name for name in (field, second_field(field)) if name in split.facts.fields]
     for sample in split:
-        value = sample[field]
-        yield from value if isinstance(value, list) else [value]
+        for value in (sample[name] for name in fields):
+            yield from value if isinstance(value, list) else [value]
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -30,9 +30,17 @@ def skillnet_modalities() -> tuple[Modality, ...]:
 
 @hookimpl
 def skillnet_tasks() -> tuple[Task, ...]:
-    """Text classification, and masked tokens to pretrain on."""
+    """Classification of texts and of pairs of texts, and masked tokens to pretrain on."""
     return (
         Task("tc", towers=(("text",),), objective="classification", target="label", metrics=("accuracy",)),
+        Task(
+            "text-pair",
+            towers=(("text",),),
+            pairs=("text",),
+            objective="classification",
+            target="label",
+            metrics=("accuracy",),
+        ),
         Task("mlm", towers=(("text",),), objective="masked-tokens", metrics=("accuracy",)),
     )
 

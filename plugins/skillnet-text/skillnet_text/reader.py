@@ -43,16 +43,21 @@ class TextReader(TokenReader[TextConfig]):
 
     def read(self, source: Source, rng: np.random.Generator | None = None) -> Int64[Tensor, " tokens"]:
         """Read one text as :meth:`TokenReader.read` does; with ``rng`` hide some of its tokens (``word_dropout``)."""
-        ids = super().read(source)
+        return self._shown(super().read(source), rng)
+
+    def _shown(self, ids: Int64[Tensor, " tokens"], rng: np.random.Generator | None) -> Int64[Tensor, " tokens"]:
+        """What the model shall see of an item; what its vocabulary does not know is remarked."""
+        special = (ids == self.vocabulary.cls_id) | (ids == self.vocabulary.sep_id)
         if unknown := int((ids == self.vocabulary.ids[UNK]).sum()):
-            add_remark(f"has {unknown} tokens of {len(ids) - 1} that the model's vocabulary does not know")
+            add_remark(f"has {unknown} tokens of {int((~special).sum())} that the model's vocabulary does not know")
         if rng is None or not self.config.word_dropout:
             return ids
         hidden = torch.from_numpy(rng.random(len(ids)) < self.config.word_dropout)
-        hidden[0] = False  # [CLS]
-        return ids.masked_fill(hidden, self.vocabulary.mask_id)
+        return ids.masked_fill(hidden & ~special, self.vocabulary.mask_id)
 
-    def read_pair(self, first: Source, second: Source) -> Int64[Tensor, " tokens"]:
+    def read_pair(
+        self, first: Source, second: Source, rng: np.random.Generator | None = None
+    ) -> Int64[Tensor, " tokens"]:
         """Read two texts as one item, the second as another segment; the longer gives way where both do not fit.
 
         Raises:
@@ -61,5 +66,7 @@ class TextReader(TokenReader[TextConfig]):
         head, tail = self._pieces(first), self._pieces(second)
         room = self._room - 1
         kept = max(room - len(tail), min(len(head), (room + 1) // 2))
+        if len(head) + len(tail) > room:
+            add_remark(f"is longer than {self.config.max_length} tokens: the ends of its texts do not count")
         head = head[:kept]
-        return torch.tensor([*self.frame(head), self.vocabulary.sep_id, *tail[: room - len(head)]])
+        return self._shown(torch.tensor([*self.frame(head), self.vocabulary.sep_id, *tail[: room - len(head)]]), rng)

@@ -288,16 +288,17 @@ class Previews:
     split: Split
     registry: Registry
 
-    def show(self, index: int, skill: str, which: int = 0) -> Markup:
+    def show(self, index: int, skill: str, which: int = 0, field: str | None = None) -> Markup:
         """An item's field of a skill as HTML, or a line that says why it cannot be shown.
 
         Args:
             index: the item's place in the split.
             skill: the skill that reads the field.
             which: of its texts, where it has several.
+            field: the field, where it is not the one of the skill's name.
         """
         try:
-            value = self.split[index][skill]
+            value = self.split[index][field or skill]
             source = value[which] if isinstance(value, list) else value
             if not isinstance(source, (str, bytes)):
                 raise DamagedItem("it is neither a text nor a file")
@@ -375,7 +376,9 @@ def _search(case: Row, task: Task, previews: Previews) -> Markup:
 def _prediction(case: Row, task: Task, previews: Previews) -> Markup:
     """An item, what the model predicts, and the reference."""
     style, mark = ("right", "✓") if case["predicted"] == case["reference"] else ("wrong", "✗")
-    shown = [previews.show(case["index"], skill) for skill in task.towers[0]]
+    shown = [
+        previews.show(case["index"], skill, field=name) for skill in task.towers[0] for name in task.fields_of(skill)
+    ]
     compared = element(
         "dl",
         element("dt", "prediction"),
