@@ -490,10 +490,11 @@ def test_the_card_says_what_the_model_is(model: SkillNet, folder: Path) -> None:
     assert "| alpha | skillnet-toy | 1.0 |" in text and "| match | alpha, beta | contrastive |  |" in text
     assert f"| skill:alpha | {2 * (32 * 96 + 96):,} |" in text
     row = {"task": "classify", "set": "news", "split": "test", "metrics": {"accuracy": 0.5, "loss": 1.25}, "items": 9}
+    row["checksum"] = "0123456789abcdef"
     rows = [row, {**row, "task": "gone"}]
     before = fingerprint(folder)
     write_card(folder, rows)
-    assert "| classify | news:test | 9 | accuracy | 0.5000 |" in (folder / "README.md").read_text()
+    assert "| classify | news:test | 0123456789abcdef | 9 | accuracy | 0.5000 |" in (folder / "README.md").read_text()
     assert results_of(folder) == rows[:1] and fingerprint(folder) == before
 
 

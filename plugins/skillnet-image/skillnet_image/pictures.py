@@ -7,9 +7,10 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from skillnet_cli.api import DamagedItem
 from skillnet_cli.sources.kinds import HEAD, kind_of
@@ -99,7 +100,7 @@ def _what(data: bytes) -> str:
     return kind if "picture" in kind else "a picture"
 
 
-def opened(data: bytes) -> Image.Image:
+def opened(data: bytes) -> ImageFile.ImageFile:
     """The picture, of which only the header has been read. A JPEG that is larger than LARGE is to be decoded smaller.
 
     Pillow's own ``open`` refuses 179 million pixels whatever they cost, which is less than phones make.
@@ -123,7 +124,7 @@ def opened(data: bytes) -> Image.Image:
     raise DamagedItem(f"is {kind} that {read}")
 
 
-def _opened_as(format: str, data: bytes) -> Image.Image | None:
+def _opened_as(format: str, data: bytes) -> ImageFile.ImageFile | None:
     if format not in Image.OPEN:
         Image.init()
     factory, accept = Image.OPEN.get(format, (None, None))  # Pillow may have been built without a format
@@ -213,7 +214,7 @@ def _conversion_of(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
         mode = "RGBA" if image.has_transparency_data else "RGB"
         return lambda part: part if part.mode == mode and "transparency" not in part.info else part.convert(mode)
     # Pillow would cut such numbers off at 255.
-    highest = image.getextrema()[1] if image.mode == "I" or image.mode == "F" else 0
+    highest: Any = image.getextrema()[1] if image.mode == "I" or image.mode == "F" else 0
     clear = image.info.get("transparency")
 
     def grey(part: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, ImageFile
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.v2 import InterpolationMode
@@ -81,7 +81,7 @@ def _on_white(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
     return flatten(torch.from_numpy(np.array(image)).permute(2, 0, 1))
 
 
-def _plain(image: Image.Image, data: bytes) -> UInt8[Tensor, "3 height width"] | None:
+def _plain(image: ImageFile.ImageFile, data: bytes) -> UInt8[Tensor, "3 height width"] | None:
     """The pixels of an everyday JPEG or PNG by torchvision, twice as fast as Pillow and the same; None for another."""
     if image.mode not in ("RGB", "L") or image.width * image.height > LARGE:
         return None

@@ -75,13 +75,13 @@ def _open(source: Source) -> io.BufferedIOBase | Any:
     if isinstance(given, bytes):
         return io.BytesIO(given)
     if not given.exists():
-        raise UserError(f"no such file: {source}")
+        raise UserError(f"no such file: {given}")
     try:
         return open_regular(given)
     except Untrusted as error:
-        raise UserError(f"{source}: {error}") from error
+        raise UserError(f"{given}: {error}") from error
     except OSError as error:
-        raise UserError(f"{source}: {error.strerror}") from error
+        raise UserError(f"{given}: {error.strerror}") from error
 
 
 class _Nameless:

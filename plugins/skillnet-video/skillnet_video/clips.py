@@ -92,7 +92,7 @@ def _opened(source: Source) -> Iterator[InputContainer]:
 
 
 @contextmanager
-def _head(source: Source) -> Iterator[io.BufferedIOBase]:
+def _head(source: Source) -> Iterator[Any]:
     """The file, to look at its first bytes. Raises DamagedItem where there is none."""
     try:
         given = medium(source, "a clip")
@@ -219,7 +219,8 @@ def _on_clock(
     where it was: several broadcasts or recordings in one file have several.
     """
     step = 1.0 / float(stream.guessed_rate or stream.average_rate or 25)
-    limit = DISCONTINUITY if container.format.flags & Flags.ts_discont.value else MAX_STILL
+    flags: Any = container.format.flags
+    limit = DISCONTINUITY if flags & Flags.ts_discont.value else MAX_STILL
     aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
     aspect = aspect if Fraction(1, _WIDEST) <= aspect <= _WIDEST else Fraction(1)
     begin = float(stream.start_time * stream.time_base) if start and stream.start_time and stream.time_base else None
@@ -299,7 +300,9 @@ def frame_pixels(frame: Frame) -> UInt8[Tensor, "3 height width"]:
     """A frame as RGB pixels, square ones, upright, transparent parts white."""
     image, (width, height) = frame.image, frame.shown
     alpha = any(component.is_alpha for component in image.format.components)
-    scaled = {} if frame.pixel_aspect == 1 else {"width": width, "height": height, "interpolation": "BICUBIC"}
+    scaled: dict[str, Any] = (
+        {} if frame.pixel_aspect == 1 else {"width": width, "height": height, "interpolation": "BICUBIC"}
+    )
     pixels = image.to_ndarray(format="rgba" if alpha else "rgb24", threads=1, **scaled)
     return flatten(torch.from_numpy(np.ascontiguousarray(_upright(pixels, image))).permute(2, 0, 1))
 
@@ -331,7 +334,8 @@ def _give(pixels: Tensor) -> Tensor:
 
 def _upright(pixels: np.ndarray, image: av.VideoFrame) -> np.ndarray:
     """Rows and columns exchanged and flipped as the file's display matrix has it, to the nearest right angle."""
-    found = image.side_data.get(Type.DISPLAYMATRIX)
+    sides: Any = image.side_data  # by kind or by place; the types know places only
+    found = sides.get(Type.DISPLAYMATRIX)
     if found is None:
         return pixels
     matrix = np.frombuffer(bytes(found), np.int32)

@@ -85,7 +85,7 @@ def fetch(order: Order) -> str:
     from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
     from yt_dlp.utils import DownloadError, download_range_func
 
-    class Checked(YoutubeDL):  # type: ignore[misc]
+    class Checked(YoutubeDL):
         """Hands to no downloader, ffmpeg among them, an address that may not be asked."""
 
         def dl(self, name: str, info: dict[str, Any], *more: Any, **named: Any) -> Any:
