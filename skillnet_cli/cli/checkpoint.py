@@ -103,9 +103,8 @@ def choose_checkpoint(given: Path | None) -> Path:
     if given is not None:
         inside = given / "model"
         chosen = inside if (inside / _CONFIG).is_file() and not (given / _CONFIG).exists() else given
-        # A repository is OWNER/NAME too, but where OWNER is a folder here, the name in it was mistyped.
-        if not chosen.is_dir() and (not _REPOSITORY.fullmatch(str(given)) or Path(given.parts[0]).is_dir()):
-            raise UserError(f"{given}: there is no such folder; a model is a folder, or a repository owner/name")
+        if not chosen.is_dir() and not _REPOSITORY.fullmatch(str(given)):
+            raise UserError(f"{given}: there is no such folder; a model is a folder, or a repository OWNER/NAME")
         return chosen
     newest = _newest()[0]
     remark(f"using {newest}")
@@ -113,7 +112,7 @@ def choose_checkpoint(given: Path | None) -> Path:
 
 
 _CONFIG = "config.json"
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_REPOSITORY = re.compile(r"(hf:)?[\w.-]+/[\w.-]+")
 
 
 def check_stated(given: Path | None, *, tasks: Iterable[str] = (), skills: Iterable[str] = ()) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import unicodedata
@@ -189,9 +188,7 @@ _GAP = 2
 
 def _space() -> int | None:
     """How many characters a line may have; None where no terminal shows it."""
-    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
-        return shutil.get_terminal_size().columns
-    return None
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _print_folded(rows: Sequence[Sequence[str]], space: int) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skillnet_cli.api import DamagedItem, FailedJob, UserError, collect_remarks
-from skillnet_cli.cli.checkpoint import check_stated, find_with_collection
+from skillnet_cli.cli.checkpoint import COLLECTION, RUNS, check_stated, find_with_collection
 from skillnet_cli.cli.common import (
     AsJson,
     Checkpoint,
@@ -71,7 +71,8 @@ def embed(
     from skillnet_cli.data.prepared import data_roots
     from skillnet_cli.inference.arguments import existing_path, open_named_split
 
-    for named in what:
+    # What is gone may still be in a collection, which can then be asked to let it go.
+    for named in () if (to and to.is_dir()) or any(RUNS.glob(f"*/{COLLECTION}")) else what:
         if existing_path(named) is None:
             open_named_split(named, data_roots(data or ()))
     check_stated(checkpoint)

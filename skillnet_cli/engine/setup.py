@@ -246,7 +246,7 @@ def save_checkpoint(writer: CheckpointWriter, updater: Updater, plan: StagePlan)
         "precision": updater.precision,
         "strategy": updater.strategy,
         "world": updater.ranks.world,
-        "data": plan.data,
+        "data": plan.data or None,
         "trained_by": trained_by(plan.recipe, plan.name),
     }
     return writer.save(updater.progress.step, updater.tensors(), state)

@@ -189,9 +189,13 @@ class FileTree:
             yield from self._of_file(source, "")
             return
         for name, path in files_below(source, self._refuse):
-            plain = path.suffix.lower() in (".zip", ".tar")
-            if plain or (_COMPRESSED_TAR.match(path.name) and self.opens(path)):
+            if path.suffix.lower() in (".zip", ".tar"):
                 yield from self._of_file(path, f"{name}/")
+            elif _COMPRESSED_TAR.match(path.name) and self.opens(path):
+                try:
+                    yield from self._of_file(path, f"{name}/")
+                except UserError as error:  # one that cannot be unpacked is counted; the others are read
+                    self._refuse(name, str(error))
             else:
                 yield file_member(name, path)
 

@@ -147,7 +147,7 @@ def test_u08_a_misspelt_path_is_not_looked_for_on_the_hub(world: World, monkeypa
         ("runs/smal", "did you mean 'runs/small'?"), ("./first", "there is no such folder"),
         ("runs/small/modl", "there is no such folder"), ("modl", "there is no such folder"),
     ):  # fmt: skip
-        for words in (("skills", "diff", "models/first", typo), ("search", "x", "--in", "c", "--checkpoint", typo)):
+        for words in (("skills", "diff", "models/first", typo), ("search", "x", "--checkpoint", typo)):
             _, remarks = world.skillnet(*words, code=2)
             assert hint in remarks and "there is no such folder" in remarks, remarks
     with pytest.raises(AssertionError, match="the hub was asked"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -52,7 +53,8 @@ def hostile(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     world.skillnet("export", "--tasks", "hear", "--checkpoint", str(model), "--to", "base")
     shutil.copytree(model, "sound")
     (world.folder / "a.hum").write_bytes(b"abcabc")
-    (world.folder / "tiny.toml").write_text(RECIPE)
+    (world.folder / "tiny.toml").write_text(re.sub(r"\[model\].*?\n(?=\[)", "", RECIPE, flags=re.DOTALL))  # the start's
+    (world.folder / "c").mkdir()
     modules = world.folder / "modules"
     modules.mkdir()
     (modules / "evil_module.py").write_text(EVIL.format(canary=str(world.folder / "canary")))
@@ -154,6 +156,7 @@ OWN_RECIPE = RECIPE[: RECIPE.index("[finetune.tasks.find]")] + "".join(
 
 
 def test_a_plugins_own_objective_and_metric_work_in_every_verb(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (world.folder / "c").mkdir()
     modules = world.folder / "modules"
     (modules / "skillnet_own-1.0.dist-info").mkdir(parents=True)
     (modules / "skillnet_own-1.0.dist-info" / "METADATA").write_text("Name: skillnet-own\nVersion: 1.0\n")

@@ -74,7 +74,7 @@ def test_an_export_answers_the_same_to_the_bit(save: Save, tmp_path: Path) -> No
     for task in ("match", "fill"):
         assert torch.equal(part(task, *INPUTS[task])[0], opened(whole)(task, *INPUTS[task])[0])
     assert fingerprint(whole) == before != fingerprint(tmp_path / "part")
-    assert results_of(tmp_path / "part") == rows[:1]
+    assert results_of(tmp_path / "part") == [{**rows[0], "checksum": ""}]
     with pytest.raises(UserError, match="part already exists: choose another folder"):
         export(whole, tmp_path / "part", REGISTRY, ["alpha"], None)
 

@@ -45,7 +45,8 @@ class Saved(Checkpoint):
     """A checkpoint of two ranks that each had a part."""
 
     def state(self) -> dict[str, object]:
-        return {"strategy": "fsdp", "world": 2}
+        progress = {"step": 1, "skipped": 0, "skipped_in_row": 0}
+        return {"progress": progress, "precision": "fp32", "strategy": "fsdp", "world": 2, "trained_by": {}}
 
 
 def test_what_was_chosen_stays_while_the_ranks_are_as_many(world: World, tmp_path: os.PathLike[str]) -> None:

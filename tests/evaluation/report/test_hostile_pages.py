@@ -177,13 +177,17 @@ def test_a_prepared_set_is_shown_as_text(world: World) -> None:
     facts = json.loads(manifest.read_text())
     facts |= dict.fromkeys(("name", "version", "licence"), NASTY)
     facts |= {"source": [NASTY], "choices": {NASTY: NASTY, "a": {NASTY: [NASTY]}}, "ledger": {NASTY: 3}}
-    facts |= {"fields": {NASTY: NASTY}, "targets": {NASTY: [NASTY]}, "splits": {NASTY: facts["splits"]["test"]}}
+    facts |= {
+        "fields": {**facts["fields"], NASTY: NASTY},
+        "targets": {NASTY: [NASTY]},
+        "splits": {NASTY: facts["splits"]["test"]},
+    }
     manifest.write_text(json.dumps(facts))
     world.skillnet("data", "show", "pairs", "--html", "page.html")
     text = Page(Path("page.html")).check()
     assert text.count(NASTY) >= 8 and "rect" in Page(Path("page.html")).tags
     for path, number in places(facts):
-        if isinstance(number, int) and path[0] not in ("choices", "format"):
+        if isinstance(number, int) and path[0] not in ("choices", "format", "asked"):
             manifest.write_text(json.dumps(put(facts, path, NASTY)))
             (line,) = world.skillnet("data", "show", "pairs", "--html", "other.html", code=2)[1].splitlines()
             assert "manifest.json: damaged" in line and not Path("other.html").exists()
