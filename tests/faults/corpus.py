@@ -198,6 +198,10 @@ def _texts() -> dict[str, tuple[bytes, str]]:
         "with half a surrogate": (b"a\xed\xa0\x80b", ".txt"),
         "that is packed": (gzip.compress("一句话".encode()), ".txt"),
         "that is a picture": (picture("PNG"), ".txt"),
+        "that is an archive": (packed(b"a file within " * 99), ".txt"),
+        "that is a recording": (recording("WAV"), ".txt"),
+        "that is a document": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n" + bytes(99), ".txt"),
+        "of noise": (random.Random(1).randbytes(3_000), ".txt"),
         "of an overlong form": (b"\xc0\xaf\xe0\x80\xaf", ".txt"),
     }
 
