@@ -148,7 +148,8 @@ def _document(model: Path) -> dict[str, Any]:
         document = read_json(model / _CONFIG)
     except (OSError, Untrusted):
         return {}
-    return document if isinstance(document, dict) else {}
+    is_stated = isinstance(document, dict) and all(isinstance(document.get(each), dict) for each in ("tasks", "skills"))
+    return document if is_stated else {}
 
 
 def _newest() -> list[Path]:
