@@ -20,7 +20,8 @@ def test_everything_that_the_hooks_name_is_there() -> None:
     names = [modality.config, modality.reader, modality.embedder, modality.preview, *modality.vocabularies.values()]
     datasets = skillnet_text.skillnet_datasets()
     assert all(callable(resolve(name)) for name in [*names, *(dataset.prepare for dataset in datasets)])
-    assert {task.name: task.skills for task in skillnet_text.skillnet_tasks()} == {"tc": ("text",), "mlm": ("text",)}
+    tasks = {task.name: (task.skills, task.pairs) for task in skillnet_text.skillnet_tasks()}
+    assert tasks == {"tc": (("text",), ()), "mlm": (("text",), ()), "text-pair": (("text",), ("text",))}
     assert {dataset.name for dataset in datasets if dataset.part_of != "demo"} == {"text-corpus", "tnews"}
     assert skillnet_text.API_VERSION == API_VERSION
 
