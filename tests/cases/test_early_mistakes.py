@@ -58,3 +58,17 @@ def test_u06_a_mistake_is_said_before_anything_heavy_is_imported(line: str, said
     code, heavy, _ = json.loads(done.stdout)
     assert (code, heavy) == (2, []), done.stderr
     assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("odd", [5, None, "tasks", [["find"]], True], ids=repr)
+@pytest.mark.parametrize("key", ["tasks", "skills"])
+def test_u06_names_of_an_odd_shape_are_left_to_who_opens_the_model(key: str, odd: object, world: World) -> None:
+    config = world.save_run() / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), key: odd}))
+    for words in (
+        ("eval", "--task", "find"),
+        ("search", "aw", "--skill", "shape"),
+        ("export", "--skills", "word", "--to", "o"),
+    ):
+        said = world.skillnet(*words, code=2)[1]
+        assert sum(line.startswith("skillnet: error: ") for line in said.splitlines()) == 1
