@@ -46,7 +46,7 @@ FATES = {
 }
 
 
-@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("whole", [pytest.param(True, marks=pytest.mark.soak), False])
 def test_s13_no_server_ends_the_job(
     whole: bool, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
