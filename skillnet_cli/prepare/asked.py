@@ -16,7 +16,7 @@ from typing import Any
 from skillnet_cli.api import UserError
 from skillnet_cli.data.format import MANIFEST, Manifest
 from skillnet_cli.files import sha256_of
-from skillnet_cli.sources.archives import files_below
+from skillnet_cli.sources.folders import files_below
 
 AGAIN = "add --again to make it anew (the old one stays until the new one is whole), or name another folder with --out"
 """What to do about a set that is not the one that is asked for."""

@@ -25,7 +25,7 @@ from skillnet_cli.data.progress import Progress, Silent
 from skillnet_cli.plugins import Registry, resolve, suggest
 from skillnet_cli.prepare.asked import AGAIN, differences, fingerprint
 from skillnet_cli.prepare.writer import BEYOND_LIMIT, SetWriter
-from skillnet_cli.sources.archives import MAX_CONTENT
+from skillnet_cli.sources.bounds import MAX_CONTENT
 from skillnet_cli.sources.http import Unavailable
 from skillnet_cli.sources.tables import EMPTY, Row, read_rows
 from skillnet_cli.untrusted import Untrusted, read_bytes

@@ -18,7 +18,8 @@ from typing import Any
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
 from skillnet_cli.data.format import usual_split
 from skillnet_cli.files import write_whole
-from skillnet_cli.sources.archives import Member, file_member, files_below, open_file
+from skillnet_cli.sources.folders import files_below
+from skillnet_cli.sources.members import Member, file_member, open_file
 from skillnet_cli.sources.texts import LONGEST_LINE, LineFile, decode, read_lines
 from skillnet_cli.untrusted import Untrusted
 

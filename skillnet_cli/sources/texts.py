@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.sources.archives import READ_ERRORS, Member, check_unpacked, decompressed, open_file
+from skillnet_cli.sources.bounds import check_unpacked
+from skillnet_cli.sources.compression import decompressed
 from skillnet_cli.sources.inputs import note
+from skillnet_cli.sources.members import READ_ERRORS, Member, open_file
 
 LONGEST_LINE = 16 << 20
 """Bytes; a longer line is damage. The longest of the published sets (a JSON object of a code corpus) have 10 MiB."""

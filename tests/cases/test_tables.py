@@ -18,7 +18,7 @@ from PIL import Image
 from skillnet_cli.cli.app import run
 from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
-from skillnet_cli.sources.archives import Member
+from skillnet_cli.sources.members import Member
 from skillnet_cli.sources.tables import CsvFile, read_rows
 
 

@@ -170,7 +170,7 @@ def test_a_broken_archive_in_an_archive_is_a_row_and_its_neighbours_stay(tmp_pat
 
 
 def test_bombs_within_are_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skillnet_cli.sources.archives.SMALL", 1 << 16)
+    monkeypatch.setattr("skillnet_cli.sources.bounds.SMALL", 1 << 16)
     bomb = io.BytesIO()
     with tarfile.open(fileobj=bomb, mode="w:gz") as archive:
         info = tar_info("zeros")

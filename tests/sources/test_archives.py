@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skillnet_cli.api import DamagedItem, UserError
-from skillnet_cli.sources import archives
+from skillnet_cli.sources import bounds
 from skillnet_cli.sources.archives import FileTree, read_archive
 
 FILES = {"a/one.txt": b"1" * 1000, "a/b/two.txt": b"", "three.txt": "三".encode()}
@@ -128,7 +128,7 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [zip_of, tgz_of])
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skillnet_cli.sources.archives.SMALL", 1 << 16)
+    monkeypatch.setattr("skillnet_cli.sources.bounds.SMALL", 1 << 16)
     path = make(tmp_path / "x", {"zeros": bytes(1 << 20)})
     with pytest.raises(UserError, match="200 times its size"):
         contents(path)
@@ -138,9 +138,9 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, make, monkeypat
 def test_numbers_and_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = zip_of(tmp_path / "x.zip", FILES)
     for bound, enough in (("MAX_MEMBERS", 3), ("MAX_MEMBER_BYTES", 1000), ("MAX_TOTAL_BYTES", 1003)):
-        monkeypatch.setattr(archives, bound, enough)
+        monkeypatch.setattr(bounds, bound, enough)
         assert len(list(read_archive(path))) == 3
-        monkeypatch.setattr(archives, bound, enough - 1)
+        monkeypatch.setattr(bounds, bound, enough - 1)
         for read in (lambda: list(read_archive(path)), lambda: FileTree([path], tmp_path).members):
             with pytest.raises(UserError, match="not read, because"):
                 read()

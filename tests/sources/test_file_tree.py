@@ -139,7 +139,7 @@ def test_a_tar_whose_last_member_is_a_zip_is_a_tar(tmp_path: Path) -> None:
 
 
 def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skillnet_cli.sources.archives.SMALL", 1 << 16)
+    monkeypatch.setattr("skillnet_cli.sources.bounds.SMALL", 1 << 16)
     for make in (zip_of, tgz_of):
         with pytest.raises(UserError, match="200 times its size"):
             _ = tree(make(tmp_path / "bomb", {"zeros": bytes(1 << 24)})).members

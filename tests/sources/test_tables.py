@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skillnet_cli.api import UserError
-from skillnet_cli.sources.archives import FileTree, Member
+from skillnet_cli.sources.archives import FileTree
+from skillnet_cli.sources.members import Member
 from skillnet_cli.sources.tables import CsvFile, Row
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Range, Rejected
-from skillnet_cli.sources.archives import FileTree, Member, read_archive
+from skillnet_cli.sources.archives import FileTree, read_archive
+from skillnet_cli.sources.members import Member
 from skillnet_code.datasets.functions import LARGEST
 from skillnet_code.datasets.harvest import Example, filter_file
 from skillnet_code.datasets.pair import ALL, Pair

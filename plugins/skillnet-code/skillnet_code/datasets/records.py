@@ -11,7 +11,8 @@ from typing import Any
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.data.format import is_name, usual_split
 from skillnet_cli.prepare.preparer import Range, Rejected
-from skillnet_cli.sources.archives import FileTree, Member
+from skillnet_cli.sources.archives import FileTree
+from skillnet_cli.sources.members import Member
 from skillnet_cli.sources.texts import Line, byte_ranges, lines_between, read_lines
 from skillnet_code.datasets.describe import description, first_paragraph
 from skillnet_code.datasets.functions import functions

@@ -15,7 +15,7 @@ from typing import Any
 
 from skillnet_cli.api import DamagedItem
 from skillnet_cli.prepare.preparer import Items, Kept, PoolSplit, Preparer, Range, Rejected, checksum, divide
-from skillnet_cli.sources.archives import Member
+from skillnet_cli.sources.members import Member
 from skillnet_cli.sources.tables import Pieces, read_list
 from skillnet_image.datasets.options import side_of
 from skillnet_image.pictures import as_published, made_small

@@ -21,7 +21,8 @@ from PIL import Image
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Preparation
-from skillnet_cli.sources.archives import Member, read_archive
+from skillnet_cli.sources.archives import read_archive
+from skillnet_cli.sources.members import Member
 
 T = TypeVar("T")
 

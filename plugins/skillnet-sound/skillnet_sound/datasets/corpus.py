@@ -19,7 +19,7 @@ from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Items, Kept, Preparation, Preparer, Range, Rejected, Summary, checksum
-from skillnet_cli.sources.archives import Member
+from skillnet_cli.sources.members import Member
 from skillnet_cli.sources.texts import read_lines
 from skillnet_sound.datasets.layouts import Layout, layout_named
 from skillnet_sound.datasets.recordings import CONFIG, suffix_of, transcribed, untranscribed

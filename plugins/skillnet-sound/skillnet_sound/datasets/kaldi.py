@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from skillnet_cli.prepare.preparer import Rejected
-from skillnet_cli.sources.archives import Member
+from skillnet_cli.sources.members import Member
 from skillnet_cli.sources.texts import read_lines
 from skillnet_sound.datasets.transcripts import Entry
 

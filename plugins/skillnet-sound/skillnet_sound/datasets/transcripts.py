@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from skillnet_cli.api import DamagedItem
 from skillnet_cli.prepare.preparer import Rejected
-from skillnet_cli.sources.archives import Member
+from skillnet_cli.sources.members import Member
 from skillnet_cli.sources.texts import Line, decode, read_lines
 from skillnet_sound import SUFFIXES
 

@@ -11,7 +11,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from skillnet_cli.api import DamagedItem
-from skillnet_cli.sources.archives import READ_ERRORS, FileTree, Member, decompressed
+from skillnet_cli.sources.archives import FileTree
+from skillnet_cli.sources.compression import decompressed
+from skillnet_cli.sources.members import READ_ERRORS, Member
 from skillnet_sound import SUFFIXES
 from skillnet_sound.datasets import kaldi
 from skillnet_sound.datasets.layouts import Layout

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from skillnet_cli.api import DamagedItem
 from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected, Rejection
-from skillnet_cli.sources.archives import Member
+from skillnet_cli.sources.members import Member
 from skillnet_cli.sources.texts import SAMPLE, Line, byte_ranges, detect, lines_between, read_lines
 from skillnet_text.datasets import wikipedia
 from skillnet_text.datasets.cleaning import clean, essence, split_long, why_unfit

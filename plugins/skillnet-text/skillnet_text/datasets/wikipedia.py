@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.parsers import expat
 
-from skillnet_cli.sources.archives import Member
+from skillnet_cli.sources.members import Member
 from skillnet_cli.sources.texts import LineFile
 
 LONGEST_PAGE = 16 << 20

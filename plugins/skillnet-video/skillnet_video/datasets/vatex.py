@@ -15,8 +15,9 @@ from typing import Any
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Items, Kept, PoolSplit, Preparer, Range, Rejected, Summary, checksum, divide
 from skillnet_cli.prepare.translation import Translation, open_translation, why_poor
-from skillnet_cli.sources.archives import DeepFileTree, Member
+from skillnet_cli.sources.archives import DeepFileTree
 from skillnet_cli.sources.http import Unavailable
+from skillnet_cli.sources.members import Member
 from skillnet_cli.sources.tables import Pieces, read_list
 from skillnet_video import SUFFIXES
 from skillnet_video.datasets.youtube import youtube_of
