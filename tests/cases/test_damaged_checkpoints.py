@@ -15,9 +15,10 @@ import torch
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.engine.checkpoint.best import Best
-from skillnet_cli.engine.checkpoint.format import MARKER, Checkpoint, Checkpoints
+from skillnet_cli.engine.checkpoint.format import MARKER, STATE, Checkpoint, Checkpoints
 from skillnet_cli.engine.checkpoint.state import saved_state
 from skillnet_cli.engine.distributed.mesh import Ranks
+from skillnet_cli.engine.launch import Processes, launch
 from skillnet_cli.engine.plan import plan_stage
 from skillnet_cli.engine.setup import build_model, newest_sound, setup_training
 from skillnet_cli.engine.step import Updater
@@ -107,6 +108,31 @@ def forge(folder: Path, name: str) -> None:
     (folder / MARKER).write_text(json.dumps(marker))
 
 
+FORGED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "another key": lambda state: state["progress"].update(skkipped=0),
+    "steps of another checkpoint": lambda state: state["progress"].update(step=4),
+    "more skipped than done": lambda state: state["progress"].update(skipped=9),
+    "a stage that is a word": lambda state: state["trained_by"].update(finetune="x"),
+    "a stage that is a list": lambda state: state["trained_by"].update(finetune=[1]),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_s07_a_forged_state_is_a_line(world: World, tmp_path: Path, what: str) -> None:
+    """Whoever alters it on purpose also alters its checksum."""
+    folder = tmp_path / "step-8"
+    shutil.copytree(checkpoints(world) / folder.name, folder)
+    state = json.loads((folder / STATE).read_text())
+    FORGED[what](state)
+    (folder / STATE).write_text(json.dumps(state))
+    forge(folder, STATE)
+    checkpoint = Checkpoints(tmp_path).latest()
+    assert checkpoint is not None and not checkpoint.mismatch(0, 1)
+    with pytest.raises(FailedJob, match=r"step-8.state\.json: .*: delete \S+step-8 to resume") as caught:
+        saved_state(checkpoint)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("many", [60, pytest.param(5_000, marks=pytest.mark.soak)])
 def test_s07_no_damage_to_a_checkpoint_passes_for_the_state(
     world: World, updater: Updater, tmp_path: Path, many: int
@@ -140,13 +166,13 @@ def test_s15_a_flipped_byte_is_said_and_the_earlier_checkpoint_used(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the whole command's work, in the largest file and in the smallest; it ends as if nothing had been."""
-    for name in ("model.safetensors", "state.json"):
-        run = name.partition(".")[0]
+    for name, place in (("model.safetensors", -5), ("state.json", -5), ("state.json", 0)):
+        run = f"{name.partition('.')[0]}{place}"
         shutil.copytree(world.run(), world.run(run))
         shutil.rmtree(world.run(run) / "finetune" / "model")
         path = world.run(run) / "finetune" / "checkpoints" / "step-8" / name
         content = bytearray(path.read_bytes())
-        content[-5] ^= 1
+        content[place] ^= 1
         path.write_bytes(content)
         world.train(run, **SETTINGS)
         said = capsys.readouterr().err
@@ -158,6 +184,19 @@ def test_s15_a_flipped_byte_is_said_and_the_earlier_checkpoint_used(
                 for each in ("toy", run)
             )
             assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_s15_a_damaged_state_does_not_keep_several_processes_from_starting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(world.run(), world.run("several"))
+    path = world.run("several") / "finetune" / "checkpoints" / "step-8" / STATE
+    path.write_bytes(b"?" + path.read_bytes()[1:])
+    started = []
+    monkeypatch.setattr("skillnet_cli.engine.launch._launch_elastic", lambda *arguments: started.append(arguments))
+    recipe = world.recipe(**SETTINGS)
+    launch(recipe, "finetune", load_registry(), world.run("several"), world.roots, Processes(nproc=2))
+    assert len(started) == 1
 
 
 def test_s15_where_no_checkpoint_is_sound_nothing_starts_over(world: World) -> None:

@@ -20,7 +20,7 @@ _Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="forbid")
 
 
 class _Progress(_Section):
@@ -41,7 +41,7 @@ class _State(_Section):
     precision: Literal["bf16", "fp32"]
     strategy: Literal["replicate", "fsdp"]
     world: Annotated[int, Field(ge=1, lt=1 << 31)]
-    trained_by: dict[str, Any]
+    trained_by: dict[str, int | dict[str, Any]]
     data: _Data | None = None
 
 
@@ -53,7 +53,9 @@ def saved_state(checkpoint: Checkpoint) -> dict[str, Any]:
     """
     state = checkpoint.state()
     try:
-        validate(_State, {**state, "data": _with_tuples(state.get("data"))})
+        progress = validate(_State, {**state, "data": _with_tuples(state.get("data"))}).progress
+        if progress.step != checkpoint.step or max(progress.skipped, progress.skipped_in_row) > progress.step:
+            raise Untrusted(f"progress: its steps are not those of {checkpoint.folder.name}")
     except Untrusted as error:
         folder = checkpoint.folder
         raise FailedJob(
