@@ -20,7 +20,7 @@ from skillnet_cli.cli.common import (
     print_table,
     remark,
 )
-from skillnet_cli.cli.prepare import describe, summary
+from skillnet_cli.cli.prepare.common import describe, summary
 from skillnet_cli.plugins import load_registry
 
 if TYPE_CHECKING:

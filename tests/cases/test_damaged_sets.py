@@ -17,7 +17,7 @@ import pytest
 
 from skillnet_cli.api import FailedJob, UserError
 from skillnet_cli.cli.app import run
-from skillnet_cli.cli.prepare import summary
+from skillnet_cli.cli.prepare.common import summary
 from skillnet_cli.data.overlap import Part, find_overlaps, kinds_to_compare
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.data.survey import picked, survey

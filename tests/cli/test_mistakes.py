@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from skillnet_cli.cli import app, prepare
+from skillnet_cli.cli import app
+from skillnet_cli.cli.prepare import dataset
 from tests.distributions import Site
 from tests.inference.world import World
 
@@ -203,7 +204,7 @@ def test_interrupts_and_full_disks(
     def stop(job: object) -> None:
         raise error
 
-    monkeypatch.setattr(prepare, "resolve", lambda reference: stop)
+    monkeypatch.setattr(dataset, "resolve", lambda reference: stop)
     assert "No space left" in world.skillnet("prepare", "pairs", code=code)[1] or code == 130
 
 
@@ -211,7 +212,7 @@ def test_a_bug_is_not_hidden(world: World, monkeypatch: pytest.MonkeyPatch) -> N
     def bug(job: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(prepare, "resolve", lambda reference: bug)
+    monkeypatch.setattr(dataset, "resolve", lambda reference: bug)
     with pytest.raises(ZeroDivisionError):
         world.skillnet("prepare", "pairs")
 
