@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -289,8 +289,6 @@ def test_b11_random_tokens_are_drawn_as_before_and_without_a_sort() -> None:
 
     ordinary = np.setdiff1d(np.arange(Large.size), list(Large.special_ids))
     ids = torch.arange(200, 400)
-    corrupt(ids, Large(), np.random.default_rng(0))
-    began = time.perf_counter()
     for seed in range(100):
         shown, wanted = corrupt(ids, Large(), np.random.default_rng(seed))
         rng = np.random.default_rng(seed)
@@ -299,4 +297,18 @@ def test_b11_random_tokens_are_drawn_as_before_and_without_a_sort() -> None:
         told = ids.numpy().copy()
         told[chosen] = np.where(fate < 0.8, 103, np.where(fate < 0.9, drawn, told[chosen]))
         assert np.array_equal(shown.numpy(), told) and set(np.flatnonzero(wanted.numpy() != -100)) == set(chosen)
-    assert time.perf_counter() - began < 0.4  # 100 sorts of such a vocabulary take 0.8 s and more
+    # In this process's own time, beside that of the sort itself: how fast or busy a machine is decides nothing.
+    sorting = _quickest(lambda: np.setdiff1d(np.arange(Large.size), list(Large.special_ids)))
+    assert _quickest(lambda: corrupt(ids, Large(), np.random.default_rng(0))) < sorting / 2
+
+
+def _quickest(work: Callable[[], object]) -> float:
+    """Seconds of processor time of the quickest of some calls."""
+
+    def took() -> float:
+        began = time.process_time()
+        for _ in range(10):
+            work()
+        return time.process_time() - began
+
+    return min(took() for _ in range(5))

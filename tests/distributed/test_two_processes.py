@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,10 @@ def test_a_mistake_that_only_the_processes_find_is_one_line(world: World) -> Non
 
 def _workers(launcher: int) -> list[int]:
     """The processes that train, found by what started them."""
-    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    commands = {}
+    for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
+        with suppress(OSError):  # it has ended meanwhile
+            commands[int(child)] = Path(f"/proc/{child}/cmdline").read_bytes()
     return [child for child, command in commands.items() if b"spawn_main" in command]
 
 

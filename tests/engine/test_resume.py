@@ -57,12 +57,11 @@ def steady(world: World, run: str) -> list[dict[str, Any]]:
 
 def wait_for_step(world: World, run: str, step: int, process: Popen[str]) -> None:
     limit = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < limit:
-        if any(row["step"] >= step for row in world.rows(run=run)):
-            return
+    while not any(row["step"] >= step for row in world.rows(run=run)):
+        if process.poll() is not None or time.monotonic() > limit:
+            process.kill()
+            pytest.fail(f"step {step} never came: {process.communicate()[1]}")
         time.sleep(0.01)
-    process.kill()
-    pytest.fail(f"step {step} never came: {process.communicate()[1]}")
 
 
 def test_killed_and_resumed_equals_undisturbed(world: World) -> None:
