@@ -10,7 +10,7 @@ import difflib
 import functools
 import importlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, Literal, TypeVar
@@ -189,6 +189,24 @@ def suggest(name: str, known: Iterable[str], otherwise: str = "") -> str:
     near = difflib.get_close_matches(name, list(known), n=1)
     hint = f"did you mean '{near[0]}'?" if near else otherwise
     return f": {hint}" if hint else ""
+
+
+def require(kind: str, name: str, known: Collection[str], model: str, registry: Registry | None = None) -> None:
+    """Raises UserError where a model lacks a skill or task, with the nearest name or all that it has.
+
+    Args:
+        kind: ``"skill"`` or ``"task"``.
+        name: that was asked for.
+        known: what the model has of the kind.
+        model: what it is called in the message, such as "the model in runs/demo/model".
+        registry: also says what to install where no plugin has the name.
+    """
+    if name in known:
+        return
+    if registry is not None:
+        registry.task(name) if kind == "task" else registry.modality(name)
+    hint = suggest(name, known, f"it has {', '.join(known) or 'none'}")
+    raise UserError(f"{model} has no {kind} '{name}'{hint}")
 
 
 def resolve(reference: str) -> Any:

@@ -15,7 +15,7 @@ from skillnet_cli import __version__
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
 from skillnet_cli.cli import classify, data, evaluate, models, plugins, prepare, recipes, search, train, transcribe
 from skillnet_cli.cli.common import Group
-from skillnet_cli.home import expand_home
+from skillnet_cli.places import expand_home
 from skillnet_cli.terminal import VERBOSITY, is_verbose, print_error, print_line, show_logs, tolerate_encodings
 from skillnet_cli.untrusted import describe
 

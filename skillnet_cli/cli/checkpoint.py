@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from skillnet_cli.api import Reader, UserError
 from skillnet_cli.cli.common import remark
-from skillnet_cli.plugins import load_registry
+from skillnet_cli.places import repository_of
+from skillnet_cli.plugins import load_registry, require
 from skillnet_cli.untrusted import Untrusted, read_json
 
 if TYPE_CHECKING:
@@ -61,11 +61,8 @@ class Saved:
 
     def task(self, name: str) -> TaskConfig:
         """One of the model's tasks. Raises UserError where it has none of that name."""
-        known = list(self.config.tasks)
-        if name in known:
-            return self.config.task(name)
-        load_registry().task(name)  # raises with what to install, or with a name that is close
-        raise UserError(f"the model in {self.source.name} has no task '{name}'; it has {', '.join(known)}")
+        require("task", name, self.config.tasks, f"the model in {self.source.name}", load_registry())
+        return self.config.task(name)
 
     def open(
         self,
@@ -103,8 +100,7 @@ def choose_checkpoint(given: Path | None) -> Path:
     if given is not None:
         inside = given / "model"
         chosen = inside if (inside / _CONFIG).is_file() and not (given / _CONFIG).exists() else given
-        if not chosen.is_dir() and not _REPOSITORY.fullmatch(str(given)):
-            raise UserError(f"{given}: there is no such folder; a model is a folder, or a repository OWNER/NAME")
+        repository_of(chosen)  # raises where it is nothing of both
         return chosen
     newest = _newest()[0]
     remark(f"using {newest}")
@@ -112,7 +108,6 @@ def choose_checkpoint(given: Path | None) -> Path:
 
 
 _CONFIG = "config.json"
-_REPOSITORY = re.compile(r"(hf:)?[\w.-]+/[\w.-]+")
 
 
 def check_stated(given: Path | None, *, tasks: Iterable[str] = (), skills: Iterable[str] = ()) -> None:
@@ -132,14 +127,11 @@ def check_stated(given: Path | None, *, tasks: Iterable[str] = (), skills: Itera
     documents = [_document(model) for model in models]
     if not all(documents):
         return  # of a hub, or damaged, which whoever opens it says
+    where = f"the model in {given}" if given else f"{RUNS}/*/model"
     for kind, wanted in (("task", tasks), ("skill", skills)):
         known = dict.fromkeys(name for document in documents for name in document.get(f"{kind}s", ()))
         for name in wanted:
-            if name not in known:
-                registry = load_registry()
-                registry.task(name) if kind == "task" else registry.modality(name)  # raises with a name that is close
-                where = "no model in runs/*/model has" if given is None else f"the model in {given} has no"
-                raise UserError(f"{where} {'the ' if given is None else ''}{kind} '{name}'; it has {', '.join(known)}")
+            require(kind, name, known, where, load_registry())
 
 
 def _document(model: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from skillnet_cli.cli.common import (
     print_table,
     remark,
 )
-from skillnet_cli.plugins import load_registry
+from skillnet_cli.plugins import load_registry, require
 
 if TYPE_CHECKING:
     from skillnet_cli.model.surgery import Difference
@@ -83,9 +83,8 @@ def inspect(
     else:
         folder = choose_checkpoint(checkpoint)
         where, (config, unknown) = {"checkpoint": str(folder)}, (read_config(folder, load_registry()), {})
-    if task is not None and task not in config.tasks:
-        load_registry().task(task)  # raises with what to install, or with a name that is close
-        raise UserError(f"{recipe or folder} has no task '{task}'; it has {', '.join(config.tasks)}")
+    if task is not None:
+        require("task", task, config.tasks, str(recipe or folder), load_registry())
     model = without_storage(config, unknown, load_registry())
     if recipe is None:
         check_shapes(folder, model)

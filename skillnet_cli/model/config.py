@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, no_type_check
@@ -18,7 +18,7 @@ from skillnet_cli import objectives
 from skillnet_cli.api import UserError, wrong_pairs
 from skillnet_cli.model.checkpoint import CONFIG, INDEX, config_digest, digest_of_json
 from skillnet_cli.objectives import TaskConfig
-from skillnet_cli.plugins import Registry, suggest
+from skillnet_cli.plugins import Registry, require
 from skillnet_cli.recipe.errors import check_section
 from skillnet_cli.recipe.schema import EncoderSection
 from skillnet_cli.untrusted import Untrusted, read_json
@@ -286,10 +286,3 @@ def cut_down(
     smaller.skills = {skill: facts for skill, facts in config.skills.items() if skill in skills}
     smaller.tasks = {task: facts for task, facts in own_tasks.items() if task in tasks}
     return smaller
-
-
-def require(kind: str, name: str, known: Collection[str], model: str) -> None:
-    """Raises UserError where ``model`` lacks a skill or task, with the nearest name or all that it has."""
-    if name not in known:
-        hint = suggest(name, known, f"it has {', '.join(known) or 'none'}")
-        raise UserError(f"{model} has no {kind} '{name}'{hint}")

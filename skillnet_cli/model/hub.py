@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import escape
@@ -16,12 +15,9 @@ from torch import Tensor
 
 from skillnet_cli.api import UserError
 from skillnet_cli.model.checkpoint import ASSETS, CARD, CONFIG, INDEX, SINGLE, Weights, fitted
-from skillnet_cli.plugins import suggest
+from skillnet_cli.places import repository_of
 from skillnet_cli.recipe.checks import local_folder
 
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-HUB = "hf:"
-"""What a repository's name may begin with, so that it is not taken for a path."""
 STALE = ["*.safetensors", f"{ASSETS}/*", "pytorch_model*"]
 """What an earlier push may have left in a repository."""
 
@@ -64,33 +60,14 @@ def find(model: str | os.PathLike[str] | Source, **options: Any) -> Source:
     """
     if isinstance(model, Source):
         return model
-    folder = Path(model)
-    if folder.is_dir():
-        return Source(str(folder), folder)
-    name = os.fspath(model)
-    repository = name.removeprefix(HUB)
-    if not _REPOSITORY.fullmatch(repository):
-        raise UserError(f"{folder}: there is no such folder; a model is a folder, or a repository OWNER/NAME")
-    if not name.startswith(HUB):
-        _check_no_path(folder)
+    repository = repository_of(model)
+    if repository is None:
+        return Source(os.fspath(Path(model)), Path(model))
     source = Source(repository, repository=repository, options=options)
     source.fetch(CONFIG, INDEX)
     if not (source.folder / INDEX).exists():
         source.fetch(SINGLE)
     return source
-
-
-def _check_no_path(folder: Path) -> None:
-    """Raises UserError where what is no folder seems to be one misspelt: that is said before the hub is asked."""
-    owner = folder.parent
-    if owner.is_dir():
-        beside = [str(each) for each in sorted(owner.iterdir()) if each.is_dir() and not each.name.startswith(".")]
-        hint = suggest(str(folder), beside, f"{owner} has {', '.join(beside[:10]) or 'no folders'}")
-    elif near := suggest(str(owner), [each.name for each in Path().iterdir() if each.is_dir()]):
-        hint = near
-    else:
-        return
-    raise UserError(f"{folder}: there is no such folder{hint}; a repository of the hub is {HUB}OWNER/NAME then")
 
 
 def push(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from skillnet_cli import objectives
 from skillnet_cli.api import Batch
 from skillnet_cli.model.build import build_network
-from skillnet_cli.model.config import SkillNetConfig, require
+from skillnet_cli.model.config import SkillNetConfig
 from skillnet_cli.model.parts import SHARED, parameters_by_part
 from skillnet_cli.model.persistence import PersistenceMixin
 from skillnet_cli.model.sequences import Tower
@@ -19,7 +19,7 @@ from skillnet_cli.model.variants import TaskNetwork, balanced
 from skillnet_cli.objectives import ComparingObjective, Encoded, Objective, TaskConfig
 from skillnet_cli.objectives.base import Loss
 from skillnet_cli.objectives.contrastive import comparable
-from skillnet_cli.plugins import Registry, load_registry
+from skillnet_cli.plugins import Registry, load_registry, require
 
 
 class Embeddings(NamedTuple):

@@ -18,12 +18,12 @@ from skillnet_cli.api import UserError
 from skillnet_cli.model.build import build_config, build_readers
 from skillnet_cli.model.card import results_of, write_card
 from skillnet_cli.model.checkpoint import Weights
-from skillnet_cli.model.config import SkillNetConfig, read_config, require
+from skillnet_cli.model.config import SkillNetConfig, read_config
 from skillnet_cli.model.device import on_meta
 from skillnet_cli.model.hub import Source, find
 from skillnet_cli.model.parts import SHARED, part_of
 from skillnet_cli.model.skillnet import SkillNet
-from skillnet_cli.plugins import Registry
+from skillnet_cli.plugins import Registry, require
 
 ModelPath = str | os.PathLike[str]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skillnet_cli.api import UserError
-from skillnet_cli.home import expand_home
+from skillnet_cli.places import expand_home
 from skillnet_cli.plugins import Registry, suggest
 from skillnet_cli.recipe.checks import check_plugins, needed_skills
 from skillnet_cli.recipe.errors import Mistake, check_section

@@ -17,7 +17,15 @@ MAX_CONTENT = 1 << 30
 
 
 def check_archive(label: str, packed: int, unpacked: int, members: int = 1, last: int = 0) -> None:
-    """Raise UserError where an archive holds too much, as far as it is known: ``last`` is its last member's size."""
+    """Raise UserError where an archive holds too much, as far as it is known.
+
+    Args:
+        label: what the message calls the archive.
+        packed: its size in bytes.
+        unpacked: the bytes of its members so far.
+        members: how many they are.
+        last: the bytes of the last one.
+    """
     if members > MAX_MEMBERS:
         raise UserError(f"{label}: not read, because it holds more than {MAX_MEMBERS} files")
     if last > MAX_MEMBER_BYTES or unpacked > MAX_TOTAL_BYTES:

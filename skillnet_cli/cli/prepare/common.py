@@ -33,7 +33,14 @@ Again = Annotated[
 def stated_shares(
     damaged: str | None, filtered: str | None, duplicate: str | None, unavailable: str | None
 ) -> dict[str, str]:
-    """The bounds given with ``--max-…``, by the class of the ledger that they are for."""
+    """The bounds given with ``--max-…``, by the class of the ledger that they are for.
+
+    Args:
+        damaged: of ``--max-damaged``, as typed; None where it was not given.
+        filtered: of ``--max-filtered``, likewise.
+        duplicate: of ``--max-duplicate``.
+        unavailable: of ``--max-unavailable``.
+    """
     shares = {"damaged": damaged, "filtered": filtered, "duplicate": duplicate, "unavailable": unavailable}
     return {why: share for why, share in shares.items() if share is not None}
 
