@@ -32,7 +32,7 @@ def terminal(world: World, **environment: str) -> Terminal:
 @pytest.mark.parametrize("nproc", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_a_training_goes_on_to_the_bit(small: World, nproc: int) -> None:
     words = ["verify", "resume", small.write_recipe(**SETTINGS), "--stage", "finetune", "--steps", "15"]
-    answer = terminal(small).type(*words, "--nproc", str(nproc), "--json")
+    answer = terminal(small, TOY_FAULT="slow 0 5").type(*words, "--nproc", str(nproc), "--json")
     assert answer.code == 0, answer.err
     verdict = json.loads(answer.out)
     assert verdict["same"] and verdict["differences"] == []
@@ -43,8 +43,8 @@ def test_a_training_goes_on_to_the_bit(small: World, nproc: int) -> None:
 
 
 def test_a_training_that_does_not_is_told_with_the_first_difference(small: World) -> None:
-    words = ["verify", "resume", small.write_recipe(**SETTINGS), "--stage", "finetune", "--steps", "9"]
-    answer = terminal(small, TOY_FAULT="noise 0 7").type(*words)
+    words = ["verify", "resume", small.write_recipe(**SETTINGS), "--stage", "finetune", "--steps", "15"]
+    answer = terminal(small, TOY_FAULT="noise 0 5").type(*words)
     assert answer.code == 1 and "Traceback" not in answer.err
     assert answer.err.splitlines()[-1].endswith("differences: the resumed run differs from the undisturbed one")
     first = next(line for line in answer.out.splitlines() if line.startswith("  "))

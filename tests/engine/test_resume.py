@@ -64,15 +64,18 @@ def wait_for_step(world: World, run: str, step: int, process: Popen[str]) -> Non
         time.sleep(0.01)
 
 
-def test_killed_and_resumed_equals_undisturbed(world: World) -> None:
+def test_killed_and_resumed_equals_undisturbed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL at a moment nobody chose, once in the first epoch and once in the second."""
     recipe = world.recipe(**SETTINGS)
     world.train(run="straight", **SETTINGS)
     for step in (8, 26):
-        process = world.start(recipe, run="killed")
+        with monkeypatch.context() as patch:
+            patch.setenv("TOY_FAULT", "slow 0 4")
+            process = world.start(recipe, run="killed")
         wait_for_step(world, "killed", step, process)
         process.kill()
         process.communicate()
+        assert process.returncode == -signal.SIGKILL
     world.train(run="killed", **SETTINGS)
     same_end(world, "straight", "killed")
 
