@@ -9,7 +9,7 @@ from pathlib import Path
 from skillnet_cli.api import UserError
 from skillnet_cli.plugins import suggest
 
-HUB = "hf:"
+_HUB = "hf:"
 """What a repository's name may begin with, so that it is not taken for a path."""
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _HOME = re.compile(r"((?:--)?[\w.-]+=)?(~(?:/.*)?)", re.DOTALL)
@@ -33,10 +33,10 @@ def repository_of(model: str | os.PathLike[str]) -> str | None:
     folder, name = Path(model), os.fspath(model)
     if folder.is_dir():
         return None
-    repository = name.removeprefix(HUB)
+    repository = name.removeprefix(_HUB)
     if not _REPOSITORY.fullmatch(repository):
         raise UserError(f"{folder}: there is no such folder; a model is a folder, or a repository OWNER/NAME")
-    if not name.startswith(HUB):
+    if not name.startswith(_HUB):
         _check_no_path(folder)
     return repository
 
@@ -51,4 +51,4 @@ def _check_no_path(folder: Path) -> None:
         hint = near
     else:
         return
-    raise UserError(f"{folder}: there is no such folder{hint}; a repository of the hub is {HUB}OWNER/NAME then")
+    raise UserError(f"{folder}: there is no such folder{hint}; a repository of the hub is {_HUB}OWNER/NAME then")

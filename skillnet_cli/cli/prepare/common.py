@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from skillnet_cli.prepare.preparer import Preparation
 
 DATA = Path("data")
-REASONS = 3
+_REASONS = 3
 """Reasons that are shown for each class of the ledger."""
 
 _TOLERATED = "Fail if a larger share of the items is {}."
@@ -54,8 +54,8 @@ def report(job: Preparation, made: bool, result: PreparedResult | None = None) -
         raise UserError(f"{job.out} holds the set '{prepared.manifest.name}': choose another folder with --out")
     remark(f"{job.out}{'' if made else ' is complete already'}: {summary(prepared)}")
     for why, reasons in (result.reasons if result else {}).items():
-        shown = "; ".join(f"{count:,} × {reason}" for reason, count in reasons[:REASONS])
-        remark(f"  {why}: {shown}{'; …' if len(reasons) > REASONS else ''}")
+        shown = "; ".join(f"{count:,} × {reason}" for reason, count in reasons[:_REASONS])
+        remark(f"  {why}: {shown}{'; …' if len(reasons) > _REASONS else ''}")
     return {**describe(prepared), "made": made}
 
 

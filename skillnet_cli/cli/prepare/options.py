@@ -16,7 +16,7 @@ from skillnet_cli.plugins import load_registry
 
 NAME = "NAME"
 """The command that is called by a data set's name."""
-KEY = "skillnet.dataset options"
+_KEY = "skillnet.dataset options"
 _given: ContextVar[Mapping[str, Any]] = ContextVar("values of the data set's options", default={})  # noqa: B039
 
 
@@ -45,16 +45,16 @@ class DatasetCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Find the data set first, so that its options are known; then take their values apart from the others."""
         dataset = self._dataset(args)
-        ctx.meta[KEY] = dataset.options if dataset else ()
+        ctx.meta[_KEY] = dataset.options if dataset else ()
         rest = super().parse_args(ctx, args)
-        own = {_destination(option): option for option in ctx.meta[KEY]}
+        own = {_destination(option): option for option in ctx.meta[_KEY]}
         _given.set({option.name: _value(option, ctx.params.pop(name)) for name, option in own.items()})
         return rest
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The command's own parameters and the data set's."""
         *params, help_option = super().get_params(ctx)
-        return [*params, *_parameters(ctx.meta.get(KEY, ())), help_option]
+        return [*params, *_parameters(ctx.meta.get(_KEY, ())), help_option]
 
     def _dataset(self, args: Sequence[str]) -> Dataset | None:
         """The data set that is named, if one is and it has options."""

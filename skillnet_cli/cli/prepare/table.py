@@ -15,7 +15,7 @@ from skillnet_cli.cli.common import AsJson, complete, print_json, remark
 from skillnet_cli.cli.prepare.common import DATA, Again, describe, summary
 from skillnet_cli.plugins import load_registry
 
-SHARES = "train=0.8,dev=0.1,test=0.1"
+_SHARES = "train=0.8,dev=0.1,test=0.1"
 
 
 def table(
@@ -42,7 +42,7 @@ def table(
     ] = None,
     shares: Annotated[
         str, typer.Option(metavar="PART=SHARE,...", help="The parts to draw items for, where no column names them.")
-    ] = SHARES,
+    ] = _SHARES,
     licence: Annotated[str, typer.Option(help="The licence of the data.")] = "unknown",
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most this many items of each part.", show_default=False)
