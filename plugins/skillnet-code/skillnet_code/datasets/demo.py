@@ -1,12 +1,13 @@
 """``demo-functions`` and ``demo-code``: functions of Chinese Python packages with descriptions from their docstrings.
 
 Both are made from the same harvest, and a description falls into its part by its own checksum: no description is on
-two sides of a split, and what ``demo-functions`` keeps for dev and test is never in ``demo-code``.
+two sides of a split, and what ``demo-functions`` keeps for dev and test is never in ``demo-code``. Its part ``unseen``
+is of whole packages of which nothing else is in either set, since functions of one package resemble each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from skillnet_cli.prepare.preparer import Kept, Preparation, Rejected
 from skillnet_cli.sources.archives import read_archive
@@ -26,6 +27,12 @@ SOURCES = {
 }
 """Source -> SHA-256. All are under the MIT or the Apache-2.0 licence, most describe their functions in Chinese."""
 
+UNSEEN = {
+    "pypi:lunar_python==1.4.8": "3aa11cc73c25e70ddf0ba5bdac7398c03acc9491a3aa512a91c9642973b669d6",
+    "pypi:wechatpayv3==2.0.4": "20e74fe05a33399ba9c0896a31c392e9ebb578ea538a713db1507954679a1870",
+}
+"""Packages held out whole, read after the others, so that what resembles one of those is left out (both MIT)."""
+
 FEWEST_CHINESE = 5
 """Chinese characters that a description needs to distinguish one function among hundreds."""
 
@@ -33,17 +40,36 @@ TEST_BUCKETS, DEV_BUCKET, PRETRAINING_DEV_BUCKET = (0, 1), 2, 3
 
 
 def prepare_functions(job: Preparation) -> None:
-    """Functions with Chinese descriptions, for text-to-code retrieval: about 17/20 train, 1/20 dev, 2/20 test."""
-    _prepare(job, _filter_for_retrieval)
+    """Functions with Chinese descriptions, for text-to-code retrieval.
+
+    About 17/20 of those in :data:`SOURCES` are ``train``, 1/20 ``dev``, 2/20 ``test``; all of :data:`UNSEEN` are
+    ``unseen``.
+    """
+    sources = job.sources or (*SOURCES, *UNSEEN)
+    of_unseen: set[str] = set()
+    files = _files(job, sources, of_unseen)
+    items = (
+        _filter_for_retrieval(found, found.path in of_unseen) if isinstance(found, Example) else found
+        for found in harvest(files)
+    )
+    job.write(items, sources)
 
 
 def prepare_code(job: Preparation) -> None:
     """Functions with descriptions in any language, for masked tokens: none that ``demo-functions`` holds out."""
-    _prepare(job, _filter_for_pretraining)
+    sources = job.sources or tuple(SOURCES)
+    items = (
+        _filter_for_pretraining(found) if isinstance(found, Example) else found
+        for found in harvest(_files(job, sources, set()))
+    )
+    job.write(items, sources)
 
 
-def _filter_for_retrieval(example: Example) -> Kept | Rejected:
-    split = "test" if example.bucket in TEST_BUCKETS else "dev" if example.bucket == DEV_BUCKET else "train"
+def _filter_for_retrieval(example: Example, unseen: bool) -> Kept | Rejected:
+    if unseen:
+        split = "unseen"
+    else:
+        split = "test" if example.bucket in TEST_BUCKETS else "dev" if example.bucket == DEV_BUCKET else "train"
     if chinese_characters(example.text) < FEWEST_CHINESE:
         reason = f"the description has fewer than {FEWEST_CHINESE} Chinese characters"
         return Rejected(split, example.id, "filtered", reason)
@@ -61,15 +87,14 @@ def _keep(split: str, example: Example) -> Kept:
     return Kept(split, example.id, {"text": [example.text], "code": example.code})
 
 
-def _prepare(job: Preparation, filter: Callable[[Example], Kept | Rejected]) -> None:
-    sources = job.sources or tuple(SOURCES)
-    items = (filter(found) if isinstance(found, Example) else found for found in harvest(_files(job, sources)))
-    job.write(items, sources)
+def _files(job: Preparation, sources: tuple[str, ...], of_unseen: set[str]) -> Iterator[tuple[str, bytes]]:
+    """The Python files of every source, under paths that begin with the package's name.
 
-
-def _files(job: Preparation, sources: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    """The Python files of every source, under paths that begin with the package's name."""
+    The paths of those of packages in :data:`UNSEEN` are added to ``of_unseen`` before they are given.
+    """
     for source in sources:
-        for member in read_archive(job.fetch(source, SOURCES.get(source))):
+        for member in read_archive(job.fetch(source, {**SOURCES, **UNSEEN}.get(source))):
             if member.name.endswith(".py"):
+                if source in UNSEEN:
+                    of_unseen.add(member.name)
                 yield member.name, member.read()

@@ -32,6 +32,11 @@ class Example:
     text: str
 
     @property
+    def path(self) -> str:
+        """Of the file that it stands in, which its id begins with."""
+        return self.id.rsplit(":", 2)[0]
+
+    @property
     def bucket(self) -> int:
         """The part that the description falls into, whatever the seed and wherever the function comes from."""
         return int(hashlib.sha256(essence_of_text(self.text).encode()).hexdigest(), 16) % BUCKETS
