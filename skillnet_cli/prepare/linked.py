@@ -20,7 +20,8 @@ from skillnet_cli.files import write_whole
 from skillnet_cli.prepare.preparer import Kept, Preparation, Preparer, Range, Rejected
 from skillnet_cli.sources.archives import CachedFiles
 from skillnet_cli.sources.http import RateLimits, Unavailable
-from skillnet_cli.sources.tables import CsvFile, Row
+from skillnet_cli.sources.rows import Row
+from skillnet_cli.sources.tables import CsvFile
 
 PLAN = "row-ranges.json"
 SHARD_ROWS = 10_000

@@ -27,7 +27,8 @@ from skillnet_cli.prepare.asked import AGAIN, differences, fingerprint
 from skillnet_cli.prepare.writer import BEYOND_LIMIT, SetWriter
 from skillnet_cli.sources.bounds import MAX_CONTENT
 from skillnet_cli.sources.http import Unavailable
-from skillnet_cli.sources.tables import EMPTY, Row, read_rows
+from skillnet_cli.sources.rows import EMPTY, Enclosed, Row
+from skillnet_cli.sources.tables import read_rows
 from skillnet_cli.untrusted import Untrusted, read_bytes
 
 ID = "id"
@@ -53,7 +54,7 @@ class TableJob:
     cannot be used becomes a row of the ledger. Files are checked by the modality's reader and kept as they are.
 
     Attributes:
-        table: a .csv, .tsv, .json, .jsonl or .parquet; its paths of files are relative to its folder.
+        table: a file or folder that :func:`read_rows` reads; its paths of files are relative to its folder.
         out: the new set's folder; its name is the set's.
         task: what the set shall feed.
         target_kind: what the target of its objective is made of: "class", "characters" or "units".
@@ -119,7 +120,8 @@ def _state_of_files(
     found = []
     for skill in sorted(layout.media):
         digest = hashlib.sha256()
-        for name in dict.fromkeys(str(row.cells.get(layout.columns[skill])) for row in rows):
+        cells = [row.cells.get(layout.columns[skill]) for row in rows]
+        for name in dict.fromkeys(str(cell) for cell in cells if not isinstance(cell, Enclosed)):
             try:
                 there = (job.table.parent / name).stat()
                 newer = made is not None and max(there.st_mtime_ns, there.st_ctime_ns) > made
@@ -150,7 +152,8 @@ def prepare_table(job: TableJob, registry: Registry) -> Manifest:
         gathering = _Gathering(layout, job.split_column, writer, job.table.parent.absolute())
         items = gathering.gather(job.progress.track(rows, len(rows), "rows read"))
         gathering.remark(job.say)
-        elsewhere = sum(bool(_ADDRESS.match(str(item.fields[name]))) for name in layout.media for item in items)
+        named = [item.fields[name] for name in layout.media for item in items]
+        elsewhere = sum(isinstance(each, str) and bool(_ADDRESS.match(each)) for each in named)
         if elsewhere:
             job.say(f"{elsewhere:,} of {len(items):,} files {_IS_ADDRESS.format('are addresses')}")
         if not job.split_column:
@@ -346,7 +349,8 @@ class _Gathering:
         for name in self.layout.inputs:
             value = fields[name]
             # What is gathered has the order of a list and is found like a set's members: a file may have many texts.
-            fields[name] = dict.fromkeys(_texts(value)) if name in self.layout.lists else _text(value)
+            if name not in self.layout.media or not isinstance(value, Enclosed):
+                fields[name] = dict.fromkeys(_texts(value)) if name in self.layout.lists else _text(value)
         same = fields[self.layout.item]
         if self.layout.media:
             fields[self.layout.item], same = self._file(fields[self.layout.item])
@@ -354,8 +358,13 @@ class _Gathering:
         same = "\0".join([*parts, *(fields[name] for name in self.layout.paired)])
         return _Item(self._id(row, fields), row.number, fields, self._split(row), same)
 
-    def _file(self, name: str) -> tuple[str, str]:
-        """How a file is called below the table's folder, and the place that all spellings of its path lead to."""
+    def _file(self, name: str | Enclosed) -> tuple[str | Enclosed, str]:
+        """How a file is called below the table's folder, and the place that all spellings of its path lead to.
+
+        What lies in the table itself stays as it is; equal contents are one file.
+        """
+        if isinstance(name, Enclosed):
+            return name, f"sha256:{name.sha256}"
         for form in ("NFC", "NFD"):
             other = unicodedata.normalize(form, name)
             if other != name and not os.path.lexists(self.folder / name) and os.path.lexists(self.folder / other):
@@ -371,7 +380,9 @@ class _Gathering:
         if ID in self.layout.columns:
             return str(_value(row, self.layout.columns[ID]))
         one = self.layout.media and not self.layout.paired  # a file with several pairs is several items
-        return str(fields[self.layout.item]) if one else f"row {row.number}"
+        found = fields[self.layout.item]
+        name = found.name if isinstance(found, Enclosed) else str(found)
+        return name if one and name else f"row {row.number}"
 
     def _split(self, row: Row) -> str:
         """The split that a row names, "" where it names none, or one that no split can be called."""
@@ -483,17 +494,21 @@ class _Keeping:
             if target:
                 self.targets.add(fields[target])
 
-    def _medium(self, skill: str, name: str) -> tuple[bytes, str]:
+    def _medium(self, skill: str, name: str | Enclosed) -> tuple[bytes, str]:
         """The file's own bytes, once the modality's reader has read them."""
+        if isinstance(name, Enclosed):
+            content, suffix = name.read(), name.suffix
+        else:
+            content, suffix = self._content(name), Path(name).suffix.lower()
+        self.readers[skill].read(content)
+        return content, suffix if suffix[1:].isalnum() and suffix.isascii() else ".bin"
+
+    def _content(self, name: str) -> bytes:
         if "\0" in name:
             raise DamagedItem("its path is none")
         if _ADDRESS.match(name):
             raise Unavailable(f"it {_IS_ADDRESS.format('is an address')}")
-        path = self.job.table.parent / name
-        content = read_bytes(path, MAX_CONTENT)
-        self.readers[skill].read(content)
-        suffix = path.suffix.lower()
-        return content, suffix if suffix[1:].isalnum() and suffix.isascii() else ".bin"
+        return read_bytes(self.job.table.parent / name, MAX_CONTENT)
 
 
 class _Targets:

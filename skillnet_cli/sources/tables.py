@@ -1,4 +1,4 @@
-"""Tables: anyone's as CSV, TSV, JSON or parquet, published ones as CSV files of any size, and JSON lists."""
+"""Tables: anyone's of any kind, published ones as CSV files of any size, and JSON lists."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import json
 import math
 import re
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, FailedJob, UserError
@@ -20,31 +20,16 @@ from skillnet_cli.data.format import usual_split
 from skillnet_cli.files import write_whole
 from skillnet_cli.sources.folders import files_below
 from skillnet_cli.sources.members import Member, file_member, open_file
+from skillnet_cli.sources.parquet import parquet_rows
+from skillnet_cli.sources.rows import PART, Row
 from skillnet_cli.sources.texts import LONGEST_LINE, LineFile, decode, read_lines
+from skillnet_cli.sources.webdataset import tar_rows
 from skillnet_cli.untrusted import Untrusted
-
-PART = "split"
-"""The column of a folder's table that has the part of each row."""
-EMPTY = "an empty line"
-"""Why an empty row is left out; it is no damage."""
 
 _LONGEST_RECORD = 1 << 18  # bytes of a row of several lines; after that many a quote counts as never closed
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _HEAD = 64  # lines by which the separator is found
 _LARGEST_LIST = 256 << 20  # bytes of a table that is one JSON list: it is read whole
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row, counted from 1 below the header: its cells by column; or ``damage``, the reason why it cannot be read.
-
-    An ``empty`` line is not counted: its number is that of the row before.
-    """
-
-    number: int
-    cells: Mapping[str, Any] = field(default_factory=dict)
-    damage: str | None = None
-    empty: bool = False
 
 
 def _row(number: int, cells: Sequence[str], columns: Sequence[str]) -> Row:
@@ -58,8 +43,9 @@ def _row(number: int, cells: Sequence[str], columns: Sequence[str]) -> Row:
 def read_rows(path: Path) -> Iterator[Row]:
     """Yield the rows of a table, whose kind is the suffix of its name and whose encoding is any usual one.
 
-    A folder of parquet files, as Hugging Face's datasets are published, is one table; where it has no column
-    :data:`PART`, that is the part that each file's name or folder says.
+    A folder of parquet files, as Hugging Face's datasets are published, or of WebDataset's tars is one table; where it
+    has no column :data:`PART`, that is the part that each file's name or folder says. What lies in the table itself is
+    a cell of the class :class:`Enclosed`.
 
     Raises:
         UserError: the table is missing, of another kind, or damaged as a whole.
@@ -146,35 +132,26 @@ def _of_json(number: int, cells: Any) -> Row:
     return Row(number, damage=f"row {number} is not a JSON object")
 
 
-def _parquet(path: Path) -> Iterator[Row]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise UserError(f"table '{path}': reading parquet needs pyarrow: pip install pyarrow") from error
-    try:
-        with open_file(path) as file:
-            batches = parquet.ParquetFile(file).iter_batches()
-            rows = (cells for batch in batches for cells in batch.to_pylist())
-            yield from (Row(number, cells) for number, cells in enumerate(rows, 1))
-    except pyarrow.ArrowException as error:
-        raise UserError(f"table '{path}': not a valid {path.suffix} file ({error})") from error
-
-
 def _folder(path: Path) -> Iterator[Row]:
+    """The files of one kind in a folder as one table; a column says the part that a file's name or folder says."""
+    kinds = {".parquet": parquet_rows, ".tar": tar_rows}
+
     def refuse(name: str, reason: str) -> None:
-        if name.lower().endswith(".parquet"):
+        if PurePosixPath(name.lower()).suffix in kinds:
             raise UserError(f"table '{path}': {reason}: put the file itself in its place")
 
-    files = [(name, each) for name, each in files_below(path, refuse) if name.lower().endswith(".parquet")]
-    if not files:
-        raise UserError(f"table '{path}': the folder has no .parquet file: name the table itself")
+    files = [(PurePosixPath(name.lower()).suffix, name, each) for name, each in files_below(path, refuse)]
+    kind = next((kind for kind in kinds if any(kind == suffix for suffix, _, _ in files)), None)
+    if kind is None:
+        raise UserError(f"table '{path}': the folder has no .parquet file and no .tar: name the table itself")
     number = 0
-    for name, each in files:
+    for suffix, name, each in files:
+        if suffix != kind:
+            continue
         part = _part(name)
-        for row in _parquet(each):
+        for row in kinds[kind](each):
             number += 1
-            yield Row(number, {PART: part, **row.cells} if part else row.cells)
+            yield replace(row, number=number, cells={PART: part, **row.cells} if part else row.cells)
 
 
 def _part(name: str) -> str:
@@ -184,7 +161,14 @@ def _part(name: str) -> str:
     return next((found for word in words if (found := usual_split(word))), "")
 
 
-_KINDS = {".csv": _delimited, ".tsv": _delimited, ".json": _json, ".jsonl": _json, ".parquet": _parquet}
+_KINDS = {
+    ".csv": _delimited,
+    ".tsv": _delimited,
+    ".json": _json,
+    ".jsonl": _json,
+    ".parquet": parquet_rows,
+    ".tar": tar_rows,
+}
 
 
 class CsvFile:

@@ -86,7 +86,8 @@ OTHERS: dict[str, Sequence[Row]] = {
     "Tables (`prepare table`)": (
         Row("CSV, TSV", ".csv .tsv", "in any usual encoding"),
         Row("JSON", ".json .jsonl", ""),
-        Row("Parquet", ".parquet", "with pyarrow"),
+        Row("Parquet", ".parquet", "with pyarrow; files in columns too"),
+        Row("WebDataset", ".tar", "one sample a row; not compressed"),
     ),
     "Archives (`--source`)": (
         Row("tar, plain or packed", ".tar .tar.gz .tgz .tar.bz2 .tar.xz .tar.zst", "the last with `zstandard`"),

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from skillnet_cli.api import UserError
 from skillnet_cli.sources.archives import FileTree
 from skillnet_cli.sources.members import Member
-from skillnet_cli.sources.tables import CsvFile, Row
+from skillnet_cli.sources.rows import Row
+from skillnet_cli.sources.tables import CsvFile
 
 
 def csv_of(content: bytes) -> CsvFile:

@@ -22,7 +22,8 @@ def table(
     table: Annotated[
         Path,
         typer.Argument(
-            metavar="TABLE", help="A .csv, .tsv, .json, .jsonl or .parquet file, or a folder of .parquet files."
+            metavar="TABLE",
+            help="A .csv, .tsv, .json, .jsonl, .parquet or WebDataset .tar, or a folder of the last two.",
         ),
     ],
     task: Annotated[str, typer.Option(help="The task that the set is for.", autocompletion=complete("tasks"))],
@@ -61,6 +62,7 @@ def table(
     Examples:
       skillnet prepare table photos.csv --task t2i --columns image=file,text=caption
       skillnet prepare table reviews.jsonl --task tc --columns label=stars --split-column part --out data/reviews
+      skillnet prepare table shards --task t2i --columns image=jpg,text=txt --split-column split
       skillnet prepare table questions.csv --task text-pair --columns text=first,text2=second,label=same
     """
     from skillnet_cli.data.format import MANIFEST

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from skillnet_cli.data.format import Rejection
 from skillnet_cli.prepare.linked import Linked, Media
 from skillnet_cli.prepare.preparer import Kept
-from skillnet_cli.sources.tables import Row
+from skillnet_cli.sources.rows import Row
 from skillnet_image import SUFFIXES
 from skillnet_image.datasets.options import side_of
 from skillnet_image.pictures import made_small

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Items, Kept, Preparer, Range, Rejected, Summary
-from skillnet_cli.sources.tables import EMPTY
+from skillnet_cli.sources.rows import EMPTY
 from skillnet_cli.sources.texts import Line, read_lines
 
 FILES = {"train": ("train.json",), "dev": ("dev.json",), "test": ("test.json", "test1.1.json", "test1.0.json")}

@@ -15,7 +15,7 @@ from skillnet_cli.data.format import Rejection
 from skillnet_cli.prepare.linked import Linked, Media
 from skillnet_cli.prepare.preparer import Kept
 from skillnet_cli.prepare.translation import Translation, translation_of, why_poor
-from skillnet_cli.sources.tables import Row
+from skillnet_cli.sources.rows import Row
 from skillnet_video import SUFFIXES
 from skillnet_video.recoding import Recoding, recoding_of
 

@@ -1,0 +1,90 @@
+"""Tars in the layout of WebDataset: files that share a name up to its first dot are one sample."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from skillnet_cli.api import DamagedItem, UserError
+from skillnet_cli.sources.archives import FileTree
+from skillnet_cli.sources.compression import decompressed
+from skillnet_cli.sources.members import Member, open_file
+from skillnet_cli.sources.rows import Enclosed, Row
+from skillnet_cli.sources.texts import decode
+from skillnet_cli.untrusted import Untrusted, parse_json
+
+KEY = "__key__"
+"""The column of the name that a sample's files share, as WebDataset calls it."""
+
+TEXTS = ("txt", "text", "cls", "caption", "transcript")
+"""Endings of the files that are texts, as the library decodes them, and two that publishers use."""
+
+_LARGEST_TEXT = 1 << 20  # bytes of a text or of a JSON object
+
+
+def tar_rows(path: Path) -> Iterator[Row]:
+    """Yield the samples of a tar as rows, in their order.
+
+    A column is what follows the first dot of a file's name, in small letters (``jpg``, ``seg.png``, ``txt``). The
+    fields of a ``.json`` are columns too, but for those that a file is called after. Files in a row that share the rest
+    of their path are one sample; what the archive holds that is not read is a row of its own, with the reason.
+
+    Raises:
+        UserError: it is no tar, damaged as a whole, too large or compressed.
+    """
+    with open_file(path) as file:
+        if decompressed(file) is not file:
+            raise UserError(f"table '{path}': a compressed tar cannot be read at any place: decompress it first")
+    tree = FileTree([path], path.parent)
+    number = 0
+    for key, members in itertools.groupby(tree.members, lambda member: _divided(member.name)[0]):
+        number += 1
+        try:
+            yield Row(number, _sample(key, list(members), path.name))
+        except DamagedItem as error:
+            yield Row(number, damage=str(error))
+    for _, reason in tree.refused:
+        number += 1
+        yield Row(number, damage=reason)
+
+
+def _divided(name: str) -> tuple[str, str]:
+    """A path up to the first dot of the file's name, and what follows the dot."""
+    folder, slash, file = name.rpartition("/")
+    stem, _, ending = file.partition(".")
+    return f"{folder}{slash}{stem}", ending.lower()
+
+
+def _sample(key: str, members: list[Member], tar: str) -> dict[str, Any]:
+    """The cells of a sample. Raises DamagedItem where a file cannot be read or is there twice."""
+    cells: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
+    for member in members:
+        column = _divided(member.name)[1]
+        if column in cells:
+            raise DamagedItem(f"'{member.name}' is there twice")
+        if column == "json":
+            fields = _fields(member)
+        elif column in TEXTS:
+            cells[column] = decode(_small(member))
+        else:
+            cells[column] = Enclosed.of(member.read(), member.name, member.read, f"{tar}/{member.name}")
+    return {KEY: key, **fields, **cells}
+
+
+def _fields(member: Member) -> dict[str, Any]:
+    try:
+        found = parse_json(_small(member))
+    except Untrusted as error:
+        raise DamagedItem(f"'{member.name}' {error}") from error
+    if not isinstance(found, dict):
+        raise DamagedItem(f"'{member.name}' is not a JSON object")
+    return found
+
+
+def _small(member: Member) -> bytes:
+    if member.size > _LARGEST_TEXT:
+        raise DamagedItem(f"'{member.name}' has more than {_LARGEST_TEXT} bytes, which no text of a sample has")
+    return member.read()
