@@ -100,8 +100,10 @@ Read as the `ffmpeg` command reads them; the tests compare the numbers of sample
   louder than -55 dB of full scale, in no tenth of a second, is silent: windows of it have no text.
 * An interrupted recording is used as far as it goes, damaged packets are left out, and gaps stay out: a remark says how
   many seconds there are. `prepare` counts such recordings as damaged, since a transcript speaks of the whole.
-* What is there is read, whatever lengths the file states. Joined files are read as one, but of WavPack, TTA and WMA the
-  first.
+  Nothing shows it where a cut falls between packets and no length is stated (MPEG, broadcasts, NUT, MLP, TrueHD, IRCAM,
+  ADX).
+* What is there is read, whatever lengths the file states. Joined files are read as one, but of WavPack, TTA, WMA, VOC
+  and FLV the first.
 * Headerless samples and codecs (`.raw` `.pcm` `.gsm` `.g722`) are refused: nothing says that they are sound, or at
   which rate. So are playlists (`.m3u8` `.pls`), which name other files, and MIDI, which holds notes."""
 

@@ -17,7 +17,7 @@ import soxr
 from skillnet_cli.api import DamagedItem, Source, UserError, add_remark
 from skillnet_cli.sources.kinds import HEAD, kind_of
 from skillnet_cli.untrusted import Untrusted, medium, open_regular
-from skillnet_sound.ends import Section, breaks_off, joined, states_its_length
+from skillnet_sound.ends import Section, breaks_off, is_tag, joined, states_its_length
 from skillnet_sound.mixing import Mixer
 
 Block = np.ndarray[Any, np.dtype[np.float32]]
@@ -181,7 +181,8 @@ class _Decoding:
     def _frames(self, packet: Any) -> list[Any]:
         import av
 
-        if packet.size:
+        sound = packet.size > 0 and not (self._container.format.name == "mp3" and is_tag(bytes(packet)))
+        if sound:
             self._sizes.add(self._last_size)
             self._last_size = packet.size
             self._primed = self._primed or (packet.pts or 0) < 0
@@ -190,7 +191,8 @@ class _Decoding:
         except av.EOFError:
             return []
         except (av.FFmpegError, ValueError):
-            self._fail()
+            if sound:
+                self._fail()
             return []
         if packet.size and frames:
             self._last_failed = False
@@ -204,7 +206,8 @@ class _Decoding:
         self._seconds += seconds
         if frame.time is None:
             return
-        if self._next is not None and frame.time - self._next > GAP_SECONDS:
+        clocked = self._container.format.name not in _WITHOUT_CLOCK
+        if clocked and self._next is not None and frame.time - self._next > GAP_SECONDS:
             self._missing += frame.time - self._next
         self._next = frame.time + seconds
 
@@ -243,8 +246,12 @@ class _Decoding:
         return raw and bool(sizes) and max(sizes) - min(sizes) <= 4 and self._last_size < min(sizes)
 
 
-_STREAMS = ("mp3", "ac3", "eac3", "dts", "aac", "amr", "amrnb", "amrwb")
-"""Formats that are nothing but packets: only the last packet can show that they are cut."""
+_STREAMS = ("mp3", "ac3", "eac3", "dts")
+"""Formats of nothing but packets, mostly of one size: only the last packet can show that they are cut. That of AAC and
+AMR, whose packets differ in size, cannot be decoded then."""
+
+_WITHOUT_CLOCK = ("avi",)
+"""Formats that number their packets. FFmpeg makes times of the numbers, and not always the right ones."""
 
 
 def _track(container: Any) -> Any:

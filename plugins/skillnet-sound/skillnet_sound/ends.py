@@ -6,7 +6,8 @@ FFmpeg reads what is there and does not say. Where nothing in a file says how lo
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator, Sequence
 
 UNKNOWN_32 = 2**32 - 1
 UNKNOWN_STREAMED = 2**31 - 2**16
@@ -26,29 +27,21 @@ def breaks_off(file: io.BufferedIOBase) -> bool:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     head = file.read(16)
-    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
-        return _chunks_break_off(file, size, head)
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"wide", b"free", b"skip"):
-        return any(end > size for end in _boxes(file, size))
-    if head[:4] == b"OggS":
-        return _ogg_breaks_off(file, size)
-    if head[:4] == _EBML:
-        return any(end > size for end in _elements(file, size))
-    if head[:4] == b".snd":
-        length = int.from_bytes(head[8:12], "big")
-        return length != UNKNOWN_32 and int.from_bytes(head[4:8], "big") + length > size
-    if head[:4] == b"caff":
-        return any(end > size for end in _caf_chunks(file, size))
-    if head[0] == 0xFF:
-        return size < _stated_by_xing(file)
-    if head[:4] == b"riff":  # Wave64: a size of 64 bits behind an identifier of 16 bytes, itself included
-        file.seek(16)
-        return 16 <= size < int.from_bytes(file.read(8), "little") < 2**62
+    for place, signatures, test in _STRUCTURES:
+        if head[place:].startswith(signatures):
+            return test(file, size)
     return False
 
 
-def _chunks_break_off(file: io.BufferedIOBase, size: int, head: bytes) -> bool:
+def _reaches_beyond(
+    ends: Callable[[io.BufferedIOBase, int], Iterator[int]],
+) -> Callable[[io.BufferedIOBase, int], bool]:
+    return lambda file, size: any(end > size for end in ends(file, size))
+
+
+def _chunks_break_off(file: io.BufferedIOBase, size: int) -> bool:
     """A RIFF or FORM: the chunk with the samples is what counts, since headers of the whole are often wrong."""
+    head = _at(file, 0, 12)
     order: str = "big" if head[:4] in (b"RIFX", b"FORM") else "little"
     if head[8:12] == b"AVI ":
         announced = 8 + int.from_bytes(head[4:8], "little")
@@ -76,8 +69,7 @@ def _chunks_break_off(file: io.BufferedIOBase, size: int, head: bytes) -> bool:
 def _boxes(file: io.BufferedIOBase, size: int, place: int = 0) -> Iterator[int]:
     """Where each box of an MP4 ends, from the one at ``place`` on."""
     for _ in range(MOST_ELEMENTS):
-        file.seek(place)
-        head = file.read(16)
+        head = _at(file, place, 16)
         if not head:
             return
         length, extended = int.from_bytes(head[:4], "big"), int.from_bytes(head[8:16], "big")
@@ -146,6 +138,71 @@ def _elements(file: io.BufferedIOBase, size: int, place: int = 0) -> Iterator[in
         place = begin if unknown and name in (SEGMENT, CLUSTER) else size if unknown else begin + length
 
 
+def _flv_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
+    """The size behind the last tag is not the one that the tag itself has."""
+    length = int.from_bytes(_at(file, max(0, size - 4), 4), "big")
+    if not 11 <= length <= size - 4:
+        return True
+    return int.from_bytes(_at(file, size - 4 - length + 1, 3), "big") != length - 11
+
+
+def _program_stream_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
+    """A packet at the end reaches beyond it, from the last pack header on."""
+    tail = _at(file, max(0, size - LAST_PAGES), LAST_PAGES)
+    place = tail.rfind(b"\x00\x00\x01\xba")
+    while 0 <= place < len(tail):
+        head = tail[place : place + 14]
+        if len(head) < 6:
+            return True
+        if head[:3] != b"\x00\x00\x01":
+            return False
+        if head[3] == 0xBA:
+            second = head[4] & 0xC0 == 0x40
+            place += 14 + (head[13] & 7 if len(head) == 14 else 0) if second else 12
+        else:
+            place += 4 if head[3] == 0xB9 else 6 + int.from_bytes(head[4:6], "big")
+    return place > len(tail)
+
+
+def _transport_stream_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
+    """The last packet is not whole: packets have one size, and begin with a G."""
+    head = _at(file, 0, 3 * 204)
+    for length, first in ((188, 0), (192, 4), (204, 0)):
+        if head[first::length][:3] == b"GGG":
+            return size % length != 0
+    return False
+
+
+def _sox_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
+    """SoX's own format states its samples, 0 where a pipe kept it from knowing."""
+    head = _at(file, 0, 16)
+    order: str = "little" if head[:1] == b"." else "big"
+    header, samples = (int.from_bytes(each, order) for each in (head[4:8], head[8:16]))  # type: ignore[arg-type]
+    return samples > 0 and size < 4 + header + 4 * samples
+
+
+def _au_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
+    """An AU states where its samples begin and how many bytes they are."""
+    begin, length = struct.unpack(">II", _at(file, 4, 8).ljust(8, b"\0"))
+    return bool(length != UNKNOWN_32 and begin + length > size)
+
+
+def _w64_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
+    """A Wave64 states its size in 64 bits behind an identifier of 16 bytes, itself included."""
+    return 16 <= size < int.from_bytes(_at(file, 16, 8), "little") < 2**62
+
+
+def _voice_blocks(file: io.BufferedIOBase, size: int) -> Iterator[int]:
+    """Where each block of a Creative Voice file ends."""
+    place = int.from_bytes(_at(file, 20, 2), "little")
+    for _ in range(MOST_ELEMENTS):
+        head = _at(file, place, 4)
+        if len(head) < 4 or head[0] == 0:  # the end of the last block's list
+            return
+        place += 4 + int.from_bytes(head[1:], "little")
+        yield place
+
+
 class Section(io.BufferedIOBase):
     """A part of a file as a file of its own."""
 
@@ -186,6 +243,14 @@ def joined(file: io.BufferedIOBase) -> list[tuple[int, int]]:
         if head[:4] in (b"RIFF", b"RIFX", b"FORM") and head[8:] in (b"WAVE", b"AIFF", b"AIFC"):
             length = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
             following += 8 + length + length % 2
+        elif head == b"RF64\xff\xff\xff\xffWAVE":
+            file.seek(following + 20)  # behind the head of the chunk ds64
+            length = int.from_bytes(file.read(8), "little")
+            following += 8 + length + length % 2
+        elif head[:4] == b"riff":  # Wave64
+            file.seek(following + 16)
+            length = int.from_bytes(file.read(8), "little")
+            following += length + -length % 8
         elif head[4:8] == b"ftyp":
             following = next((end for end in _boxes(file, size, following) if _is_at(file, end, b"ftyp", 4)), size)
         elif head[:4] == _EBML:
@@ -194,8 +259,7 @@ def joined(file: io.BufferedIOBase) -> list[tuple[int, int]]:
         elif head[:4] == b"caff":
             ends = _caf_chunks(file, size, following)
             following = next((end for end in ends if _is_at(file, end, b"caff")), size)
-        file.seek(following)
-        there = file.read(12)
+        there = _at(file, following, 12)
         if following <= begins[-1] or (there[:4] != head[:4] and there[4:8] != b"ftyp"):
             break
         begins.append(following)
@@ -220,8 +284,7 @@ def behind_tags(file: io.BufferedIOBase, size: int) -> int:
 
 
 def _is_at(file: io.BufferedIOBase, place: int, magic: bytes, offset: int = 0) -> bool:
-    file.seek(place + offset)
-    return file.read(len(magic)) == magic
+    return _at(file, place + offset, len(magic)) == magic
 
 
 XING_PLACE = 64
@@ -240,8 +303,8 @@ def _stated_by_xing(file: io.BufferedIOBase) -> int:
     return int.from_bytes(first[behind : behind + 4], "big") if flags & 2 else 0
 
 
-_COUNTED = ("flac", "wv", "tta", "ape", "tak", "shn")
-"""Formats whose files state their number of samples at the beginning."""
+_COUNTED = ("flac", "wv", "tta", "ape", "tak", "shn", "rm")
+"""Formats whose files state their length at the beginning."""
 
 
 def states_its_length(file: io.BufferedIOBase, format: str) -> bool:
@@ -250,4 +313,42 @@ def states_its_length(file: io.BufferedIOBase, format: str) -> bool:
         return format in _COUNTED
     file.seek(0)
     first = file.read(2048)
-    return any(tag in first for tag in (b"Xing", b"Info", b"VBRI"))
+    if not any(tag in first for tag in (b"Xing", b"Info", b"VBRI")):
+        return False
+    size, bytes_stated = file.seek(0, io.SEEK_END), _stated_by_xing(file)
+    return not bytes_stated or size <= bytes_stated + bytes_stated // 16  # of a longer one FFmpeg believes nothing
+
+
+_TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
+
+
+def is_tag(packet: bytes) -> bool:
+    """Whether this is what players write behind MP3s, and what therefore lies between joined ones."""
+    return packet.startswith(_TAGS)
+
+
+def _at(file: io.BufferedIOBase, place: int, length: int) -> bytes:
+    """What lies there: nothing at a place that only a damaged header has."""
+    if place >= 2**63:
+        return b""
+    file.seek(place)
+    return file.read(length)
+
+
+_STRUCTURES: Sequence[tuple[int, tuple[bytes, ...], Callable[[io.BufferedIOBase, int], bool]]] = (
+    (0, (b"RIFF", b"RIFX", b"RF64", b"FORM"), _chunks_break_off),
+    (4, (b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"wide", b"free", b"skip"), _reaches_beyond(_boxes)),
+    (0, (b"OggS",), _ogg_breaks_off),
+    (0, (_EBML,), _reaches_beyond(_elements)),
+    (0, (b"caff",), _reaches_beyond(_caf_chunks)),
+    (0, (b".snd",), _au_breaks_off),
+    (0, (b"\xff",), lambda file, size: size < _stated_by_xing(file)),
+    (0, (b"riff",), _w64_breaks_off),
+    (0, (b"FLV",), _flv_breaks_off),
+    (0, (b"\x00\x00\x01\xba",), _program_stream_breaks_off),
+    (0, (b".SoX", b"XoS."), _sox_breaks_off),
+    (0, (b"Creative Voice F",), _reaches_beyond(_voice_blocks)),
+    (0, (b"G",), _transport_stream_breaks_off),
+    (4, (b"G",), _transport_stream_breaks_off),
+)
+"""Where in the first 16 bytes a format has one of its signatures, and who tells whether such a file breaks off."""
