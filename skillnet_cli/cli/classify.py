@@ -14,7 +14,7 @@ import typer
 
 from skillnet_cli.api import FailedJob, Source, UserError
 from skillnet_cli.cli.checkpoint import Saved, find_checkpoint
-from skillnet_cli.cli.common import AsJson, Checkpoint, Device, Precision, PrecisionName, complete
+from skillnet_cli.cli.common import AsJson, BatchSize, Checkpoint, Device, Precision, PrecisionName, complete
 from skillnet_cli.cli.search import tell
 from skillnet_cli.plugins import load_registry
 from skillnet_cli.terminal import print_json, print_line, remark
@@ -47,6 +47,7 @@ def classify(
     checkpoint: Checkpoint = None,
     device: Device = None,
     precision: Precision = PrecisionName.auto,
+    batch_size: BatchSize = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what kind texts or files are of, with probabilities.
@@ -81,11 +82,12 @@ def classify(
     from skillnet_cli.inference.classifier import Classifier
 
     model, readers = saved.open(tasks=[chosen.name], device=device)
+    classifier = Classifier(model, readers, chosen, precision.value, batch_size)
     names, sources = _remembered(inputs.items(chosen.skills[0]))
     rows: list[dict[str, Any]] = []
     damaged: dict[str, str] = {}
     remarks: dict[str, list[str]] = {}
-    for place, found in enumerate(Classifier(model, readers, chosen, precision.value).classify(sources)):
+    for place, found in enumerate(classifier.classify(sources)):
         if found.damage is not None:
             damaged[names[place]] = found.damage
             continue

@@ -147,6 +147,15 @@ Precision = Annotated[
     PrecisionName,
     typer.Option(help="What to compute in; auto is bf16 on GPUs that have it, fp32 on CPUs.", show_default=True),
 ]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=1 << 16,
+        help="Items that the model computes at a time; more take more memory.",
+        show_default="by their tokens",
+    ),
+]
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

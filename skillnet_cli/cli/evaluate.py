@@ -11,6 +11,7 @@ from skillnet_cli.api import UserError
 from skillnet_cli.cli.checkpoint import Saved, check_stated, choose_checkpoint, find_checkpoint
 from skillnet_cli.cli.common import (
     AsJson,
+    BatchSize,
     Checkpoint,
     Data,
     Device,
@@ -53,6 +54,7 @@ def evaluate(
     ] = None,
     device: Device = None,
     precision: Precision = PrecisionName.auto,
+    batch_size: BatchSize = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a task on prepared sets.
@@ -74,7 +76,7 @@ def evaluate(
     saved = find_checkpoint(checkpoint, lambda saved: task in saved.config.tasks)
     splits = _open_splits(saved.task(task), split or [], data or [])
     model = saved.open(tasks=[task], device=device)[0]
-    results = [_measured(model, saved.task(task), each, limit, precision) for each in splits]
+    results = [_measured(model, saved.task(task), each, limit, precision, batch_size) for each in splits]
     if saved.run is not None and limit is None:
         from skillnet_cli.model.card import write_card
         from skillnet_cli.runs import record_results
@@ -86,11 +88,27 @@ def evaluate(
         _print_results(results)
 
 
-def _measured(model: SkillNet, task: TaskConfig, split: Split, limit: int | None, precision: PrecisionName) -> Result:
+def _measured(
+    model: SkillNet,
+    task: TaskConfig,
+    split: Split,
+    limit: int | None,
+    precision: PrecisionName,
+    batch_size: int | None,
+) -> Result:
     """The task's result on a split; what the figures leave out is printed."""
     from skillnet_cli.evaluation.evaluate import evaluate as measure
 
-    result = measure(model, model.readers, task, split, load_registry(), limit=limit, precision=precision.value)
+    result = measure(
+        model,
+        model.readers,
+        task,
+        split,
+        load_registry(),
+        limit=limit,
+        precision=precision.value,
+        batch_size=batch_size,
+    )
     place = f"{result.set}:{result.split}"
     if result.damaged:
         remark(f"{place}: {result.damaged} items could not be read and were left out")

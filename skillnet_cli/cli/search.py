@@ -15,6 +15,7 @@ from skillnet_cli.api import DamagedItem, FailedJob, UserError, collect_remarks
 from skillnet_cli.cli.checkpoint import COLLECTION, RUNS, check_stated, find_with_collection
 from skillnet_cli.cli.common import (
     AsJson,
+    BatchSize,
     Checkpoint,
     Data,
     Device,
@@ -54,6 +55,7 @@ def embed(
     data: Data = None,
     device: Device = None,
     precision: Precision = PrecisionName.auto,
+    batch_size: BatchSize = None,
     as_json: AsJson = False,
 ) -> None:
     """Add items to a collection that can be searched.
@@ -94,7 +96,7 @@ def embed(
         folder, made_by, saved.config.hidden, _in_precision(precision, model), str(saved.folder.resolve())
     )
     _check_precision(collection, precision)
-    writer = CollectionWriter(collection, model, readers, capabilities)
+    writer = CollectionWriter(collection, model, readers, capabilities, batch_size)
     for _ in choose_progress().track(writer.add(inputs), inputs.size, "embedding"):
         pass
     gone = inputs.gone(known)

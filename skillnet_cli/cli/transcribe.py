@@ -21,6 +21,7 @@ from skillnet_cli.api import DamagedItem, FailedJob, UserError, collect_remarks
 from skillnet_cli.cli.checkpoint import Saved, find_checkpoint
 from skillnet_cli.cli.common import (
     AsJson,
+    BatchSize,
     Checkpoint,
     Device,
     Precision,
@@ -71,6 +72,7 @@ def transcribe(
     checkpoint: Checkpoint = None,
     device: Device = None,
     precision: Precision = PrecisionName.auto,
+    batch_size: BatchSize = None,
     as_json: AsJson = False,
 ) -> None:
     """Transcribe recordings.
@@ -99,7 +101,8 @@ def transcribe(
     if wanted in (_Format.srt, _Format.vtt) and len(recordings) > 1:
         raise UserError(f"--format {wanted.value} takes one recording at a time, and {len(recordings)} are named")
     _return_memory()
-    transcriber = Transcriber(*saved.open(tasks=[chosen.name], device=device), chosen, precision.value)
+    opened = saved.open(tasks=[chosen.name], device=device)
+    transcriber = Transcriber(*opened, chosen, precision.value, batch_size)
     job = _Job(transcriber, wanted, len(recordings) > 1)
     try:
         for recording in _watched(recordings, len(recordings), wanted):
@@ -247,9 +250,14 @@ class _Job:
         raise FailedJob(f"{len(self.damaged)} of {total} files could not be read")
 
     def _kept(self, path: Path, passages: list[Passage]) -> Iterator[Passage]:
-        for passage in self.transcriber.passages(path):
-            passages.append(passage)
-            yield passage
+        from skillnet_cli.inference.encoder import UNREADABLE, why
+
+        try:
+            for passage in self.transcriber.passages(path):
+                passages.append(passage)
+                yield passage
+        except UNREADABLE as error:  # here, so that no error of printing is taken for one
+            raise DamagedItem(why(error)) from error
 
     def _print(self, name: str, passages: Iterator[Passage]) -> None:
         first = next(passages, None)  # a recording that cannot be read at all prints nothing
@@ -285,10 +293,14 @@ def _on_disk(recording: Path) -> Iterator[Path]:
     """The recording as a file: what comes from a pipe is read once, into a temporary one.
 
     Raises:
-        DamagedItem: it is too long.
+        DamagedItem: it is too long, or has gone.
     """
     piped = str(recording) == STDIN
-    if not piped and not stat.S_ISFIFO(recording.stat().st_mode):
+    try:
+        is_file = not piped and not stat.S_ISFIFO(recording.stat().st_mode)
+    except OSError as error:
+        raise DamagedItem(f"cannot be read: {error.strerror}") from error
+    if is_file:
         yield recording
         return
     with tempfile.TemporaryDirectory(prefix="skillnet-") as folder:

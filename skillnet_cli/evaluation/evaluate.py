@@ -107,6 +107,7 @@ def evaluate(
     seed: int | None = None,
     whole_pool: bool = True,
     precision: str = "auto",
+    batch_size: int | None = None,
     ranks: Ranks = ALONE,
 ) -> Result:
     """Measure a task on a split, or on some of its items.
@@ -123,6 +124,7 @@ def evaluate(
             time and is an easier task, among themselves.
         precision: what the model computes in: ``"bf16"``, ``"fp32"``, or by the rule of the device (``"auto"``,
             :func:`~skillnet_cli.model.device.steady_precision`); it stands in the result's protocol.
+        batch_size: the items that the model computes at a time; None leaves it to their tokens.
         ranks: those that share the work; all of them must make the same call, and all have the same result.
 
     Raises:
@@ -142,7 +144,7 @@ def evaluate(
     if precision == "auto":
         precision = steady_precision(model.device)
     with inferring(model, precision):
-        result = run(Evaluation(model, readers, task, split, indices, pool, registry, precision, ranks))
+        result = run(Evaluation(model, readers, task, split, indices, pool, registry, precision, batch_size, ranks))
     return replace(result, protocol={**result.protocol, "precision": precision})
 
 
@@ -156,6 +158,7 @@ class Evaluation:
         pool: the places of the items among which a retrieval searches; ``indices`` are among them.
         registry: where metrics come from.
         precision: what the model computes in: ``"auto"``, ``"bf16"`` or ``"fp32"``.
+        batch_size: the items that it computes at a time; None leaves it to their tokens.
         ranks: those that share the work.
     """
 
@@ -167,6 +170,7 @@ class Evaluation:
     pool: list[int]
     registry: Registry
     precision: str = "auto"
+    batch_size: int | None = None
     ranks: Ranks = ALONE
 
     def share(self, places: Sequence[int]) -> list[int]:

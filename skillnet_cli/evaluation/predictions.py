@@ -156,7 +156,8 @@ class _Items:
 
     def batches(self) -> Iterator[tuple[list[tuple[int, Example]], TaskBatch]]:
         """(place in the split, example) of a batch's items, and the batch on the model's device."""
-        for some in by_length(self._read(), lambda item: item[1].length):
+        size = self._evaluation.batch_size
+        for some in by_length(self._read(), lambda item: item[1].length, size=size):
             batch = self._pipeline.batch([example for _, example in some])
             yield some, batch.to(self._evaluation.model.device)
 

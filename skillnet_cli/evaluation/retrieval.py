@@ -100,6 +100,7 @@ def _encode(evaluation: Evaluation, query_skill: str, item_skill: str) -> _Pairs
         evaluation.readers,
         task=evaluation.task.name,
         precision=evaluation.precision,
+        batch_size=evaluation.batch_size,
     )
     damaged: list[str] = []
     # Filled as sources are read, which is one at a time: all texts of a set need not fit into memory.

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from skillnet_cli.api import DamagedItem, Features, Reader, Source, collect_remarks
+from skillnet_cli.api import DamagedItem, Features, Reader, Source
 from skillnet_cli.data.pipeline import pair_reader, to_device
-from skillnet_cli.inference.encoder import by_length, inferring
+from skillnet_cli.inference.encoder import by_length, inferring, read_each
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import TaskConfig
 
@@ -39,12 +39,26 @@ class Classifier:
     """Classifies with one of a model's tasks, whose objective classifies and which reads one item of one skill."""
 
     def __init__(
-        self, model: SkillNet, readers: Mapping[str, Reader], task: TaskConfig, precision: str = "auto"
+        self,
+        model: SkillNet,
+        readers: Mapping[str, Reader],
+        task: TaskConfig,
+        precision: str = "auto",
+        batch_size: int | None = None,
     ) -> None:
-        """``readers`` are the model's, by skill; ``precision`` is that of :func:`inferring`."""
+        """Nothing is read yet.
+
+        Args:
+            model: it has the task.
+            readers: the model's, by skill.
+            task: its objective classifies.
+            precision: that of :func:`~skillnet_cli.inference.encoder.inferring`.
+            batch_size: items at a time; None leaves it to their tokens.
+        """
         self.model = model
         self.task = task
         self.precision = precision
+        self.batch_size = batch_size
         skill = task.skills[0]
         self.reader = readers[skill]
         self._pairs = pair_reader(self.reader, skill) if skill in task.pairs else None
@@ -72,27 +86,16 @@ class Classifier:
 
     def _block(self, sources: list[Source]) -> list[Classified]:
         done: dict[int, Classified] = {}
-        remarks: dict[int, tuple[str, ...]] = {}
-
-        def read() -> Iterator[tuple[int, Features]]:
-            for place, source in enumerate(sources):
-                try:
-                    with collect_remarks() as said:
-                        features = self._read(source)
-                except DamagedItem as error:
-                    done[place] = Classified({}, str(error))
-                except OSError as error:  # a file that has gone since it was found
-                    done[place] = Classified({}, f"it cannot be read ({error.strerror or error})")
-                else:
-                    remarks[place] = tuple(said)
-                    yield place, features
-
+        damaged: dict[int, str] = {}
+        remarks: dict[int, list[str]] = {}
+        read = read_each(self._read, sources, damaged, remarks)
         objective = self.model.objectives[self.task.name]
         with inferring(self.model, self.precision):
-            for batch in by_length(read(), lambda item: self.reader.length(item[1])):
+            for batch in by_length(read, lambda item: self.reader.length(item[1]), size=self.batch_size):
                 collated = to_device(self.reader.collate([features for _, features in batch]), self.model.device)
                 probabilities = objective.probabilities(self.model.predict(self.task.name, [[collated]]))
                 for (place, _), row in zip(batch, probabilities.cpu().tolist(), strict=True):
                     ranked = sorted(zip(self.task.labels, row, strict=True), key=lambda pair: -pair[1])
-                    done[place] = Classified(dict(ranked), remarks=remarks[place])
+                    done[place] = Classified(dict(ranked), remarks=tuple(remarks.get(place, ())))
+        done |= {place: Classified({}, reason) for place, reason in damaged.items()}
         return [done[place] for place in range(len(sources))]

@@ -23,7 +23,7 @@ from torch import Tensor
 from skillnet_cli.api import DamagedItem, Reader, Source, UserError, collect_remarks
 from skillnet_cli.files import PARTIAL, disk_errors, write_json
 from skillnet_cli.inference.capabilities import Capabilities
-from skillnet_cli.inference.encoder import encode_sources
+from skillnet_cli.inference.encoder import UNREADABLE, encode_sources, why
 from skillnet_cli.inference.inputs import Candidate
 from skillnet_cli.inference.table import REMAINS, Table, clear, import_lancedb, quoted, writing
 from skillnet_cli.inference.transcriber import Transcriber
@@ -288,7 +288,12 @@ class CollectionWriter:
     """
 
     def __init__(
-        self, collection: Collection, model: SkillNet, readers: Mapping[str, Reader], capabilities: Capabilities
+        self,
+        collection: Collection,
+        model: SkillNet,
+        readers: Mapping[str, Reader],
+        capabilities: Capabilities,
+        batch_size: int | None = None,
     ) -> None:
         """Nothing is written before :meth:`add`.
 
@@ -297,6 +302,7 @@ class CollectionWriter:
             model: needs only what :meth:`Capabilities.needed_for` says of the candidates' skills.
             readers: the model's, by skill.
             capabilities: the whole model's.
+            batch_size: items, or windows of a recording, at a time; None leaves it to their tokens.
         """
         self.added: Counter[str] = Counter()
         self.reused: Counter[str] = Counter()
@@ -308,6 +314,7 @@ class CollectionWriter:
         self._readers = readers
         self._capabilities = capabilities
         self._precision = collection.precision or "auto"
+        self._batch_size = batch_size
 
     def add(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
         """Embed what is not in the collection as it is now, and give back each candidate when that is done with it.
@@ -338,11 +345,8 @@ class CollectionWriter:
                 continue
             try:
                 stamp = candidate.stamp()
-            except DamagedItem as error:
-                self.damaged[candidate.path] = str(error)
-                continue
-            except OSError as error:
-                self.damaged[candidate.path] = f"it cannot be read ({error.strerror or error})"
+            except UNREADABLE as error:
+                self.damaged[candidate.path] = why(error)
                 continue
             if known.get(candidate.path) == stamp:
                 self.reused[candidate.skill] += 1
@@ -359,8 +363,8 @@ class CollectionWriter:
         else:
             texts = [candidate.text for candidate, _ in fresh]
             reads, sources = skill, (candidate.source() for candidate, _ in fresh)
-        task, precision = self._capabilities.vector_task, self._precision
-        embedded = encode_sources(self._model, self._readers, reads, sources, task, precision)
+        how = self._capabilities.vector_task, self._precision, self._batch_size
+        embedded = encode_sources(self._model, self._readers, reads, sources, *how)
         entries = []
         for place in embedded.kept:
             candidate, stamp = fresh[place]
@@ -373,8 +377,8 @@ class CollectionWriter:
 
     def _transcribe(self, fresh: Sequence[tuple[Candidate, str]]) -> tuple[list[tuple[Candidate, str]], list[str]]:
         """The candidates in which something is spoken, and their transcripts."""
-        task, precision = self._capabilities.transcribing_task(), self._precision
-        transcriber = Transcriber(self._model, self._readers, task, precision)
+        how = self._capabilities.transcribing_task(), self._precision, self._batch_size
+        transcriber = Transcriber(self._model, self._readers, *how)
         kept, texts = [], []
         for candidate, stamp in fresh:
             try:
@@ -386,10 +390,8 @@ class CollectionWriter:
                     raise DamagedItem("its transcript is empty")
                 kept.append((candidate, stamp))
                 texts.append(text)
-            except DamagedItem as error:
-                self.damaged[candidate.path] = str(error)
-            except OSError as error:
-                self.damaged[candidate.path] = f"it cannot be read ({error.strerror or error})"
+            except UNREADABLE as error:
+                self.damaged[candidate.path] = why(error)
         return kept, texts
 
     def _remark(self, candidate: Candidate, text: str) -> None:

@@ -61,11 +61,25 @@ class Transcriber:
     """Transcribes recordings with one of a model's tasks, whose objective transcribes."""
 
     def __init__(
-        self, model: SkillNet, readers: Mapping[str, Reader], task: TaskConfig, precision: str = "auto"
+        self,
+        model: SkillNet,
+        readers: Mapping[str, Reader],
+        task: TaskConfig,
+        precision: str = "auto",
+        batch_size: int | None = None,
     ) -> None:
-        """``readers`` are the model's, by skill; ``precision`` is that of :func:`inferring`."""
+        """Nothing is read yet.
+
+        Args:
+            model: it has the task.
+            readers: the model's, by skill.
+            task: its objective transcribes.
+            precision: that of :func:`~skillnet_cli.inference.encoder.inferring`.
+            batch_size: windows at a time; by default as many as have :data:`BATCH_TOKENS` tokens.
+        """
         self.model = model
         self.precision = precision
+        self.batch_size = batch_size
         self.task = task
         self.reader = readers[task.skills[0]]
 
@@ -108,12 +122,13 @@ class Transcriber:
             if window.features is None:
                 continue
             length = self.reader.length(window.features)
-            if batch and length > room:
+            if batch and self.batch_size is None and length > room:
                 yield from self._transcribe(batch)
                 batch, room = [], BATCH_TOKENS
             batch.append(window)
             room -= length
-            if room < length:  # no room for another like it: whoever waits for the text need not wait for the next
+            # No room for another like it: whoever waits for the text need not wait for the next.
+            if room < length if self.batch_size is None else len(batch) == self.batch_size:
                 yield from self._transcribe(batch)
                 batch, room = [], BATCH_TOKENS
         if batch:

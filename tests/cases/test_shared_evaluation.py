@@ -84,7 +84,7 @@ def test_b02_ranks_find_the_figures_of_one(world: World, tmp_path: Path, count: 
 
 def count_shares(world: World, target: Path) -> None:
     """Each rank writes how many sources it has encoded for a retrieval."""
-    read = encoder._read
+    read = encoder.read_each
     count = 0
 
     def counting(*arguments: Any) -> Iterator[Any]:
@@ -93,7 +93,7 @@ def count_shares(world: World, target: Path) -> None:
             count += 1
             yield each
 
-    encoder._read = counting
+    encoder.read_each = counting
     registry = load_registry()
     model = SkillNet.from_pretrained(world.run("one") / "model", registry=registry)
     with process_group(60.0) as ranks:
@@ -142,9 +142,9 @@ def train(world: World, run: str, settings: dict[str, Any], pause: float) -> Non
     """A training in which rank 0 takes its time for what it measures first."""
     by_length, pauses = encoder.by_length, [pause] * (os.environ["RANK"] == "0")
 
-    def slow(*arguments: Any) -> Iterator[Any]:
+    def slow(*arguments: Any, **options: Any) -> Iterator[Any]:
         time.sleep(pauses.pop() if pauses else 0)
-        return by_length(*arguments)
+        return by_length(*arguments, **options)
 
     encoder.by_length = slow
     from skillnet_cli.evaluation import predictions

@@ -41,7 +41,7 @@ def test_a_stream_is_read_as_it_is_needed() -> None:
 @pytest.mark.parametrize("tokens", [3, 40, 4_096])
 def test_vectors_are_those_of_single_items_in_order(world: World, monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
     monkeypatch.setattr("skillnet_cli.model.device.default_precision", lambda device: "fp32")
-    monkeypatch.setattr("skillnet_cli.inference.encoder.by_length.__defaults__", (tokens,))
+    monkeypatch.setattr("skillnet_cli.inference.encoder.by_length.__defaults__", (tokens, None))
     model, readers = world.model()
     sources = ["abc", "z", "a longer text", "!", "abc", "", "mn"]
     encoded = encode_sources(model, readers, "word", sources)

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 import soxr
 
-from skillnet_cli.api import DamagedItem, Source, UserError, add_remark
+from skillnet_cli.api import DamagedItem, Source, add_remark
 from skillnet_cli.sources.kinds import HEAD, kind_of
 from skillnet_cli.untrusted import Untrusted, medium, open_regular
 from skillnet_sound.ends import Section, breaks_off, is_tag, joined, states_its_length
@@ -56,8 +56,8 @@ def blocks(source: Source, rate: int) -> Iterator[Block]:
     Remarks (:func:`skillnet_cli.api.add_remark`) on what is damaged or missing come with the last block.
 
     Raises:
-        UserError: there is no such file, or it may not be read.
-        DamagedItem: nothing of it can be decoded, or some samples are not numbers.
+        DamagedItem: there is no such file, or it may not be read; nothing of it can be decoded, or some samples are not
+            numbers.
     """
     with _open(source) as file:
         head = file.read(HEAD)
@@ -74,14 +74,12 @@ def _open(source: Source) -> io.BufferedIOBase | Any:
         raise DamagedItem(str(error)) from error
     if isinstance(given, bytes):
         return io.BytesIO(given)
-    if not given.exists():
-        raise UserError(f"no such file: {given}")
     try:
         return open_regular(given)
     except Untrusted as error:
-        raise UserError(f"{given}: {error}") from error
+        raise DamagedItem(f"it {error}") from error
     except OSError as error:
-        raise UserError(f"{given}: {error.strerror}") from error
+        raise DamagedItem(f"cannot be read: {error.strerror}") from error
 
 
 class _Nameless:

@@ -31,8 +31,8 @@ class SoundReader:
         ``rng`` is not used.
 
         Raises:
-            UserError: there is no such file.
-            DamagedItem: it cannot be decoded, is too short for one frame, or holds samples that are no numbers.
+            DamagedItem: there is no such file, it cannot be decoded, is too short for one frame, or holds samples that
+                are no numbers.
         """
         return _features(self.decode(source))
 

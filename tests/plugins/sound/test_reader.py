@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from skillnet_cli.api import DamagedItem, UserError, collect_remarks
+from skillnet_cli.api import DamagedItem, collect_remarks
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.reader import SoundReader
 
@@ -171,8 +171,8 @@ def test_video_without_sound(reader: SoundReader) -> None:
         reader.read(file.getvalue())
 
 
-def test_a_missing_file_is_the_users_mistake(reader: SoundReader, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file.*nothing.wav"):
+def test_a_missing_file_is_a_damaged_item_as_with_every_reader(reader: SoundReader, tmp_path: Path) -> None:
+    with pytest.raises(DamagedItem, match="cannot be read: No such file"):
         reader.read(tmp_path / "nothing.wav")
 
 
