@@ -38,6 +38,7 @@ class AtomicFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = 0
+        self._finished = False
         self._partial = path.with_name(path.name + PARTIAL)
         self._digest = hashlib.sha256()
         with disk_errors(path):
@@ -57,19 +58,17 @@ class AtomicFile:
             os.fsync(self._file.fileno())
             self._file.close()
             self._partial.replace(self.path)
+            self._finished = True
             sync(self.path.parent)
         return self._digest.hexdigest()
 
     def close(self) -> None:
-        """Stop writing; what has been written keeps the name of a partial file."""
+        """Stop writing; what is not finished is deleted, since nobody goes on with it."""
         with suppress(OSError):  # a full disk has been reported already
             self._file.close()
-
-    def discard(self) -> None:
-        """Stop writing, and delete what has been written."""
-        self.close()
-        with suppress(OSError):
-            self._partial.unlink(missing_ok=True)
+        if not self._finished:
+            with suppress(OSError):
+                self._partial.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes) -> str:
@@ -78,9 +77,8 @@ def write_whole(path: Path, content: bytes) -> str:
     try:
         file.write(content)
         return file.finish()
-    except BaseException:
-        file.discard()
-        raise
+    finally:
+        file.close()
 
 
 def write_json(path: Path, document: Any) -> None:

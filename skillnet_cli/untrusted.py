@@ -46,10 +46,19 @@ def open_regular(path: Path) -> BinaryIO:
         OSError: it cannot be opened.
     """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    mode = os.fstat(handle).st_mode
-    if not stat.S_ISREG(mode):
+    try:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            raise Untrusted(f"is {_kind_of(facts.st_mode)}, not a file")
+        if facts.st_size == 0:  # as the kernel's own have, which may have no end all the same, or block
+            os.read(handle, 1)
+            os.lseek(handle, 0, os.SEEK_SET)
+    except BlockingIOError as error:
         os.close(handle)
-        raise Untrusted(f"is {_kind_of(mode)}, not a file")
+        raise Untrusted("is a device, not a file") from error
+    except (OSError, Untrusted):
+        os.close(handle)
+        raise
     return os.fdopen(handle, "rb")
 
 

@@ -71,3 +71,15 @@ def test_a_name_is_given_once_the_content_is_on_the_disk(tmp_path: Path, monkeyp
     assert (tmp_path / "facts.json").read_text(encoding="utf-8") == '{\n "word": "识别"\n}\n'
     with pytest.raises(FailedJob, match=r"nowhere/facts.json cannot be written: No such file"):
         files.write_json(tmp_path / "nowhere" / "facts.json", {})
+
+
+def test_what_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
+    file = files.AtomicFile(tmp_path / "shard.tar")
+    file.write(b"half of it")
+    file.close()
+    assert list(tmp_path.iterdir()) == []
+    file = files.AtomicFile(tmp_path / "shard.tar")
+    file.write(b"all of it")
+    file.finish()
+    file.close()
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"all of it"]

@@ -92,3 +92,9 @@ def test_a_schema_says_which_key_is_wrong() -> None:
 )
 def test_a_terminal_shows_text_and_does_not_obey_it(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="no such files of the kernel here")
+def test_files_of_the_kernel_whose_size_is_not_said_are_read_whole() -> None:
+    with open_regular(Path("/proc/version")) as file:
+        assert file.read() == Path("/proc/version").read_bytes() != b""

@@ -247,7 +247,7 @@ class Ledger:
         return self._file.finish()
 
     def close(self) -> None:
-        """Leave it unfinished."""
+        """Leave it; what is not finished is deleted."""
         self._file.close()
 
 

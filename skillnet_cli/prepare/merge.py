@@ -9,7 +9,7 @@ import itertools
 import sqlite3
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -338,18 +338,18 @@ def _keep_limit(table: _ItemTable, limit: int) -> None:
 
 def _write_ledger(table: _ItemTable, out: Path) -> tuple[str, Ledger]:
     """Write the ledger's rows in order of the input; returns its sha256, and the ledger for its counts."""
-    ledger = Ledger(out / LEDGER)
-    rejected = itertools.chain(table.rejections, itertools.repeat((-1, "", "")))
-    next_place, why, reason = next(rejected)
-    for place, entry, _ in table.rows():
-        if place is not None:
-            split = table.names[table.split[place]]
-            entry = replace(entry, split=split)
-            if place == next_place:
-                entry = Entry(split, entry.id, why, reason)
-                next_place, why, reason = next(rejected)
-        ledger.add(entry)
-    return ledger.finish(), ledger
+    with closing(Ledger(out / LEDGER)) as ledger:
+        rejected = itertools.chain(table.rejections, itertools.repeat((-1, "", "")))
+        next_place, why, reason = next(rejected)
+        for place, entry, _ in table.rows():
+            if place is not None:
+                split = table.names[table.split[place]]
+                entry = replace(entry, split=split)
+                if place == next_place:
+                    entry = Entry(split, entry.id, why, reason)
+                    next_place, why, reason = next(rejected)
+            ledger.add(entry)
+        return ledger.finish(), ledger
 
 
 def _copy_samples(table: _ItemTable, preparer: Preparer) -> dict[str, SplitFacts]:

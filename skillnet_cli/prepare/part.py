@@ -13,6 +13,7 @@ import json
 import platform
 import shutil
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from skillnet_cli.files import make_folder, write_whole
 from skillnet_cli.prepare.preparer import Kept, Rejected
 from skillnet_cli.prepare.writer import BEYOND_LIMIT, SAME_ID, ShardWriter, field_kinds, merge_kinds, write_npy
 from skillnet_cli.sources.inputs import Stamp, changed, noted, stamp_of
-from skillnet_cli.untrusted import Untrusted, parse_json, read_json, validate
+from skillnet_cli.untrusted import MAX_BYTES, Untrusted, open_regular, parse_json, read_json, validate
 
 PART = "part.json"
 ROWS = "rows.jsonl"
@@ -97,7 +98,11 @@ class Part:
         """The files that were read for it, each as it was. Raises FailedJob where the list of them is damaged."""
         path = self.folder / INPUTS
         try:
-            return validate(Inputs, parse_json(gzip.decompress(path.read_bytes())))
+            with open_regular(path) as file, gzip.GzipFile(fileobj=file) as unpacked:
+                content = unpacked.read(MAX_BYTES + 1)
+            if len(content) > MAX_BYTES:
+                raise Untrusted(f"unpacks to more than {MAX_BYTES:,} bytes")
+            return validate(Inputs, parse_json(content))
         except (OSError, EOFError, zlib.error, Untrusted) as error:
             raise FailedJob(f"{path}: damaged: delete this part's folder and run prepare again") from error
 
@@ -112,11 +117,21 @@ class Part:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def rows(self) -> Iterator[tuple[Entry, Any]]:
-        """The rows of its items in order of the input, each with its facts."""
+        """The rows of its items in order of the input, each with its facts.
+
+        Raises:
+            FailedJob: they are not those that were written.
+        """
+        left = Counter(self.facts.counts)
         with _damage_said(self.folder / ROWS), (self.folder / ROWS).open("rb") as rows:
             for row in rows:
                 split, id, why, reason, *facts = parse_json(row)
+                left[why] -= 1
+                if left[why] < 0:
+                    raise ValueError("it has other rows")
                 yield Entry(split, id, why, reason), facts[0] if facts else None
+            if any(left.values()):
+                raise ValueError("it has other rows")
 
     def kept(self) -> UInt8[np.ndarray, "items 2"]:
         """For each kept item: which of the part's splits and shapes it has."""

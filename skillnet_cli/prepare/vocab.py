@@ -10,6 +10,7 @@ from skillnet_cli.api import UserError, second_field
 from skillnet_cli.data.prepared import PreparedSet, Split, find_set
 from skillnet_cli.files import PARTIAL, disk_errors, make_folder, only_one, replace_path
 from skillnet_cli.plugins import Registry, resolve, suggest
+from skillnet_cli.sources.texts import read_lines
 
 TRAIN = "train"
 
@@ -95,12 +96,11 @@ def _texts_of_split(split: Split, field: str) -> Iterator[str]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    try:
-        # newline: other characters that Unicode counts as line ends, U+2028 for one, are part of a text.
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            yield from (line.removesuffix("\n").removesuffix("\r") for line in file if line.strip(" \t\r\n"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 (byte 0x{error.object[error.start]:02x}): save it as UTF-8") from error
+    for line in read_lines(path):
+        if line.damage:
+            raise UserError(f"{path}: {line.damage}: repair it")
+        if line.text.strip(" \t\r\n"):
+            yield line.text
 
 
 def _remove(path: Path) -> None:

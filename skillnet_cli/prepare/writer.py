@@ -225,7 +225,7 @@ class SplitWriter:
         return SplitFacts(items=self.items, fields=tuple(sorted(self._fields or ())), shards=tuple(self._shards))
 
     def close(self) -> None:
-        """Leave the open shard unfinished."""
+        """Leave it; a shard that is not finished is deleted."""
         if self._open:
             self._open.close()
 
@@ -277,7 +277,7 @@ class ShardWriter:
         )
 
     def close(self) -> None:
-        """Leave it unfinished."""
+        """Leave it; what is not finished is deleted."""
         self._tar.close()
 
 

@@ -20,7 +20,7 @@ def decompressed(file: BufferedIOBase) -> BufferedIOBase:
         UserError: it is zstandard, and zstandard is not installed.
     """
     file.seek(0)
-    start = file.read(6)
+    start = file.read(6) or b""  # None: a file of the kernel that has nothing more to say
     file.seek(0)
     for magic, opened in _COMPRESSIONS.items():
         if start.startswith(magic):

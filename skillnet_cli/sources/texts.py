@@ -158,6 +158,13 @@ class LineFile:
             self.at += size
             yield content, size
 
+    def skip_line(self, end: int) -> None:
+        """Go on behind the line, or at byte ``end`` if it is longer: a long one is not read for every range of it."""
+        while piece := self._stream.readline(max(0, min(LONGEST_LINE, end - self.at))):
+            self.at += len(piece)
+            if piece.endswith(b"\n"):
+                return
+
     def seek(self, at: int) -> None:
         """Go on at a byte of what iterating yields, counted from the beginning of the file."""
         if self._wide or self._raw.packed:
@@ -342,7 +349,7 @@ def lines_between(source: Path | Member, start: int, end: int, encoding: str = "
         lines = LineFile(file, encoding)
         if start:
             lines.seek(start - 1)
-            next(iter(lines), None)  # the rest of a line of the range before, if it is only the end of that line
+            lines.skip_line(end)  # the rest of a line of the range before, if it is only the end of that line
         number, at = 0, lines.at if start else 0  # a byte order mark belongs to the first line
         while at < end and (found := next(iter(lines), None)):
             number += 1

@@ -11,7 +11,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
 
-from skillnet_cli.sources.members import Member, Refuse, open_file
+from skillnet_cli.sources.members import READ_ERRORS, Member, Refuse, open_file
 
 MAX_ZIP_DIRECTORY = 128 << 20
 """Bytes of a zip's list of its members, which zipfile reads whole: some million of them."""
@@ -56,10 +56,31 @@ def _check_directory(file: BufferedIOBase) -> None:
 
 
 def _open_in_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BufferedIOBase:
-    member = archive.open(info)
+    """Open a member of a zip; one whose own header is damaged opens, and its damage is met by reading, as any other."""
+    try:
+        member = archive.open(info)
+    except READ_ERRORS as error:
+        return io.BufferedReader(_Unreadable(error))
     if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return cast(Any, member)
     return io.BufferedReader(_InSmallPieces(member))
+
+
+class _Unreadable(io.RawIOBase):
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        raise self._error
+
+    def readinto(self, buffer: Any) -> int:
+        raise self._error
 
 
 class _InSmallPieces(io.RawIOBase):

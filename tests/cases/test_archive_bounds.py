@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import lzma
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from skillnet_cli.api import UserError
+from skillnet_cli.data.format import read_ledger
+from skillnet_cli.prepare.preparer import Preparation, Tolerance
+from skillnet_cli.prepare.run import run
 from skillnet_cli.sources.archives import FileTree, read_archive
+from skillnet_text import skillnet_datasets
+from skillnet_text.datasets.corpus import STEP, TextCorpus
 
 PACK = {"": bytes, ".xz": lzma.compress, ".zst": zstandard.ZstdCompressor().compress}
 
@@ -39,3 +45,28 @@ def test_s11_zeros_behind_a_tar_are_not_all_read(tmp_path: Path) -> None:
     with (tmp_path / "x.tar").open("r+b") as file:
         file.truncate(1 << 42)
     assert [member.name for member in read_archive(tmp_path / "x.tar")] == ["a"]
+
+
+def test_s04_a_member_whose_own_header_is_damaged_is_damage_of_one_member(tmp_path: Path) -> None:
+    sentences = [
+        f"这是第{number}个足够长的段落，它讲的是编号为{number}的一件小事，没有别的内容。" for number in range(3)
+    ]
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for number, sentence in enumerate(sentences):
+            archive.writestr(f"{number}.txt", sentence)
+        archive.writestr("large.txt", b"\n" * STEP + b"\n", zipfile.ZIP_DEFLATED)
+    content = (tmp_path / "x.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        starts = {info.filename: info.header_offset for info in archive.infolist()}
+    for name in ("1.txt", "large.txt"):
+        content = content[: starts[name]] + b"junk" + content[starts[name] + 4 :]
+    (tmp_path / "x.zip").write_bytes(content)
+    dataset = next(each for each in skillnet_datasets() if each.name == "text-corpus")
+    options = {option.name: option.absent for option in dataset.options}
+    tolerance = Tolerance(damaged=None)
+    run(TextCorpus, Preparation(dataset, (str(tmp_path),), tmp_path / "set", options=options, tolerance=tolerance))
+    rows = [(row.id, row.why, row.reason) for row in read_ledger(tmp_path / "set")]
+    assert [row for row in rows if row[1] == "kept"] == [("x.zip/0.txt:1", "kept", ""), ("x.zip/2.txt:1", "kept", "")]
+    broken = "the file breaks off after line 0 (Bad magic number for file header)"
+    damaged = [("x.zip/1.txt:1", "damaged", broken), ("x.zip/large.txt:1", "damaged", broken)]
+    assert [row for row in rows if row[1] != "kept"] == damaged

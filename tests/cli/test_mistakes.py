@@ -21,7 +21,7 @@ def trained(world: World) -> World:
     """Sets, a model in a run, and files to be wrong about."""
     world.prepare("pairs")
     world.save_run()
-    for name, content in [("a.hum", b"abc"), ("empty.hum", b""), ("a.lone", b"abc"), ("notes.txt", "词".encode("gbk"))]:
+    for name, content in [("a.hum", b"abc"), ("empty.hum", b""), ("a.lone", b"abc"), ("notes.txt", b"\x00\xff\x00")]:
         (world.folder / name).write_bytes(content)
     (world.folder / "nothing").mkdir()
     (world.folder / "gbk.toml").write_bytes('name = "词"'.encode("gbk"))
@@ -74,7 +74,7 @@ MISTAKES = [
     ("prepare table table.csv --task find --columns shape", "--columns: 'shape' is not FIELD=COLUMN"),
     ("prepare table table.csv --task find --shares train=much", "--shares: could not convert"),
     ("prepare vocab --modality wort --from pairs --out v.txt", "unknown skill 'wort': did you mean 'word'?"),
-    ("prepare vocab --modality word --from notes.txt --out v.txt", "notes.txt: not UTF-8"),
+    ("prepare vocab --modality word --from notes.txt --out v.txt", "notes.txt: line 1 "),
     ("prepare vocab --modality shape --from pairs --out v.txt", "skill 'shape' uses no vocabulary"),
     ("pretrain nowhere.toml", "cannot read the recipe nowhere.toml"),
     ("finetune gbk.toml", "gbk.toml:1: not UTF-8 text"),

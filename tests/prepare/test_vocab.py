@@ -75,10 +75,18 @@ def test_the_first_of_several_kinds_is_made_unless_one_is_chosen(tmp_path: Path)
 
 def test_origins_that_are_no_texts(make_set: MakeSet, tmp_path: Path, registry: Registry) -> None:
     make_set("numbers")
-    (tmp_path / "wrong.txt").write_bytes("你好".encode("gb18030"))
+    (tmp_path / "wrong.txt").write_bytes(b"one\n\x81\xff\n")
     cases = [("words", "nowhere", "no prepared set"), ("lines", "numbers", "has no field 'lines'")]
-    for skill, origin, message in [*cases, ("words", str(tmp_path / "wrong.txt"), "not UTF-8")]:
+    for skill, origin, message in [*cases, ("words", str(tmp_path / "wrong.txt"), "line 2 ")]:
         with pytest.raises(UserError, match=message):
             prepare_vocab(registry, skill, [origin], 5, tmp_path / "vocab.txt", roots=[tmp_path])
     with pytest.raises(UserError, match="is a folder"):
         prepare_vocab(registry, "words", ["numbers"], 5, tmp_path, roots=[tmp_path])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
+def test_files_of_texts_in_any_usual_encoding(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "texts.txt").write_bytes("甲 乙\r\n\r\n丙 甲\n".encode(encoding))
+    plain = with_builders(plain="tests.sets:build_vocabulary")
+    prepare_vocab(plain, "words", [str(tmp_path / "texts.txt")], 9, tmp_path / "vocab.txt")
+    assert set((tmp_path / "vocab.txt").read_text(encoding="utf-8").split()) == set("甲乙丙")

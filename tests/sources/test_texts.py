@@ -5,8 +5,10 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
+import io
 import lzma
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -14,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skillnet_cli.api import DamagedItem, UserError
+from skillnet_cli.sources.members import Member
 from skillnet_cli.sources.texts import byte_ranges, decode, detect, lines_between, read_lines
 
 LINES = ["床前明月光，疑是地上霜。", "", 'He said: "no".', "举头望明月，低头思故乡。"]
@@ -90,3 +93,21 @@ def test_ranges_have_every_line_once(
     content = path.read_bytes()
     ends = (b"", b"\n") if b"\n" in content else (b"", b"\r")
     assert all(content[at - 1 : at] in ends for part in parts for at, _ in part)
+
+
+def test_s11_a_line_of_many_ranges_is_not_read_for_each_of_them(tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_bytes(b"a\n" + b"x" * (15 << 20) + b"\nb\n")
+    read = 0
+
+    class Counting(io.FileIO):
+        def readinto(self, buffer: Any) -> int | None:
+            nonlocal read
+            count = super().readinto(buffer)
+            read += count or 0
+            return count
+
+    path = tmp_path / "long.txt"
+    member = Member("long.txt", path.stat().st_size, lambda: io.BufferedReader(Counting(path), 512))
+    found = [line for each in byte_ranges(member, 1 << 20) for _, line in lines_between(member, *each)]
+    assert [line.text[:1] for line in found] == ["a", "x", "b"] and len(found[1].text) == 15 << 20
+    assert read < 60 << 20  # half of its square of ranges would be 120; looking at the encoding takes 1 a range

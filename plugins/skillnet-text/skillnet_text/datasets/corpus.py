@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from skillnet_cli.api import DamagedItem
 from skillnet_cli.prepare.preparer import Kept, Preparer, Range, Rejected, Rejection
 from skillnet_cli.sources.members import Member
-from skillnet_cli.sources.texts import SAMPLE, Line, byte_ranges, detect, lines_between, read_lines
+from skillnet_cli.sources.texts import Line, LineFile, byte_ranges, lines_between, read_lines
 from skillnet_text.datasets import wikipedia
 from skillnet_text.datasets.cleaning import clean, essence, split_long, why_unfit
 
@@ -170,7 +170,7 @@ def groups(leaves: Sequence[Member]) -> Iterator[list[Member]]:
 
 def _encoding(leaf: Member) -> str:
     with leaf.open() as file:
-        return detect(file.read(SAMPLE))
+        return LineFile(file).label.lower()
 
 
 def _lines(leaf: Member, encoding: str | None, between: Sequence[object]) -> Iterator[tuple[str, Line]]:
