@@ -8,9 +8,13 @@ import io
 import lzma
 from collections.abc import Callable
 from io import BufferedIOBase
-from typing import Any
+from typing import Any, cast
 
 from skillnet_cli.api import UserError
+from skillnet_cli.files import CHUNK
+
+PADDING = 1 << 16
+"""Zeros in a row that are no padding to the blocks of a medium any more."""
 
 
 def decompressed(file: BufferedIOBase) -> BufferedIOBase:
@@ -26,6 +30,36 @@ def decompressed(file: BufferedIOBase) -> BufferedIOBase:
         if start.startswith(magic):
             return opened(file)
     return file
+
+
+class _Padded:
+    """A gzip file, whose padding with zeros GzipFile reads byte by byte: for minutes where there are gigabytes."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._zeros = 0
+        self._ahead = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """As of a file, but that zeros are left out once many have been read one by one."""
+        if self._ahead:
+            content, self._ahead = (self._ahead, b"") if size < 0 else (self._ahead[:size], self._ahead[size:])
+        else:
+            content = self._file.read(size)
+        self._zeros = self._zeros + 1 if content == b"\0" and size == 1 else 0
+        if self._zeros < PADDING:
+            return bytes(content)
+        while content and not content.strip(b"\0"):
+            content = self._ahead or self._file.read(CHUNK)
+            self._ahead = b""
+        content = content.lstrip(b"\0")
+        self._ahead = content[1:]
+        return bytes(content[:1])
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place of the file."""
+        self._zeros, self._ahead = 0, b""
+        return int(self._file.seek(offset, whence))
 
 
 def _zstandard(file: Any) -> BufferedIOBase:
@@ -53,7 +87,7 @@ def _zstandard(file: Any) -> BufferedIOBase:
 
 
 _COMPRESSIONS: dict[bytes, Callable[[Any], BufferedIOBase]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=cast(Any, _Padded(file))),
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\0": lzma.LZMAFile,
     b"\x28\xb5\x2f\xfd": _zstandard,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import lzma
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import zstandard
@@ -15,6 +17,7 @@ from skillnet_cli.data.format import read_ledger
 from skillnet_cli.prepare.preparer import Preparation, Tolerance
 from skillnet_cli.prepare.run import run
 from skillnet_cli.sources.archives import FileTree, read_archive
+from skillnet_cli.sources.compression import decompressed
 from skillnet_text import skillnet_datasets
 from skillnet_text.datasets.corpus import STEP, TextCorpus
 
@@ -70,3 +73,18 @@ def test_s04_a_member_whose_own_header_is_damaged_is_damage_of_one_member(tmp_pa
     broken = "the file breaks off after line 0 (Bad magic number for file header)"
     damaged = [("x.zip/1.txt:1", "damaged", broken), ("x.zip/large.txt:1", "damaged", broken)]
     assert [row for row in rows if row[1] != "kept"] == damaged
+
+
+@pytest.mark.parametrize("padding", [0, 1, 70_000, 1 << 30])
+def test_s11_zeros_behind_a_gzip_are_not_read_one_by_one(tmp_path: Path, padding: int) -> None:
+    with (tmp_path / "a.gz").open("wb") as file:
+        file.write(gzip.compress(b"one"))
+        file.seek(padding, 1)
+        file.write(gzip.compress(b"two"))
+        file.seek(padding, 1)
+        file.truncate()
+    with (tmp_path / "a.gz").open("rb") as packed:
+        unpacked = decompressed(cast(Any, packed))
+        assert unpacked.read() == b"onetwo"
+        unpacked.seek(1)
+        assert unpacked.read(3) == b"net"

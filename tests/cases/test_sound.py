@@ -10,6 +10,7 @@ import random
 import struct
 import subprocess
 import sys
+import wave
 from collections.abc import Callable
 from pathlib import Path
 
@@ -486,3 +487,15 @@ def test_s16_no_library_writes_on_the_terminal(longer: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, *map(str, paths)], capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")
+
+
+@pytest.mark.parametrize("padding", [3 << 20, 1 << 31])
+def test_s11_zeros_behind_a_wav_are_not_read_eight_by_eight(tmp_path: Path, padding: int) -> None:
+    samples = (np.random.default_rng(0).integers(-9_000, 9_000, 16_000)).astype("<i2")
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+    with (tmp_path / "a.wav").open("r+b") as file:
+        file.truncate(padding)
+    found = np.concatenate(list(blocks(tmp_path / "a.wav", 16_000)))
+    assert len(found) == len(samples)

@@ -100,7 +100,9 @@ class _Nameless:
 def _decoded(file: io.BufferedIOBase, head: bytes) -> Iterator[tuple[Channels, int]]:
     """Runs of samples of any length, and the rate of each; of joined files one after the other."""
     parts = joined(file)
-    if len(parts) == 1 and parts[0][0] == 0:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if parts == [(0, size)]:
         yield from _decoded_one(file, head)
         return
     for start, end in parts:

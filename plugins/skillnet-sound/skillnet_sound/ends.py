@@ -9,12 +9,20 @@ import io
 import struct
 from collections.abc import Callable, Iterator, Sequence
 
+from skillnet_cli.files import CHUNK
+
 UNKNOWN_32 = 2**32 - 1
 UNKNOWN_STREAMED = 2**31 - 2**16
 """Recorders that write into a pipe do not know a RIFF's size, and announce about the largest: this or more."""
 
 MOST_ELEMENTS = 100_000
 """Boxes, chunks or elements that are looked at."""
+
+PADDING = 1 << 16
+"""Zeros behind a recording that are looked at one by one, as the format's own."""
+
+_STATED = (b"RIFF", b"RIFX", b"FORM", b"RF64", b"riff")
+"""What begins a file whose header says where it ends."""
 
 SEGMENT, CLUSTER = 0x18538067, 0x1F43B675
 _EBML = b"\x1aE\xdf\xa3"
@@ -232,7 +240,8 @@ def joined(file: io.BufferedIOBase) -> list[tuple[int, int]]:
     """Begin and end of each file in one that was made by joining several with a header of their own each.
 
     FFmpeg reads joined files by itself but for those whose header says where they end: RIFF, FORM, CAF, MP4, Matroska.
-    ID3 tags in front are left out: before a WAV it would see nothing else.
+    ID3 tags in front are left out: before a WAV it would see nothing else. So is much padding with zeros behind a WAV
+    or AIFF, which it would take for chunks of eight bytes, one by one.
     """
     size = file.seek(0, io.SEEK_END)
     begins = [behind_tags(file, size)]
@@ -260,11 +269,24 @@ def joined(file: io.BufferedIOBase) -> list[tuple[int, int]]:
             ends = _caf_chunks(file, size, following)
             following = next((end for end in ends if _is_at(file, end, b"caff")), size)
         there = _at(file, following, 12)
+        if size - following > PADDING and head[:4] in _STATED and _is_zeros(file, following, size):
+            size = following
         if following <= begins[-1] or (there[:4] != head[:4] and there[4:8] != b"ftyp"):
             break
         begins.append(following)
     file.seek(0)
     return list(zip(begins, [*begins[1:], size], strict=True))
+
+
+def _is_zeros(file: io.BufferedIOBase, place: int, size: int) -> bool:
+    """Whether nothing but zeros lies between a place and the end of a file."""
+    file.seek(place)
+    while place < size:
+        piece = file.read(CHUNK)
+        if not piece or piece.strip(b"\0"):
+            return not piece
+        place += len(piece)
+    return True
 
 
 def behind_tags(file: io.BufferedIOBase, size: int) -> int:
