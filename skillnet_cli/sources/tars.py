@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from skillnet_cli.files import CHUNK, read_at
-from skillnet_cli.sources.bounds import check_unpacked
+from skillnet_cli.sources.bounds import MAX_MEMBER_BYTES, check_unpacked
 from skillnet_cli.sources.compression import decompressed
 from skillnet_cli.sources.members import Member, Refuse
 
@@ -45,7 +45,8 @@ def indexed_tar_members(plain: Path, refuse: Refuse) -> Iterator[Member]:
 def _tar_files(archive: tarfile.TarFile, refuse: Refuse) -> Iterator[tarfile.TarInfo]:
     for info in archive:
         archive.members = []  # type: ignore[attr-defined] # tarfile would keep every header
-        if info.size < 0:  # it would lead back to headers that were read already
+        # Less would lead back to headers that were read already; more takes for ever to go past, a block at a time.
+        if info.size < 0 or (info.size > MAX_MEMBER_BYTES and not info.isreg()):
             raise tarfile.ReadError(f"'{info.name}' claims {info.size} bytes")
         if info.isdir():
             continue
@@ -55,6 +56,8 @@ def _tar_files(archive: tarfile.TarFile, refuse: Refuse) -> Iterator[tarfile.Tar
             refuse(info.name, f"'{info.name}' is a device, which is not followed")
         else:
             yield info
+            if info.size > MAX_MEMBER_BYTES:
+                raise tarfile.ReadError(f"'{info.name}' claims {info.size} bytes")
 
 
 class _Header(tarfile.TarInfo):

@@ -18,6 +18,8 @@ from skillnet_cli.prepare.preparer import Preparation, Tolerance
 from skillnet_cli.prepare.run import run
 from skillnet_cli.sources.archives import FileTree, read_archive
 from skillnet_cli.sources.compression import decompressed
+from skillnet_cli.sources.tars import streamed_tar_members
+from skillnet_sound.datasets.tree import _holds_archives
 from skillnet_text import skillnet_datasets
 from skillnet_text.datasets.corpus import STEP, TextCorpus
 
@@ -88,3 +90,18 @@ def test_s11_zeros_behind_a_gzip_are_not_read_one_by_one(tmp_path: Path, padding
         assert unpacked.read() == b"onetwo"
         unpacked.seek(1)
         assert unpacked.read(3) == b"net"
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, b"9"])
+def test_s11_a_member_that_claims_an_exabyte_is_not_gone_past(tmp_path: Path, kind: bytes) -> None:
+    header = tarfile.TarInfo("wav/a.wav.gz")
+    header.size, header.type = 1 << 60, kind
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(header.tobuf() + b"a" * 512))
+    with (
+        (tmp_path / "x.tar.gz").open("rb") as file,
+        pytest.raises(tarfile.ReadError, match="claims 1152921504606846976"),
+    ):
+        list(streamed_tar_members(cast(Any, file), lambda name, reason: None))
+    with pytest.raises(UserError, match="1152921504606846976 bytes"):
+        list(read_archive(tmp_path / "x.tar.gz"))
+    assert not _holds_archives(tmp_path / "x.tar.gz")

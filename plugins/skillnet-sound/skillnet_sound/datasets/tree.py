@@ -5,15 +5,14 @@ from __future__ import annotations
 import fnmatch
 import io
 import itertools
-import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from skillnet_cli.api import DamagedItem
 from skillnet_cli.sources.archives import FileTree
-from skillnet_cli.sources.compression import decompressed
-from skillnet_cli.sources.members import READ_ERRORS, Member
+from skillnet_cli.sources.members import READ_ERRORS, Member, open_file
+from skillnet_cli.sources.tars import streamed_tar_members
 from skillnet_sound import SUFFIXES
 from skillnet_sound.datasets import kaldi
 from skillnet_sound.datasets.layouts import Layout
@@ -188,10 +187,9 @@ class SpeechTree:
         if split := split_in(archive.name):
             return split
         try:
-            with archive.open() as file, tarfile.open(fileobj=decompressed(file), mode="r|") as members:
-                for member in members:
-                    if is_recording(member.name):
-                        return split_in(member.name)
+            with archive.open() as file:
+                names = (member.name for member in streamed_tar_members(file, _pass_over))
+                return next((split_in(name) for name in names if is_recording(name)), None)
         except READ_ERRORS:
             pass
         return None
@@ -226,14 +224,18 @@ class SpeechTree:
         return next((format for pattern, format in self.layout.lists.items() if _fits(name, pattern)), None)
 
 
+def _pass_over(name: str, reason: str) -> None:
+    """What is not read is reported when the archive itself is read."""
+
+
 def _holds_archives(archive: Path) -> bool:
     """Whether a compressed tar has archives in it rather than recordings, as far as its beginning shows."""
     try:
-        with archive.open("rb") as file, tarfile.open(fileobj=decompressed(file), mode="r|") as members:
-            for member in itertools.islice(members, LOOKED_AT):
+        with open_file(archive) as file:
+            for member in itertools.islice(streamed_tar_members(file, _pass_over), LOOKED_AT):
                 if is_recording(member.name):
                     return False
-                if member.isfile() and member.name.lower().endswith(ARCHIVES):
+                if member.name.lower().endswith(ARCHIVES):
                     return True
     except READ_ERRORS:
         pass  # reported when it is read
