@@ -82,6 +82,11 @@ class TableJob:
     say: Callable[[str], None] = lambda line: None
 
     @property
+    def folder(self) -> Path:
+        """What its paths of files are relative to: the table's folder, or the table that is one."""
+        return self.table if self.table.is_dir() else self.table.parent
+
+    @property
     def asked(self) -> dict[str, Any]:
         """What is asked for, as :attr:`Manifest.asked` has it, but for the files."""
         splits = {"split column": self.split_column} if self.split_column else {"shares": dict(self.fractions)}
@@ -123,7 +128,7 @@ def _state_of_files(
         cells = [row.cells.get(layout.columns[skill]) for row in rows]
         for name in dict.fromkeys(str(cell) for cell in cells if not isinstance(cell, Enclosed)):
             try:
-                there = (job.table.parent / name).stat()
+                there = (job.folder / name).stat()
                 newer = made is not None and max(there.st_mtime_ns, there.st_ctime_ns) > made
                 state: Any = "newer" if newer else there.st_size
             except (OSError, ValueError):
@@ -149,7 +154,7 @@ def prepare_table(job: TableJob, registry: Registry) -> Manifest:
     readers = {skill: _reader(skill, registry) for skill in layout.media}
     job, layout, rows = _read(job, layout)
     with _open_writer(job, layout, rows, asked) as writer:
-        gathering = _Gathering(layout, job.split_column, writer, job.table.parent.absolute())
+        gathering = _Gathering(layout, job.split_column, writer, job.folder.absolute())
         items = gathering.gather(job.progress.track(rows, len(rows), "rows read"))
         gathering.remark(job.say)
         named = [item.fields[name] for name in layout.media for item in items]
@@ -508,7 +513,7 @@ class _Keeping:
             raise DamagedItem("its path is none")
         if _ADDRESS.match(name):
             raise Unavailable(f"it {_IS_ADDRESS.format('is an address')}")
-        return read_bytes(self.job.table.parent / name, MAX_CONTENT)
+        return read_bytes(self.job.folder / name, MAX_CONTENT)
 
 
 class _Targets:

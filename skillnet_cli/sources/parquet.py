@@ -13,6 +13,7 @@ from skillnet_cli.sources.members import open_file
 from skillnet_cli.sources.rows import Enclosed, Row
 
 _FEW_ROWS = 16  # at a time of a table that holds files, so that memory holds few of them
+_FEW_BYTES = 16 << 20  # likewise, where the files are large
 _BUFFER = 1 << 20  # bytes read at once of a column, which would otherwise be read whole
 
 
@@ -30,7 +31,7 @@ def parquet_rows(path: Path) -> Iterator[Row]:
         enclosing = {field.name for field in table.schema_arrow if _is_file(field.type)}
         columns = {name: _FileColumn(path, name) for name in enclosing}
         number = 0
-        for batch in table.iter_batches(_FEW_ROWS if enclosing else 65_536):
+        for batch in table.iter_batches(_rows_at_a_time(table) if enclosing else 65_536):
             for cells in batch.to_pylist():
                 number += 1
                 try:
@@ -39,6 +40,13 @@ def parquet_rows(path: Path) -> Iterator[Row]:
                     yield Row(number, damage=str(error))
                 else:
                     yield Row(number, {**cells, **files})
+
+
+def _rows_at_a_time(table: Any) -> int:
+    """How many rows of a table that holds files come to few bytes, by what its groups of rows say."""
+    groups = (table.metadata.row_group(number) for number in range(table.metadata.num_row_groups))
+    largest = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
+    return max(1, min(_FEW_ROWS, _FEW_BYTES // max(1, largest)))
 
 
 @contextmanager
@@ -108,7 +116,7 @@ class _FileColumn:
             while row >= self._first + len(self._batch):
                 self._first += len(self._batch)
                 self._batch = next(self._batches)
-        except (StopIteration, UserError) as error:
+        except (StopIteration, UserError, OSError) as error:
             self._batch = []
             raise DamagedItem(f"row {row + 1} cannot be read again: the table has changed meanwhile") from error
         content, _ = _parts(self._batch[row - self._first])
@@ -118,5 +126,5 @@ class _FileColumn:
 
     def _read(self) -> Iterator[list[Any]]:
         with _opened(self._path) as table:
-            for batch in table.iter_batches(_FEW_ROWS, columns=[self._name]):
+            for batch in table.iter_batches(_rows_at_a_time(table), columns=[self._name]):
                 yield batch.column(0).to_pylist()

@@ -134,7 +134,7 @@ def _of_json(number: int, cells: Any) -> Row:
 
 def _folder(path: Path) -> Iterator[Row]:
     """The files of one kind in a folder as one table; a column says the part that a file's name or folder says."""
-    kinds = {".parquet": parquet_rows, ".tar": tar_rows}
+    kinds = (".parquet", ".tar")
 
     def refuse(name: str, reason: str) -> None:
         if PurePosixPath(name.lower()).suffix in kinds:
@@ -149,7 +149,7 @@ def _folder(path: Path) -> Iterator[Row]:
         if suffix != kind:
             continue
         part = _part(name)
-        for row in kinds[kind](each):
+        for row in tar_rows(each, name) if kind == ".tar" else parquet_rows(each):
             number += 1
             yield replace(row, number=number, cells={PART: part, **row.cells} if part else row.cells)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,17 @@ TEXTS = ("txt", "text", "cls", "caption", "transcript")
 _LARGEST_TEXT = 1 << 20  # bytes of a text or of a JSON object
 
 
-def tar_rows(path: Path) -> Iterator[Row]:
+def tar_rows(path: Path, name: str = "") -> Iterator[Row]:
     """Yield the samples of a tar as rows, in their order.
 
     A column is what follows the first dot of a file's name, in small letters (``jpg``, ``seg.png``, ``txt``). The
     fields of a ``.json`` are columns too, but for those that a file is called after. Files in a row that share the rest
-    of their path are one sample; what the archive holds that is not read is a row of its own, with the reason.
+    of their path are one sample; what the archive holds that is not read is a row of its own, with the reason. Every
+    row has all columns; what it lacks is None.
+
+    Args:
+        path: of the tar.
+        name: what its files are called after, where that is not its own name: its path in a folder of them.
 
     Raises:
         UserError: it is no tar, damaged as a whole, too large or compressed.
@@ -38,11 +44,11 @@ def tar_rows(path: Path) -> Iterator[Row]:
         if decompressed(file) is not file:
             raise UserError(f"table '{path}': a compressed tar cannot be read at any place: decompress it first")
     tree = FileTree([path], path.parent)
-    number = 0
+    number, lacking = 0, _columns(tree.members)
     for key, members in itertools.groupby(tree.members, lambda member: _divided(member.name)[0]):
         number += 1
         try:
-            yield Row(number, _sample(key, list(members), path.name))
+            yield Row(number, {**lacking, **_sample(key, list(members), name or path.name)})
         except DamagedItem as error:
             yield Row(number, damage=str(error))
     for _, reason in tree.refused:
@@ -57,13 +63,24 @@ def _divided(name: str) -> tuple[str, str]:
     return f"{folder}{slash}{stem}", ending.lower()
 
 
+def _columns(members: Sequence[Member]) -> dict[str, None]:
+    """The columns of a tar: those of all names, and the fields of the first JSON object that can be read."""
+    endings = [_divided(member.name)[1] for member in members]
+    fields: dict[str, Any] = {}
+    for member, ending in zip(members, endings, strict=True):
+        if ending == "json" and not fields:
+            with suppress(DamagedItem):
+                fields = _fields(member)
+    return dict.fromkeys([KEY, *fields, *(ending for ending in endings if ending != "json")])
+
+
 def _sample(key: str, members: list[Member], tar: str) -> dict[str, Any]:
     """The cells of a sample. Raises DamagedItem where a file cannot be read or is there twice."""
     cells: dict[str, Any] = {}
     fields: dict[str, Any] = {}
     for member in members:
         column = _divided(member.name)[1]
-        if column in cells:
+        if column in cells or (column == "json" and fields):
             raise DamagedItem(f"'{member.name}' is there twice")
         if column == "json":
             fields = _fields(member)

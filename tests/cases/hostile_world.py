@@ -186,7 +186,7 @@ def make_world(folder: Path) -> None:
         TRAIN,
         "eval --task tc --split five:train",
         "embed media five:train --to c",
-        "export --tasks t2i --to base",
+        "export --tasks tc --to base",
         "prepare text-corpus --source src/texts --out shares --shard 1/1",
     ):
         assert command(words.split()) == 0, words

@@ -181,3 +181,39 @@ def test_d13_a_changed_table_is_another(tmp_path: Path, kind: str, capsys: pytes
     assert "changed" in capsys.readouterr().err
     skillnet(*words, "--again")
     assert content_of(prepared(tmp_path / "s")["train"][0]) == png(2)
+
+
+def test_d13_tars_of_one_name_hold_different_files(tmp_path: Path) -> None:
+    for number, folder in enumerate(("train", "more")):
+        write_tar(tmp_path / f"t/{folder}/0.tar", [("a.png", png(number)), ("a.txt", "甲".encode())])
+    columns = "image=png,text=txt"
+    skillnet(
+        "prepare", "table", tmp_path / "t", "--task", "t2i", "--columns", columns, "--shares", "train=1",
+        "--out", tmp_path / "s",
+    )  # fmt: skip
+    rows = prepared(tmp_path / "s")["train"]
+    assert {str(row["id"]): content_of(row) for row in rows} == {
+        "more/0.tar/a.png": png(1),
+        "train/0.tar/a.png": png(0),
+    }
+
+
+@pytest.mark.parametrize("column", ["txt", "title"])
+def test_d13_a_first_sample_without_a_part_is_one_damaged_row(tmp_path: Path, column: str) -> None:
+    told = [("b.json", json.dumps({"title": "乙"}).encode()), ("b.txt", "乙".encode())]
+    write_tar(tmp_path / "t.tar", [("README.md", b"# read me"), ("a.png", png(1)), ("b.png", png(2)), *told])
+    columns = f"image=png,text={column}"
+    skillnet(
+        "prepare", "table", tmp_path / "t.tar", "--task", "t2i", "--columns", columns, "--shares", "train=1",
+        "--out", tmp_path / "s",
+    )  # fmt: skip
+    assert [content_of(row) for row in prepared(tmp_path / "s")["train"]] == [png(2)]
+    assert counts(tmp_path / "s") == {"kept": 1, "damaged": 2}
+
+
+def test_d13_a_path_in_a_folder_of_tables_is_a_file_in_it(tmp_path: Path) -> None:
+    (tmp_path / "t/pictures").mkdir(parents=True)
+    (tmp_path / "t/pictures/a.png").write_bytes(png(1))
+    write_parquet(tmp_path / "t/data/0.parquet", [{"bytes": None, "path": "pictures/a.png"}], ["甲"])
+    skillnet("prepare", "table", tmp_path / "t", "--task", "t2i", "--shares", "train=1", "--out", tmp_path / "s")
+    assert [content_of(row) for row in prepared(tmp_path / "s")["train"]] == [png(1)]
