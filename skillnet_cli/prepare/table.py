@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,27 +17,19 @@ from typing import Any
 import numpy as np
 
 from skillnet_cli.api import DamagedItem, Reader, Task, UserError
-from skillnet_cli.data.format import MANIFEST, Manifest, is_name, usual_split
+from skillnet_cli.data.format import MANIFEST, Manifest, is_name
 from skillnet_cli.data.progress import Progress, Silent
 from skillnet_cli.plugins import Registry, resolve, suggest
 from skillnet_cli.prepare.asked import AGAIN, differences, fingerprint
+from skillnet_cli.prepare.items import ADDRESS, Gathering, Item, Layout, layout_of
 from skillnet_cli.prepare.writer import BEYOND_LIMIT, SetWriter
 from skillnet_cli.sources.bounds import MAX_CONTENT
 from skillnet_cli.sources.http import Unavailable
-from skillnet_cli.sources.rows import EMPTY, Enclosed, Row
+from skillnet_cli.sources.rows import Enclosed, Row
 from skillnet_cli.sources.tables import read_rows
 from skillnet_cli.untrusted import Untrusted, read_bytes
 
-ID = "id"
-"""The optional field whose column names the items."""
-
-_ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-"""What begins the name of a file that lies elsewhere: ``https://``, ``s3://``. One letter would be a drive."""
-
 _IS_ADDRESS = "{}, and a table's files are read from disk: fetch them first, and name their paths"
-
-MOST_SPLITS = 100
-"""Different values of a column that names splits; more are no splits."""
 
 FRACTIONS = {"train": 0.8, "dev": 0.1, "test": 0.1}
 """Shares of the splits where nobody says otherwise: the usual eight tenths to train on."""
@@ -104,7 +93,7 @@ def check_same_table(job: TableJob, registry: Registry) -> None:
     found = differences(manifest, job.asked, [job.table], job.out)
     if not found and manifest.asked:
         made = (job.out / MANIFEST).stat().st_mtime_ns
-        for facts in _state_of_files(*_read(job, _layout_of(job.task, job.columns, registry)), made):
+        for facts in _state_of_files(*_read(job, layout_of(job.task, job.columns, registry)), made):
             if facts not in manifest.asked.get("files", ()):
                 found = [f"files that the table names in '{facts['name']}' have changed since"]
     if found:
@@ -112,7 +101,7 @@ def check_same_table(job: TableJob, registry: Registry) -> None:
 
 
 def _state_of_files(
-    job: TableJob, layout: _Layout, rows: Sequence[Row], made: int | None = None
+    job: TableJob, layout: Layout, rows: Sequence[Row], made: int | None = None
 ) -> list[dict[str, Any]]:
     """The names and sizes of the files that a table names, a checksum for each field of files.
 
@@ -149,16 +138,16 @@ def prepare_table(job: TableJob, registry: Registry) -> Manifest:
         UserError: the table, a column, a split or a skill is missing, or the table holds nothing.
         FailedJob: no item of it can be used.
     """
-    layout, asked = _layout_of(job.task, job.columns, registry), job.asked
+    layout, asked = layout_of(job.task, job.columns, registry), job.asked
     _check_fractions(job.fractions)
     readers = {skill: _reader(skill, registry) for skill in layout.media}
     job, layout, rows = _read(job, layout)
     with _open_writer(job, layout, rows, asked) as writer:
-        gathering = _Gathering(layout, job.split_column, writer, job.folder.absolute())
+        gathering = Gathering(layout, job.split_column, writer, job.folder.absolute())
         items = gathering.gather(job.progress.track(rows, len(rows), "rows read"))
         gathering.remark(job.say)
         named = [item.fields[name] for name in layout.media for item in items]
-        elsewhere = sum(isinstance(each, str) and bool(_ADDRESS.match(each)) for each in named)
+        elsewhere = sum(isinstance(each, str) and bool(ADDRESS.match(each)) for each in named)
         if elsewhere:
             job.say(f"{elsewhere:,} of {len(items):,} files {_IS_ADDRESS.format('are addresses')}")
         if not job.split_column:
@@ -168,7 +157,7 @@ def prepare_table(job: TableJob, registry: Registry) -> Manifest:
         return writer.finish(targets.values())
 
 
-def _read(job: TableJob, layout: _Layout) -> tuple[TableJob, _Layout, list[Row]]:
+def _read(job: TableJob, layout: Layout) -> tuple[TableJob, Layout, list[Row]]:
     """All rows of a table, and job and layout with their columns as the table calls them."""
     rows: list[Row] = []
     known = False
@@ -196,7 +185,7 @@ def _reader(skill: str, registry: Registry) -> Reader:
     return reader
 
 
-def _with_columns(job: TableJob, layout: _Layout, there: Mapping[str, Any]) -> tuple[TableJob, _Layout]:
+def _with_columns(job: TableJob, layout: Layout, there: Mapping[str, Any]) -> tuple[TableJob, Layout]:
     """Both with their columns as the table calls them. Raises UserError where it lacks one that is needed."""
     columns = {name: _column(job, name, column, there) for name, column in layout.columns.items()}
     if job.split_column:
@@ -217,7 +206,7 @@ def _column(job: TableJob, field: str, name: str, there: Mapping[str, Any]) -> s
     raise UserError(f"table '{job.table}' has no column '{name}'{wanted}{hint}")
 
 
-def _open_writer(job: TableJob, layout: _Layout, rows: Sequence[Row], asked: dict[str, Any]) -> SetWriter:
+def _open_writer(job: TableJob, layout: Layout, rows: Sequence[Row], asked: dict[str, Any]) -> SetWriter:
     splits = {"split_column": job.split_column} if job.split_column else {"fractions": dict(job.fractions)}
     counted = sum(not row.empty for row in rows)
     choices = {"task": job.task.name, "columns": dict(layout.columns), "rows": counted, "limit": job.limit, **splits}
@@ -232,222 +221,7 @@ def _open_writer(job: TableJob, layout: _Layout, rows: Sequence[Row], asked: dic
     )
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """How a task's samples lie in a table.
-
-    A modality that builds vocabularies reads texts themselves, any other reads files, whose paths the table has. Rows
-    with the same value of ``item`` are one sample. That is the field of files if there is one, else the last of the
-    task's skills; the other skills' texts are gathered in lists, and so are those of a task of a single skill.
-    The texts of a pair belong together and are never gathered: rows are one sample where those are the same too.
-
-    ``columns`` has the column of every field, the optional ``id`` included; ``inputs`` are the fields that the skills
-    read; ``media`` the fields of files; ``lists`` those gathered in lists; ``paired`` those of pairs.
-    """
-
-    columns: Mapping[str, str]
-    inputs: tuple[str, ...]
-    item: str
-    media: frozenset[str]
-    lists: tuple[str, ...]
-    paired: tuple[str, ...]
-    target: str | None
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The fields that every row must have."""
-        return tuple(field for field in self.columns if field != ID)
-
-
-def _layout_of(task: Task, columns: Mapping[str, str], registry: Registry) -> _Layout:
-    """The layout of a task's table; a field that ``columns`` leaves out is looked for under its own name.
-
-    Raises:
-        UserError: ``columns`` names a field that the task does not have, or the task reads several kinds of files.
-    """
-    wanted = [*task.inputs, *([task.target] if task.target else [])]
-    for name in columns:
-        if name not in (*wanted, ID):
-            hint = suggest(name, wanted, f"it has {', '.join(wanted)}")
-            raise UserError(f"task '{task.name}' has no field '{name}'{hint}")
-    media = frozenset(skill for skill in task.skills if not registry.modality(skill).vocabularies)
-    if len(media) > 1:
-        raise UserError(f"task '{task.name}' reads files for {' and '.join(sorted(media))}: a table can name one kind")
-    if not media.isdisjoint(task.pairs):
-        raise UserError(f"task '{task.name}' reads pairs of files: a row of a table can name one")
-    item = next(iter(media), task.skills[-1])
-    paired = tuple(field for skill in task.pairs for field in task.fields_of(skill))
-    single = (*media, *paired, *([item] if len(task.skills) > 1 else []))
-    lists = tuple(skill for skill in task.skills if skill not in single)
-    named = {field: columns.get(field, field) for field in wanted}
-    return _Layout({**named, **columns}, tuple(task.inputs), item, media, lists, paired, task.target)
-
-
-@dataclass
-class _Item:
-    """A sample in the making.
-
-    Attributes:
-        id: what it is called.
-        row: the number of the row that it began with.
-        fields: their values.
-        split: the one that its row names.
-        same: what the rows that belong to it have in common.
-    """
-
-    id: str
-    row: int
-    fields: dict[str, Any]
-    split: str = ""
-    same: str = ""
-
-
-@dataclass(frozen=True)
-class _Gathering:
-    """How rows become items; rows that make none become rows of the writer's ledger."""
-
-    layout: _Layout
-    split_column: str | None
-    writer: SetWriter
-    folder: Path
-    named: dict[str, str] = field(default_factory=dict)
-    """What the column says -> the split that it stands for."""
-
-    def remark(self, say: Callable[[str], None]) -> None:
-        """Say which splits are called otherwise in the table, and which are not usual ones."""
-        renamed = [f"'{old}' is {new}" for old, new in self.named.items() if new and old.strip() != new]
-        own = sorted({new for new in self.named.values() if new and usual_split(new) is None})
-        if renamed:
-            say(f"column '{self.split_column}': {_some(renamed)}")
-        if own:
-            say(f"column '{self.split_column}': {_some(own)}: kept as parts of these names")
-
-    def gather(self, rows: Iterable[Row]) -> list[_Item]:
-        """The items of a table, in the order of their first rows."""
-        items: dict[str, _Item] = {}
-        for row in rows:
-            if row.empty:
-                self.writer.reject("", f"behind row {row.number}", "filtered", EMPTY)
-                continue
-            try:
-                item = self._item(row)
-            except DamagedItem as error:
-                self.writer.reject(self._split(row), f"row {row.number}", "damaged", str(error))
-                continue
-            first = items.setdefault(item.same, item)
-            repeated = None if first is item else self._merge(first, item)
-            if repeated:
-                self.writer.reject(item.split, f"row {row.number}", "duplicate", repeated)
-        for item in items.values():
-            item.fields.update({name: list(item.fields[name]) for name in self.layout.lists})
-        return list(items.values())
-
-    def _item(self, row: Row) -> _Item:
-        """A row as an item. Raises DamagedItem where the row is damaged or lacks a value."""
-        if row.damage:
-            raise DamagedItem(row.damage)
-        if self.split_column and not self._split(row):
-            given = str(row.cells.get(self.split_column) or "").strip()
-            why = f"'{given}' cannot be the name of a part" if given else "it is empty"
-            raise DamagedItem(f"the column '{self.split_column}': {why}"[:300])
-        fields = {name: _value(row, self.layout.columns[name]) for name in self.layout.fields}
-        for name in self.layout.inputs:
-            value = fields[name]
-            # What is gathered has the order of a list and is found like a set's members: a file may have many texts.
-            if name not in self.layout.media or not isinstance(value, Enclosed):
-                fields[name] = dict.fromkeys(_texts(value)) if name in self.layout.lists else _text(value)
-        same = fields[self.layout.item]
-        if self.layout.media:
-            fields[self.layout.item], same = self._file(fields[self.layout.item])
-        parts = [same] if isinstance(same, str) else list(same)
-        same = "\0".join([*parts, *(fields[name] for name in self.layout.paired)])
-        return _Item(self._id(row, fields), row.number, fields, self._split(row), same)
-
-    def _file(self, name: str | Enclosed) -> tuple[str | Enclosed, str]:
-        """How a file is called below the table's folder, and the place that all spellings of its path lead to.
-
-        What lies in the table itself stays as it is; equal contents are one file.
-        """
-        if isinstance(name, Enclosed):
-            return name, f"sha256:{name.sha256}"
-        for form in ("NFC", "NFD"):
-            other = unicodedata.normalize(form, name)
-            if other != name and not os.path.lexists(self.folder / name) and os.path.lexists(self.folder / other):
-                name = other  # the same characters, as the system that wrote the table spells them
-        if "\0" in name or _ADDRESS.match(name):
-            return name, name
-        place = os.path.normpath(self.folder / name)
-        inside = f"{os.path.normpath(self.folder)}{os.sep}"
-        return place.removeprefix(inside).replace(os.sep, "/"), unicodedata.normalize("NFC", os.path.realpath(place))
-
-    def _id(self, row: Row, fields: Mapping[str, Any]) -> str:
-        """What the column of ids says, else the path of the item's file, else the number of its row."""
-        if ID in self.layout.columns:
-            return str(_value(row, self.layout.columns[ID]))
-        one = self.layout.media and not self.layout.paired  # a file with several pairs is several items
-        found = fields[self.layout.item]
-        name = found.name if isinstance(found, Enclosed) else str(found)
-        return name if one and name else f"row {row.number}"
-
-    def _split(self, row: Row) -> str:
-        """The split that a row names, "" where it names none, or one that no split can be called."""
-        if not self.split_column:
-            return ""
-        given = str(row.cells.get(self.split_column) or "")
-        if given not in self.named:
-            name = usual_split(given) or given.strip()
-            if not is_name(name):
-                return ""
-            if len(self.named) == MOST_SPLITS:
-                raise UserError(
-                    f"column '{self.split_column}' names more than {MOST_SPLITS} parts: name another column"
-                )
-            self.named[given] = name
-        return self.named[given]
-
-    def _merge(self, item: _Item, other: _Item) -> str | None:
-        """Add a row's texts to the item that it repeats, or say why the row is left out."""
-        what = " and ".join(dict.fromkeys([self.layout.item, *self.layout.paired]))
-        same, target = f"the same {what} as in row {item.row}", self.layout.target
-        if item.split != other.split:
-            return f"{same}, which is in split '{item.split}'"
-        if target and item.fields[target] != other.fields[target]:
-            return f"{same} with another {target}"
-        added = 0
-        for name in self.layout.lists:
-            new = [text for text in other.fields[name] if text not in item.fields[name]]
-            item.fields[name].update(dict.fromkeys(new))
-            added += len(new)
-        return None if added else same
-
-
-def _some(found: Sequence[str]) -> str:
-    return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
-
-
-def _value(row: Row, column: str) -> Any:
-    value = row.cells.get(column)
-    if value is None or value != value or (isinstance(value, str) and not value.strip()):  # NaN is unequal to itself
-        raise DamagedItem(f"the column '{column}' is empty")
-    return value.strip("\r\n") if isinstance(value, str) else value
-
-
-def _text(value: Any) -> str:
-    """A cell that must hold a text or a number. Raises DamagedItem where it holds neither."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value != value:
-        raise DamagedItem(f"it must be a text, not {value!r}"[:200])
-    return str(value)
-
-
-def _texts(value: Any) -> list[str]:
-    """The texts of a cell, which holds one or a list of them. Raises DamagedItem where there is none."""
-    texts = [_text(each).strip() for each in (value if isinstance(value, list) else [value])]
-    if not any(texts):
-        raise DamagedItem("it has no text")
-    return [text for text in texts if text]
-
-
-def _split(items: list[_Item], fractions: Mapping[str, float], seed: int) -> None:
+def _split(items: list[Item], fractions: Mapping[str, float], seed: int) -> None:
     """Give every item a split, in an order that ``seed`` shuffles; shares are rounded to whole items."""
     order = np.random.default_rng(seed).permutation(len(items))
     edges = (np.cumsum(list(fractions.values())) * len(items)).round().astype(int)
@@ -461,20 +235,20 @@ class _Keeping:
     """The second half of the work: each item's files and target are read, and the item kept or rejected."""
 
     job: TableJob
-    layout: _Layout
+    layout: Layout
     readers: Mapping[str, Reader]
     writer: SetWriter
     targets: _Targets
     kept: Counter[str] = field(default_factory=Counter)
 
-    def keep_all(self, items: list[_Item]) -> None:
+    def keep_all(self, items: list[Item]) -> None:
         for item in self.job.progress.track(items, len(items), "items checked"):
             if self.job.limit is not None and self.kept[item.split] >= self.job.limit:
                 self.writer.reject(item.split, item.id, "filtered", BEYOND_LIMIT.format(self.job.limit))
             else:
                 self._keep_or_reject(item)
 
-    def _keep_or_reject(self, item: _Item) -> None:
+    def _keep_or_reject(self, item: Item) -> None:
         try:
             self._keep(item)
         except FileNotFoundError:
@@ -488,7 +262,7 @@ class _Keeping:
         except OSError as error:
             self.writer.reject(item.split, item.id, "unavailable", str(error.strerror))
 
-    def _keep(self, item: _Item) -> None:
+    def _keep(self, item: Item) -> None:
         fields = {name: value for name, value in item.fields.items() if name not in self.layout.media}
         media = {name: self._medium(name, item.fields[name]) for name in self.layout.media}
         target = self.layout.target
@@ -511,7 +285,7 @@ class _Keeping:
     def _content(self, name: str) -> bytes:
         if "\0" in name:
             raise DamagedItem("its path is none")
-        if _ADDRESS.match(name):
+        if ADDRESS.match(name):
             raise Unavailable(f"it {_IS_ADDRESS.format('is an address')}")
         return read_bytes(self.job.folder / name, MAX_CONTENT)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skillnet_cli.api import Dataset, UserError
-from skillnet_cli.cli.common import AsJson, complete, print_json, remark
+from skillnet_cli.cli.common import AsJson, complete, print_json, print_table, remark
 from skillnet_cli.cli.prepare.common import (
     DATA,
     Again,
@@ -24,9 +24,8 @@ from skillnet_cli.cli.prepare.common import (
     report,
     stated_shares,
 )
-from skillnet_cli.cli.prepare.listing import list_datasets
 from skillnet_cli.cli.prepare.options import NAME, own_values
-from skillnet_cli.plugins import Registry, load_registry, resolve
+from skillnet_cli.plugins import Owned, Registry, load_registry, resolve
 
 if TYPE_CHECKING:
     from skillnet_cli.prepare.merge import PreparedResult
@@ -108,7 +107,7 @@ def prepare(
     """
     registry = load_registry()
     if list_:
-        return list_datasets(registry, as_json)
+        return _list_datasets(registry, as_json)
     folders = _chosen(registry, name, out, source or [])
 
     from skillnet_cli.data.progress import choose_progress
@@ -229,3 +228,32 @@ def _refuse_engine_options(job: Preparation, given: Sequence[str]) -> None:
     """Raises UserError where the set is made in one piece and an option is about making it in parts."""
     for option in given:
         raise UserError(f"--{option}: {job.dataset.name} is made in one piece: leave out this option")
+
+
+def _list_datasets(registry: Registry, as_json: bool) -> None:
+    """Print every data set that an installed plugin prepares."""
+    owned = sorted(registry.datasets.values(), key=lambda each: (each.value.part_of or "", each.value.name))
+    if as_json:
+        return print_json({"datasets": [_for_programs(each) for each in owned]})
+    print_table([("name", "tasks", "plugin", "size", "licence", "from", "options"), *map(_row, owned)])
+
+
+def _row(owned: Owned[Dataset]) -> tuple[str, ...]:
+    """A data set for people."""
+    each = owned.value
+    options = " ".join(f"--{option.name}" for option in each.options)
+    origin = each.url or (each.published[0].url if each.published else "")
+    return each.name, ", ".join(each.feeds), owned.plugin.distribution, each.size, each.licence, origin, options
+
+
+def _for_programs(owned: Owned[Dataset]) -> dict[str, Any]:
+    """A data set as JSON."""
+    each = owned.value
+    return {
+        **vars(each),
+        "plugin": owned.plugin.distribution,
+        "published": [vars(file) for file in each.published],
+        "options": [
+            {"name": option.name, "type": option.type.__name__, "help": option.help} for option in each.options
+        ],
+    }

@@ -7,7 +7,7 @@ is of whole packages of which nothing else is in either set, since functions of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from skillnet_cli.prepare.preparer import Kept, Preparation, Rejected
 from skillnet_cli.sources.archives import read_archive
@@ -45,24 +45,12 @@ def prepare_functions(job: Preparation) -> None:
     About 17/20 of those in :data:`SOURCES` are ``train``, 1/20 ``dev``, 2/20 ``test``; all of :data:`UNSEEN` are
     ``unseen``.
     """
-    sources = job.sources or (*SOURCES, *UNSEEN)
-    of_unseen: set[str] = set()
-    files = _files(job, sources, of_unseen)
-    items = (
-        _filter_for_retrieval(found, found.path in of_unseen) if isinstance(found, Example) else found
-        for found in harvest(files)
-    )
-    job.write(items, sources)
+    _prepare(job, (*SOURCES, *UNSEEN), _filter_for_retrieval)
 
 
 def prepare_code(job: Preparation) -> None:
     """Functions with descriptions in any language, for masked tokens: none that ``demo-functions`` holds out."""
-    sources = job.sources or tuple(SOURCES)
-    items = (
-        _filter_for_pretraining(found) if isinstance(found, Example) else found
-        for found in harvest(_files(job, sources, set()))
-    )
-    job.write(items, sources)
+    _prepare(job, tuple(SOURCES), _filter_for_pretraining)
 
 
 def _filter_for_retrieval(example: Example, unseen: bool) -> Kept | Rejected:
@@ -76,9 +64,9 @@ def _filter_for_retrieval(example: Example, unseen: bool) -> Kept | Rejected:
     return _keep(split, example)
 
 
-def _filter_for_pretraining(example: Example) -> Kept | Rejected:
+def _filter_for_pretraining(example: Example, unseen: bool) -> Kept | Rejected:
     split = "dev" if example.bucket == PRETRAINING_DEV_BUCKET else "train"
-    if example.bucket in (*TEST_BUCKETS, DEV_BUCKET):
+    if unseen or example.bucket in (*TEST_BUCKETS, DEV_BUCKET):
         return Rejected(split, example.id, "filtered", "held out for retrieval")
     return _keep(split, example)
 
@@ -87,14 +75,18 @@ def _keep(split: str, example: Example) -> Kept:
     return Kept(split, example.id, {"text": [example.text], "code": example.code})
 
 
-def _files(job: Preparation, sources: tuple[str, ...], of_unseen: set[str]) -> Iterator[tuple[str, bytes]]:
-    """The Python files of every source, under paths that begin with the package's name.
+def _prepare(job: Preparation, published: tuple[str, ...], filter: Callable[[Example, bool], Kept | Rejected]) -> None:
+    """Write what becomes of every function; ``filter`` is told whether it is of a package in :data:`UNSEEN`."""
+    sources = job.sources or published
+    unseen: set[str] = set()  # paths of files, each noted before its functions come
 
-    The paths of those of packages in :data:`UNSEEN` are added to ``of_unseen`` before they are given.
-    """
-    for source in sources:
-        for member in read_archive(job.fetch(source, {**SOURCES, **UNSEEN}.get(source))):
-            if member.name.endswith(".py"):
-                if source in UNSEEN:
-                    of_unseen.add(member.name)
-                yield member.name, member.read()
+    def files() -> Iterator[tuple[str, bytes]]:
+        for source in sources:
+            for member in read_archive(job.fetch(source, {**SOURCES, **UNSEEN}.get(source))):
+                if member.name.endswith(".py"):
+                    if source in UNSEEN:
+                        unseen.add(member.name)
+                    yield member.name, member.read()
+
+    items = (filter(each, each.path in unseen) if isinstance(each, Example) else each for each in harvest(files()))
+    job.write(items, sources)
