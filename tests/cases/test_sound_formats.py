@@ -102,8 +102,8 @@ Read as the `ffmpeg` command reads them; the tests compare the numbers of sample
   many seconds there are. `prepare` counts such recordings as damaged, since a transcript speaks of the whole.
   Nothing shows it where a cut falls between packets and no length is stated (MPEG, broadcasts, NUT, MLP, TrueHD, IRCAM,
   ADX).
-* What is there is read, whatever lengths the file states. Joined files are read as one, but of WavPack, TTA, WMA, VOC
-  and FLV the first.
+* A stated length of nought, or beyond the end, ends nothing. Files of one format joined byte by byte are read as one,
+  but of HTK, Shorten, Musepack 7, QOA, LC3, OMA and RealAudio 3 the first. Tags before and behind are none of it.
 * Headerless samples and codecs (`.raw` `.pcm` `.gsm` `.g722`) are refused: nothing says that they are sound, or at
   which rate. So are playlists (`.m3u8` `.pls`), which name other files, and MIDI, which holds notes."""
 

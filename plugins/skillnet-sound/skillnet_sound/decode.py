@@ -17,7 +17,8 @@ import soxr
 from skillnet_cli.api import DamagedItem, Source, add_remark
 from skillnet_cli.sources.kinds import HEAD, kind_of
 from skillnet_cli.untrusted import Untrusted, medium, open_regular
-from skillnet_sound.ends import Section, breaks_off, is_tag, joined, states_its_length
+from skillnet_sound.ends import breaks_off, is_tag, states_its_length
+from skillnet_sound.joined import Section, joined
 from skillnet_sound.mixing import Mixer
 
 Block = np.ndarray[Any, np.dtype[np.float32]]
@@ -172,7 +173,8 @@ class _Decoding:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, ValueError):
-                self._fail()
+                if self._container.format.name not in _ENDS_IN_ERROR:
+                    self._fail()
                 return
             if packet is None:
                 return
@@ -249,6 +251,9 @@ class _Decoding:
 _STREAMS = ("mp3", "ac3", "eac3", "dts")
 """Formats of nothing but packets, mostly of one size: only the last packet can show that they are cut. That of AAC and
 AMR, whose packets differ in size, cannot be decoded then."""
+
+_ENDS_IN_ERROR = ("sds",)
+"""Formats of which FFmpeg says at the end that the next packet is none; their header says how much there is."""
 
 _WITHOUT_CLOCK = ("avi",)
 """Formats that number their packets. FFmpeg makes times of the numbers, and not always the right ones."""

@@ -9,8 +9,6 @@ import io
 import struct
 from collections.abc import Callable, Iterator, Sequence
 
-from skillnet_cli.files import CHUNK
-
 UNKNOWN_32 = 2**32 - 1
 UNKNOWN_STREAMED = 2**31 - 2**16
 """Recorders that write into a pipe do not know a RIFF's size, and announce about the largest: this or more."""
@@ -18,14 +16,8 @@ UNKNOWN_STREAMED = 2**31 - 2**16
 MOST_ELEMENTS = 100_000
 """Boxes, chunks or elements that are looked at."""
 
-PADDING = 1 << 16
-"""Zeros behind a recording that are looked at one by one, as the format's own."""
-
-_STATED = (b"RIFF", b"RIFX", b"FORM", b"RF64", b"riff")
-"""What begins a file whose header says where it ends."""
-
 SEGMENT, CLUSTER = 0x18538067, 0x1F43B675
-_EBML = b"\x1aE\xdf\xa3"
+EBML = b"\x1aE\xdf\xa3"
 LAST_PAGES = 2**17
 """Bytes at the end of an Ogg file that hold its last page: one has at most 65,307."""
 
@@ -49,7 +41,7 @@ def _reaches_beyond(
 
 def _chunks_break_off(file: io.BufferedIOBase, size: int) -> bool:
     """A RIFF or FORM: the chunk with the samples is what counts, since headers of the whole are often wrong."""
-    head = _at(file, 0, 12)
+    head = at(file, 0, 12)
     order: str = "big" if head[:4] in (b"RIFX", b"FORM") else "little"
     if head[8:12] == b"AVI ":
         announced = 8 + int.from_bytes(head[4:8], "little")
@@ -74,10 +66,10 @@ def _chunks_break_off(file: io.BufferedIOBase, size: int) -> bool:
     return False
 
 
-def _boxes(file: io.BufferedIOBase, size: int, place: int = 0) -> Iterator[int]:
+def boxes(file: io.BufferedIOBase, size: int, place: int = 0) -> Iterator[int]:
     """Where each box of an MP4 ends, from the one at ``place`` on."""
     for _ in range(MOST_ELEMENTS):
-        head = _at(file, place, 16)
+        head = at(file, place, 16)
         if not head:
             return
         length, extended = int.from_bytes(head[:4], "big"), int.from_bytes(head[8:16], "big")
@@ -90,7 +82,7 @@ def _boxes(file: io.BufferedIOBase, size: int, place: int = 0) -> Iterator[int]:
             return
 
 
-def _caf_chunks(file: io.BufferedIOBase, size: int, place: int = 0) -> Iterator[int]:
+def caf_chunks(file: io.BufferedIOBase, size: int, place: int = 0) -> Iterator[int]:
     """Where each chunk of a CAF ends, of the one that begins at ``place``."""
     place += 8
     for _ in range(MOST_ELEMENTS):
@@ -119,7 +111,7 @@ def _ogg_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
     return False
 
 
-def _elements(file: io.BufferedIOBase, size: int, place: int = 0) -> Iterator[int]:
+def elements(file: io.BufferedIOBase, size: int, place: int = 0) -> Iterator[int]:
     """Where the elements of a Matroska file end, from the one at ``place`` on.
 
     Those of unknown length, as in a live stream, are gone into.
@@ -148,15 +140,15 @@ def _elements(file: io.BufferedIOBase, size: int, place: int = 0) -> Iterator[in
 
 def _flv_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
     """The size behind the last tag is not the one that the tag itself has."""
-    length = int.from_bytes(_at(file, max(0, size - 4), 4), "big")
+    length = int.from_bytes(at(file, max(0, size - 4), 4), "big")
     if not 11 <= length <= size - 4:
         return True
-    return int.from_bytes(_at(file, size - 4 - length + 1, 3), "big") != length - 11
+    return int.from_bytes(at(file, size - 4 - length + 1, 3), "big") != length - 11
 
 
 def _program_stream_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
     """A packet at the end reaches beyond it, from the last pack header on."""
-    tail = _at(file, max(0, size - LAST_PAGES), LAST_PAGES)
+    tail = at(file, max(0, size - LAST_PAGES), LAST_PAGES)
     place = tail.rfind(b"\x00\x00\x01\xba")
     while 0 <= place < len(tail):
         head = tail[place : place + 14]
@@ -174,7 +166,7 @@ def _program_stream_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
 
 def _transport_stream_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
     """The last packet is not whole: packets have one size, and begin with a G."""
-    head = _at(file, 0, 3 * 204)
+    head = at(file, 0, 3 * 204)
     for length, first in ((188, 0), (192, 4), (204, 0)):
         if head[first::length][:3] == b"GGG":
             return size % length != 0
@@ -183,7 +175,7 @@ def _transport_stream_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
 
 def _sox_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
     """SoX's own format states its samples, 0 where a pipe kept it from knowing."""
-    head = _at(file, 0, 16)
+    head = at(file, 0, 16)
     order: str = "little" if head[:1] == b"." else "big"
     header, samples = (int.from_bytes(each, order) for each in (head[4:8], head[8:16]))  # type: ignore[arg-type]
     return samples > 0 and size < 4 + header + 4 * samples
@@ -191,122 +183,32 @@ def _sox_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
 
 def _au_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
     """An AU states where its samples begin and how many bytes they are."""
-    begin, length = struct.unpack(">II", _at(file, 4, 8).ljust(8, b"\0"))
+    begin, length = struct.unpack(">II", at(file, 4, 8).ljust(8, b"\0"))
     return bool(length != UNKNOWN_32 and begin + length > size)
+
+
+def _sample_dump_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
+    """A Sample Dump states its samples in three digits of 7 bits; its packets have 127 bytes, 120 of them theirs."""
+    head = at(file, 0, 13).ljust(13, b"\0")
+    samples = head[10] | head[11] << 7 | head[12] << 14
+    in_packet = 120 // max(2, -(-head[6] // 7))
+    return size < 21 + 127 * -(-samples // in_packet)
 
 
 def _w64_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
     """A Wave64 states its size in 64 bits behind an identifier of 16 bytes, itself included."""
-    return 16 <= size < int.from_bytes(_at(file, 16, 8), "little") < 2**62
+    return 16 <= size < int.from_bytes(at(file, 16, 8), "little") < 2**62
 
 
 def _voice_blocks(file: io.BufferedIOBase, size: int) -> Iterator[int]:
     """Where each block of a Creative Voice file ends."""
-    place = int.from_bytes(_at(file, 20, 2), "little")
+    place = int.from_bytes(at(file, 20, 2), "little")
     for _ in range(MOST_ELEMENTS):
-        head = _at(file, place, 4)
+        head = at(file, place, 4)
         if len(head) < 4 or head[0] == 0:  # the end of the last block's list
             return
         place += 4 + int.from_bytes(head[1:], "little")
         yield place
-
-
-class Section(io.BufferedIOBase):
-    """A part of a file as a file of its own."""
-
-    def __init__(self, file: io.BufferedIOBase, start: int, end: int) -> None:
-        self._file, self._start, self._end, self._place = file, start, end, 0
-
-    def read(self, size: int | None = -1) -> bytes:
-        """At most ``size`` bytes, to the end of the part where it is negative."""
-        left = self._end - self._start - self._place
-        self._file.seek(self._start + self._place)
-        content = self._file.read(max(0, left if size is None or size < 0 else min(size, left)))
-        self._place += len(content)
-        return content
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place within the part."""
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._end - self._start}[whence]
-        self._place = max(0, origin + offset)
-        return self._place
-
-    def tell(self) -> int:
-        """The place within the part."""
-        return self._place
-
-
-def joined(file: io.BufferedIOBase) -> list[tuple[int, int]]:
-    """Begin and end of each file in one that was made by joining several with a header of their own each.
-
-    FFmpeg reads joined files by itself but for those whose header says where they end: RIFF, FORM, CAF, MP4, Matroska.
-    ID3 tags in front are left out: before a WAV it would see nothing else. So is much padding with zeros behind a WAV
-    or AIFF, which it would take for chunks of eight bytes, one by one.
-    """
-    size = file.seek(0, io.SEEK_END)
-    begins = [behind_tags(file, size)]
-    for _ in range(MOST_ELEMENTS):
-        file.seek(begins[-1])
-        head = file.read(12)
-        following = begins[-1]
-        if head[:4] in (b"RIFF", b"RIFX", b"FORM") and head[8:] in (b"WAVE", b"AIFF", b"AIFC"):
-            length = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
-            following += 8 + length + length % 2
-        elif head == b"RF64\xff\xff\xff\xffWAVE":
-            file.seek(following + 20)  # behind the head of the chunk ds64
-            length = int.from_bytes(file.read(8), "little")
-            following += 8 + length + length % 2
-        elif head[:4] == b"riff":  # Wave64
-            file.seek(following + 16)
-            length = int.from_bytes(file.read(8), "little")
-            following += length + -length % 8
-        elif head[4:8] == b"ftyp":
-            following = next((end for end in _boxes(file, size, following) if _is_at(file, end, b"ftyp", 4)), size)
-        elif head[:4] == _EBML:
-            ends = _elements(file, size, following)
-            following = next((end for end in ends if _is_at(file, end, _EBML)), size)
-        elif head[:4] == b"caff":
-            ends = _caf_chunks(file, size, following)
-            following = next((end for end in ends if _is_at(file, end, b"caff")), size)
-        there = _at(file, following, 12)
-        if size - following > PADDING and head[:4] in _STATED and _is_zeros(file, following, size):
-            size = following
-        if following <= begins[-1] or (there[:4] != head[:4] and there[4:8] != b"ftyp"):
-            break
-        begins.append(following)
-    file.seek(0)
-    return list(zip(begins, [*begins[1:], size], strict=True))
-
-
-def _is_zeros(file: io.BufferedIOBase, place: int, size: int) -> bool:
-    """Whether nothing but zeros lies between a place and the end of a file."""
-    file.seek(place)
-    while place < size:
-        piece = file.read(CHUNK)
-        if not piece or piece.strip(b"\0"):
-            return not piece
-        place += len(piece)
-    return True
-
-
-def behind_tags(file: io.BufferedIOBase, size: int) -> int:
-    """Where a recording begins behind the ID3 tags that players put before any format."""
-    place = 0
-    for _ in range(MOST_ELEMENTS):
-        file.seek(place)
-        head = file.read(10)
-        if head[:3] != b"ID3" or len(head) < 10 or max(head[6:]) > 0x7F:
-            break
-        length = sum(byte << 7 * (3 - number) for number, byte in enumerate(head[6:]))
-        end = place + 10 + length + (10 if head[5] & 0x10 else 0)
-        if end >= size:
-            break
-        place = end
-    return place
-
-
-def _is_at(file: io.BufferedIOBase, place: int, magic: bytes, offset: int = 0) -> bool:
-    return _at(file, place + offset, len(magic)) == magic
 
 
 XING_PLACE = 64
@@ -349,7 +251,7 @@ def is_tag(packet: bytes) -> bool:
     return packet.startswith(_TAGS)
 
 
-def _at(file: io.BufferedIOBase, place: int, length: int) -> bytes:
+def at(file: io.BufferedIOBase, place: int, length: int) -> bytes:
     """What lies there: nothing at a place that only a damaged header has."""
     if place >= 2**63:
         return b""
@@ -359,10 +261,10 @@ def _at(file: io.BufferedIOBase, place: int, length: int) -> bytes:
 
 _STRUCTURES: Sequence[tuple[int, tuple[bytes, ...], Callable[[io.BufferedIOBase, int], bool]]] = (
     (0, (b"RIFF", b"RIFX", b"RF64", b"FORM"), _chunks_break_off),
-    (4, (b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"wide", b"free", b"skip"), _reaches_beyond(_boxes)),
+    (4, (b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"wide", b"free", b"skip"), _reaches_beyond(boxes)),
     (0, (b"OggS",), _ogg_breaks_off),
-    (0, (_EBML,), _reaches_beyond(_elements)),
-    (0, (b"caff",), _reaches_beyond(_caf_chunks)),
+    (0, (EBML,), _reaches_beyond(elements)),
+    (0, (b"caff",), _reaches_beyond(caf_chunks)),
     (0, (b".snd",), _au_breaks_off),
     (0, (b"\xff",), lambda file, size: size < _stated_by_xing(file)),
     (0, (b"riff",), _w64_breaks_off),
@@ -370,6 +272,7 @@ _STRUCTURES: Sequence[tuple[int, tuple[bytes, ...], Callable[[io.BufferedIOBase,
     (0, (b"\x00\x00\x01\xba",), _program_stream_breaks_off),
     (0, (b".SoX", b"XoS."), _sox_breaks_off),
     (0, (b"Creative Voice F",), _reaches_beyond(_voice_blocks)),
+    (0, (b"\xf0\x7e",), _sample_dump_breaks_off),
     (0, (b"G",), _transport_stream_breaks_off),
     (4, (b"G",), _transport_stream_breaks_off),
 )
