@@ -370,8 +370,11 @@ class Reader(Protocol):
             DamagedItem: the item cannot be decoded, or holds nothing.
         """
 
-    def split(self, path: Path) -> Iterator[Window]:
-        """Read a file of any length as a run of windows, each short enough for the model."""
+    def split(self, source: Source) -> Iterator[Window]:
+        """Read one item of any length as a run of windows, each short enough for the model.
+
+        Whatever is transcribed is read so, and a window without features has no text.
+        """
 
     def length(self, features: Features) -> int:
         """How many tokens the embedder will make of these features, ``[CLS]`` included."""

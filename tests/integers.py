@@ -49,8 +49,8 @@ class ToyReader:
             raise DamagedItem(f"not numbers: {text!r}") from error
         return torch.tensor(ids)
 
-    def split(self, path: Path) -> Iterator[Window]:
-        yield Window(0.0, 1.0, self.read(path.read_text()))
+    def split(self, source: Source) -> Iterator[Window]:
+        yield Window(0.0, 1.0, self.read(source.read_text() if isinstance(source, Path) else source))
 
     def length(self, features: Tensor) -> int:
         return len(features)

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from skillnet_cli.api import DamagedItem, Reader, Source, UserError, collect_remarks
+from skillnet_cli.api import Reader, Source, UserError, collect_remarks
 from skillnet_cli.files import PARTIAL, disk_errors, write_json
 from skillnet_cli.inference.capabilities import Capabilities
 from skillnet_cli.inference.encoder import UNREADABLE, encode_sources, why
@@ -383,11 +383,9 @@ class CollectionWriter:
         for candidate, stamp in fresh:
             try:
                 with collect_remarks() as said:
-                    text = transcriber.transcribe(candidate.source()).text
+                    text = transcriber.text(candidate.source())
                 for remark in said:
                     self._remark(candidate, remark)
-                if not text:
-                    raise DamagedItem("its transcript is empty")
                 kept.append((candidate, stamp))
                 texts.append(text)
             except UNREADABLE as error:

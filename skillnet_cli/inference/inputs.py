@@ -245,7 +245,7 @@ class Query:
         skill, source = self.skill, self.source
         if capabilities.route_of(skill) == "transcript":
             task = capabilities.transcribing_task()
-            source = Transcriber(model, readers, task, precision).transcribe(source).text
+            source = Transcriber(model, readers, task, precision).text(source)
             skill = capabilities.query_skill
         embedded = encode_sources(model, readers, skill, [source], capabilities.vector_task, precision)
         for _, remark in embedded.remarks:

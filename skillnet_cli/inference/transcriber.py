@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from skillnet_cli.api import DamagedItem, Reader, Source, Window
 from skillnet_cli.data.pipeline import to_device
@@ -84,13 +83,24 @@ class Transcriber:
         self.reader = readers[task.skills[0]]
 
     def transcribe(self, source: Source) -> Transcript:
-        """The transcript of a recording: of a file a passage a window, of anything else one passage.
+        """The transcript of a recording, a passage a window.
 
         Raises:
             DamagedItem: it cannot be decoded, or holds nothing.
         """
         passages = tuple(self.passages(source))
         return Transcript(passages, self.joined(passage.text for passage in passages))
+
+    def text(self, source: Source) -> str:
+        """What is spoken in a recording, never empty.
+
+        Raises:
+            DamagedItem: it cannot be decoded, or nothing is spoken in it.
+        """
+        text = self.transcribe(source).text
+        if not text:
+            raise DamagedItem("its transcript is empty")
+        return text
 
     def joined(self, texts: Iterable[str]) -> str:
         """The texts of passages as one."""
@@ -104,20 +114,15 @@ class Transcriber:
     def passages(self, source: Source) -> Iterator[Passage]:
         """The passages of a recording in order, each as soon as it is transcribed; windows without sound have none.
 
-        Only files are cut into windows; other sources are items of prepared sets, which are as long as the model takes.
         No more than a batch of windows lies in memory.
 
         Raises:
             DamagedItem: it cannot be decoded, now or at a later passage, or holds nothing.
         """
-        if isinstance(source, Path):
-            windows = self.reader.split(source)
-        else:
-            windows = iter([Window(0.0, 0.0, self.reader.read(source))])
         found = False
         batch: list[Window] = []
         room = BATCH_TOKENS
-        for window in windows:
+        for window in self.reader.split(source):
             found = True
             if window.features is None:
                 continue

@@ -13,6 +13,7 @@ import sys
 import wave
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import imageio_ffmpeg
 import numpy as np
@@ -20,6 +21,9 @@ import pytest
 import soundfile
 
 from skillnet_cli.api import DamagedItem, collect_remarks
+from skillnet_cli.inference.transcriber import Transcriber, Transcript
+from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.objectives import TaskConfig
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.decode import blocks
 from skillnet_sound.demo.synthesis import Utterance, speak
@@ -166,15 +170,23 @@ def test_w06_units_stay_those_of_the_recording_as_it_is(reader: SoundReader, spe
 # --- silence ---------------------------------------------------------------------------------------------------------
 
 
+TASK = TaskConfig("asr", (("sound",),), "ctc", target="transcript", labels=("八",))
+
+
 @pytest.mark.parametrize("level", [0.0, 1e-5, 1e-4, 5e-4])
 def test_w07_a_recording_without_sound_has_no_window_to_transcribe(
     reader: SoundReader, tmp_path: Path, level: float
 ) -> None:
     path = tmp_path / "silence.wav"
     path.write_bytes(wav(np.random.default_rng(0).normal(0.01, level, 2 * RATE)))
-    with collect_remarks() as remarks:
-        (window,) = reader.split(path)
-    assert window.features is None and "is silent" in remarks[0]
+    for source in (path, path.read_bytes()):
+        with collect_remarks() as remarks:
+            (window,) = reader.split(source)
+        assert window.features is None and "is silent" in remarks[0]
+        transcriber = Transcriber(Mock(spec=SkillNet), {"sound": reader}, TASK)
+        assert transcriber.transcribe(source) == Transcript((), "")
+        with pytest.raises(DamagedItem, match="its transcript is empty"):
+            transcriber.text(source)
 
 
 def test_w07_silence_is_not_blown_up_into_noise(reader: SoundReader) -> None:

@@ -37,9 +37,9 @@ class SeriesReader:
         """Read the first ``longest`` windows of a run. Raises DamagedItem where a line is no number."""
         return self._windows(parse(source))[: self.config.longest]
 
-    def split(self, path: Path) -> Iterator[Window]:
+    def split(self, source: Source) -> Iterator[Window]:
         """Cut a run of any length into pieces of ``longest`` windows."""
-        readings, step = parse(path), self.config.window * self.config.longest
+        readings, step = parse(source), self.config.window * self.config.longest
         for start in range(0, len(readings), step):
             piece = readings[start : start + step]
             seconds = start / self.config.rate

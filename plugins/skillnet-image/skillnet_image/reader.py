@@ -32,9 +32,9 @@ class ImageReader:
         """
         return square(pixels_of(source), self.config.resolution)
 
-    def split(self, path: Path) -> Iterator[Window]:
+    def split(self, source: Source) -> Iterator[Window]:
         """A picture is its own only window."""
-        yield Window(0.0, 0.0, self.read(path))
+        yield Window(0.0, 0.0, self.read(source))
 
     def length(self, features: UInt8[Tensor, "3 side side"]) -> int:
         """The number of patches and [CLS]."""

@@ -49,15 +49,15 @@ class SoundReader:
         self._check(samples)
         return samples
 
-    def split(self, path: Path) -> Iterator[Window]:
-        """Windows of at most ``max_seconds``, cut at quiet points, that together are the whole file.
+    def split(self, source: Source) -> Iterator[Window]:
+        """Windows of at most ``max_seconds``, cut at quiet points, that together are the whole recording.
 
         Each is normalised by itself, as an item of training is; one in which nothing is louder than
         :data:`skillnet_sound.level.SILENT_DECIBELS` has no features. Streams: a file of an hour needs no more memory
         than a window. Raises as :meth:`read` does.
         """
         config, position, heard = self.config, 0, False
-        parts = blocks(path, config.sample_rate)
+        parts = blocks(source, config.sample_rate)
         for samples in windows(parts, config.max_samples, config.min_samples, config.sample_rate):
             self._check(samples)
             end = position + len(samples)

@@ -68,9 +68,9 @@ class TokenReader(ABC, Generic[Config]):
             add_remark(f"is longer than {self.config.max_length} tokens: only its beginning counts")
         return self._sequence(pieces[: self._room])
 
-    def split(self, path: Path) -> Iterator[Window]:
-        """Read a file of any length as windows of ``max_length`` tokens; starts and ends count its pieces."""
-        pieces, start = self._all_pieces(path), 0
+    def split(self, source: Source) -> Iterator[Window]:
+        """Read a text of any length as windows of ``max_length`` tokens; starts and ends count its pieces."""
+        pieces, start = self._all_pieces(source), 0
         while part := list(itertools.islice(pieces, self._room)):
             yield Window(float(start), float(start + len(part)), self._sequence(part))
             start += len(part)

@@ -32,9 +32,9 @@ class VideoReader:
         with closing(steady_frames(source, self.config.fps)) as frames:
             return self._chosen(squares(islice(frames, self.config.kept), self.config.resolution), rng)
 
-    def split(self, path: Path) -> Iterator[Window]:
+    def split(self, source: Source) -> Iterator[Window]:
         """Windows of ``max_seconds``, the last one shorter."""
-        with closing(steady_frames(path, self.config.fps)) as frames:
+        with closing(steady_frames(source, self.config.fps)) as frames:
             start = 0.0
             while kept := squares(islice(frames, self.config.kept), self.config.resolution):
                 end = start + len(kept) / self.config.fps

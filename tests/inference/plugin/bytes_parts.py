@@ -52,8 +52,8 @@ class BytesReader:
         content = content.encode() if isinstance(content, str) else content
         return self._tokens(content[: self.config.longest - 1])
 
-    def split(self, path: Path) -> Iterator[Window]:
-        content = path.read_bytes()
+    def split(self, source: Any) -> Iterator[Window]:
+        content = source.read_bytes() if isinstance(source, Path) else source
         for start in range(0, len(content), WINDOW):
             piece = content[start : start + WINDOW]
             yield Window(start / WINDOW, (start + len(piece)) / WINDOW, self._tokens(piece))
