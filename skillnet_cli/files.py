@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from safetensors import SafetensorError
 
 from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.pace import advanced
 
 PARTIAL = ".partial"
 """The end of the name under which something is written until it is complete."""
@@ -152,6 +153,7 @@ def sync(path: Path) -> None:
     handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
         os.fsync(handle)
+        advanced()
     finally:
         os.close(handle)
 
@@ -196,6 +198,7 @@ def digest_of(path: Path, kind: str) -> str:
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
+            advanced()
     return digest.hexdigest()
 
 

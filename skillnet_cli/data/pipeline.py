@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from skillnet_cli.api import Batch, DamagedItem, Features, PairReader, Reader, Source, Task, UserError
+from skillnet_cli.pace import advanced
 
 
 @runtime_checkable
@@ -97,6 +98,7 @@ class TaskPipeline:
         Raises:
             DamagedItem: the sample cannot be decoded, lacks a field, or does not fit the task.
         """
+        advanced()
         rng = self._generator(sample["id"], epoch)
         training = None if epoch is None else rng
         read, content_ids = [], []

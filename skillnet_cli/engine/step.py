@@ -29,6 +29,7 @@ from skillnet_cli.model.device import autocast
 from skillnet_cli.model.skillnet import Embeddings, SkillNet
 from skillnet_cli.objectives import ComparingObjective
 from skillnet_cli.objectives.base import Limited
+from skillnet_cli.pace import advanced
 from skillnet_cli.recipe.schema import OptimizerSection, Stage
 
 
@@ -131,6 +132,7 @@ class Updater:
             with autocast(self.precision, self.ranks.device):
                 loss, count = self.model(batch.task, towers, targets, self._recompute(batch.task))
             loss.backward()
+            advanced()
             losses.append(loss.detach().double())
             counts.append(count)
         return torch.stack(losses).sum(), torch.stack(counts).sum()
@@ -186,7 +188,9 @@ class Updater:
         seed_torch(*self._position, number)
         towers, targets = self._on_device(chunk)
         with autocast(self.precision, self.ranks.device):
-            return self.model.encode_batch(chunk.task, towers, targets, self._recompute(chunk.task))
+            encoded = self.model.encode_batch(chunk.task, towers, targets, self._recompute(chunk.task))
+        advanced()
+        return encoded
 
     def _apply(self, task: str, scale: float, rate: float) -> float:
         """Step with the gradients times ``scale``, clipped. Returns their norm; no step is made if it is not finite."""

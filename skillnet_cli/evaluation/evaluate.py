@@ -16,6 +16,7 @@ from skillnet_cli.inference.encoder import inferring
 from skillnet_cli.model.device import steady_precision
 from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.objectives import Objective, TaskConfig
+from skillnet_cli.pace import advanced
 from skillnet_cli.plugins import Registry, resolve
 from skillnet_cli.runs import Result
 
@@ -188,7 +189,11 @@ class Evaluation:
 
     def score(self, predictions: list[Any], references: list[Any]) -> dict[str, float]:
         """The task's metrics over predictions; there must be some."""
-        return {name: scorer(name, self.registry)(predictions, references) for name in self.task.metrics}
+        figures = {}
+        for name in self.task.metrics:
+            figures[name] = scorer(name, self.registry)(predictions, references)
+            advanced()
+        return figures
 
     def describe_metrics(self) -> dict[str, dict[str, str]]:
         """For each metric what computes it, and the ``NORMALISER`` of texts that its module names, if it names one."""

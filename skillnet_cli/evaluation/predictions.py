@@ -16,6 +16,7 @@ from skillnet_cli.evaluation.evaluate import Evaluation
 from skillnet_cli.evaluation.metrics import LOSS
 from skillnet_cli.inference.encoder import by_length
 from skillnet_cli.objectives import SYMBOLS, Targets, TaskConfig, check_target
+from skillnet_cli.pace import advanced
 from skillnet_cli.runs import Result
 
 UNKNOWN = "unknown"
@@ -160,6 +161,7 @@ class _Items:
         for some in by_length(self._read(), lambda item: item[1].length, size=size):
             batch = self._pipeline.batch([example for _, example in some])
             yield some, batch.to(self._evaluation.model.device)
+            advanced()
 
     def all_damaged(self) -> list[str]:
         """Why items could not be read, on whichever rank: asked when the batches have ended. Together on all ranks.

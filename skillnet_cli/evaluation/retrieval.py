@@ -15,6 +15,7 @@ from skillnet_cli.api import DamagedItem, FailedJob, Source, UserError
 from skillnet_cli.data.pipeline import sources_of
 from skillnet_cli.evaluation.evaluate import Evaluation
 from skillnet_cli.inference.encoder import encode_sources
+from skillnet_cli.pace import advanced
 from skillnet_cli.runs import Result
 
 K = TypeVar("K", int, "_Query")
@@ -199,4 +200,5 @@ class _Search:
         step = max(1, self.chunk_scores // max(1, len(self.pool)))
         for start in range(0, len(queries), step):
             rows = slice(start, start + step)
+            advanced()
             yield rows, (queries[rows].double() @ columns).float()

@@ -16,6 +16,7 @@ from skillnet_cli.api import DamagedItem, Features, Reader, Source, UserError, c
 from skillnet_cli.data.pipeline import to_device
 from skillnet_cli.model.device import autocast
 from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.pace import advanced
 
 T = TypeVar("T")
 
@@ -124,6 +125,7 @@ def encode_sources(
             encoded = model.encode(skill, to_device(reader.collate(features), model.device), task)[: len(batch)]
             # On the CPU, batch by batch: the vectors of a whole set need not fit beside the model.
             vectors.update(zip((position for position, _ in batch), encoded.float().cpu(), strict=True))
+            advanced()
     kept = tuple(sorted(vectors))  # batches come by length, results in the order of the sources
     rows = [vectors[position] for position in kept]
     empty = torch.empty(0, model.config.hidden)
@@ -168,6 +170,7 @@ def read_each(
         remarks: gets what is to be said of those that were read all the same, by their positions.
     """
     for position, source in enumerate(sources):
+        advanced()
         try:
             with collect_remarks() as said:
                 features = read(source)

@@ -28,6 +28,7 @@ from torch import Tensor
 from skillnet_cli.api import UserError
 from skillnet_cli.files import disk_errors, replace_path, sha256_of, write_json
 from skillnet_cli.model.parts import part_of
+from skillnet_cli.pace import advanced
 from skillnet_cli.untrusted import Untrusted, open_regular, parse_json, read_json, validate
 
 CONFIG = "config.json"
@@ -155,6 +156,7 @@ class Weights:
                 tensors[name] = _tensor_in(file, self._saved_name(name), path)
                 if verify:
                     self._verify(tensors[name], name, path)
+                advanced()
         return tensors
 
     def _verify(self, tensor: Tensor, name: str, path: Path) -> None:
@@ -336,6 +338,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str,
         mode = path.stat().st_mode  # as the umask has it: the library makes files that only their owner may read
         save_file(dict(tensors), path, metadata=metadata)
         path.chmod(mode)
+        advanced()
 
 
 def write_weights(tensors: Mapping[str, Tensor], folder: Path, config: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from skillnet_cli.api import UserError
 from skillnet_cli.model.checkpoint import ASSETS, CARD, CONFIG, INDEX, SINGLE, Weights, fitted
+from skillnet_cli.pace import waiting
 from skillnet_cli.places import repository_of
 from skillnet_cli.recipe.checks import local_folder
 
@@ -40,7 +41,8 @@ class Source:
         if self.repository is None:
             return
         try:
-            place = snapshot_download(self.repository, allow_patterns=list(patterns), **self.options)
+            with waiting():  # the library has limits of its own
+                place = snapshot_download(self.repository, allow_patterns=list(patterns), **self.options)
         except (OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"{self.name}: no such folder, nor a repository that can be read ({reason})") from error
@@ -105,7 +107,8 @@ def fetch_pretrained(source: str) -> Path:
     name, _, revision = source.partition("@")
     wanted = [CONFIG, "*.safetensors", INDEX]
     try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=wanted))
+        with waiting():
+            return Path(snapshot_download(name, revision=revision or None, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(f"'{source}' is not a folder and cannot be fetched: {str(error).splitlines()[0]}") from error
 

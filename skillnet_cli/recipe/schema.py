@@ -170,8 +170,8 @@ class _TrainSection(_Section):
     a contrastive loss leaves out the pairs of a batch that share a caption or a picture, instead of pushing them apart.
     ``freeze`` names parts of the model that stay as they are: ``shared``, ``skill:S``, ``embedder:S``, ``task:T``.
     ``average``: what is measured and exported are averages of the parameters. With ``deterministic`` a GPU uses only
-    operations that give the same bits every time. ``timeout`` is how many seconds a process may stay behind the others
-    before they end. With ``debug`` the processes compare what they train, and their parameters, as they go.
+    operations that give the same bits every time. ``timeout`` is how many seconds a process may do nothing while others
+    wait for it; then they end. With ``debug`` the processes compare what they train, and their parameters, as they go.
     """
 
     precision: Literal["auto", "bf16", "fp32"] = "auto"

@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.engine.distributed.heartbeat import Sign, Watch
 from skillnet_cli.engine.distributed.mesh import _meet
 from skillnet_cli.engine.estimate.forecast import Cluster, forecast
 from skillnet_cli.engine.machine import machine_errors
@@ -69,6 +70,47 @@ def test_s15_a_stopped_rank_is_named_and_the_run_ends(world: World, victim: int)
     last = said.rstrip().splitlines()[-1]
     assert re.match(rf"skillnet: error: rank {victim} \(host \S+, pid {stopped}\) (did not reach|has given no)", last)
     assert "Traceback" not in said
+
+
+IDLE = "did nothing for 10 s, last in step 4"
+
+
+@pytest.mark.parametrize(
+    ("works", "lost"),
+    [
+        pytest.param({0: "waits", 1: "sleeps"}, ([1], IDLE), id="in an evaluation"),
+        pytest.param({0: "sleeps", 1: "waits"}, ([0], IDLE), id="rank 0 itself"),
+        pytest.param({0: "sleeps", 1: "waits", 2: "sleeps"}, ([0, 2], IDLE), id="two"),
+        pytest.param({0: "next", 1: "sleeps"}, ([1], "did not reach step 5 within 10 s"), id="for want of data"),
+        pytest.param({0: "sleeps", 1: "dies"}, ([1], "has given no sign of life for 10 s, last in step 4"), id="dead"),
+        pytest.param({0: "waits", 1: "works"}, None, id="a long evaluation"),
+        pytest.param({0: "waits", 1: "waits"}, None, id="all meet"),
+    ],
+)
+def test_s15_a_rank_whose_work_does_not_get_on_is_named(works: dict[int, str], lost: Any) -> None:
+    """Though its thread gives signs of life; whoever waits for it, however long, is not, nor one that works on."""
+    watch, found = Watch(0, 10.0, 0.5), []
+    for number in range(1, 60):  # signs, twice a second
+        now = number / 2
+        for rank, what in works.items():
+            step, pieces = 5 if what == "next" and number > 2 else 4, number // 16 if what == "works" else 0
+            watch.note(rank, Sign(step, pieces, what == "waits", 1 if what == "dies" else number), now)
+        found += [(now, watch.lost(now))] if watch.lost(now) else []
+    if lost is None:
+        assert not found
+    else:
+        assert found[0][1] == lost and 10 < found[0][0] < 13
+
+
+def test_s15_only_who_hears_of_all_ranks_judges_whose_work_stands_still() -> None:
+    """Rank 1 in an update cannot tell whether rank 0 waits for it; at the start all have a minute at least."""
+    other, start = Watch(1, 10.0, 0.5), Watch(0, 10.0, 0.5)
+    for number in range(1, 200):
+        other.note(0, Sign(4, 0, False, number), number / 2)
+        start.note(0, Sign(0, 0, False, number), number / 2)
+        assert other.lost(number / 2) is None
+        assert start.lost(number / 2) is None or number / 2 > 60
+    assert start.lost(100.0) == ([0], "did nothing for 60 s, before step 1")
 
 
 def test_s15_a_second_trainer_is_refused_and_the_first_goes_on(world: World) -> None:

@@ -30,6 +30,7 @@ from torch.distributed.tensor import DTensor
 from skillnet_cli.api import FailedJob
 from skillnet_cli.files import CHUNK, PARTIAL, replace_path, sync, write_json
 from skillnet_cli.model.checkpoint import PICKLED, write_tensors
+from skillnet_cli.pace import advanced
 from skillnet_cli.untrusted import Untrusted, parse_json, read_json, validate
 
 MODEL, OPTIMIZER, AVERAGE = "model", "optimizer", "average"
@@ -152,6 +153,7 @@ class ShardedTensors:
         Raises:
             FailedJob: a file is damaged, or the files do not have all of the chunk.
         """
+        advanced()
         wanted = wanted or Chunk.all_of(self.shape(name))
         for path, file, chunk in self._chunks[name]:
             if chunk == wanted:  # mapped from the file, not copied
@@ -436,4 +438,5 @@ def _crc32_of(path: Path) -> int:
     with path.open("rb") as file:
         while piece := file.read(CHUNK):
             checksum = zlib.crc32(piece, checksum)
+            advanced()
     return checksum

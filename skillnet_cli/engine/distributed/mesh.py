@@ -20,17 +20,16 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor
 
 from skillnet_cli.api import FailedJob, UserError
-from skillnet_cli.engine.distributed.heartbeat import Heartbeat
+from skillnet_cli.engine.distributed.heartbeat import MEETING, Heartbeat
 from skillnet_cli.model.encoder import Encoder
 from skillnet_cli.model.parts import members
 from skillnet_cli.model.skillnet import SkillNet
+from skillnet_cli.pace import waiting
 
 T = TypeVar("T")
 
 UNBOUNDED = timedelta(days=14)
 """How long a collective may take, for torch: whether a rank that it waits for is lost, its heartbeat says."""
-MEETING = 60.0
-"""Seconds that ranks wait for one another at the start, at least: some import more slowly than others."""
 BYTES_A_PARAMETER = 16
 """In float32: the parameter, its gradient, and AdamW's two moments."""
 
@@ -53,7 +52,8 @@ class Ranks:
     def sum(self, values: Tensor) -> Tensor:
         """The element-wise sum over all ranks."""
         if self.world > 1:
-            distributed.all_reduce(values)
+            with waiting():
+                distributed.all_reduce(values)
         return values
 
     def gather(self, value: T) -> list[T]:
@@ -61,13 +61,15 @@ class Ranks:
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
-        distributed.all_gather_object(values, value)
+        with waiting():
+            distributed.all_gather_object(values, value)
         return values
 
     def wait(self) -> None:
         """Return when all ranks have come here."""
         if self.world > 1:
-            distributed.barrier()
+            with waiting():
+                distributed.barrier()
 
     def check_same(self, facts: Mapping[str, Any], when: str = "at the start") -> None:
         """Compare ``facts`` with those of all other ranks.
@@ -92,7 +94,7 @@ def process_group(timeout: float = 600.0) -> Iterator[Ranks]:
 
     Raises:
         UserError: the port where the ranks shall meet is in use.
-        FailedJob: a rank has not come to the start, has died, or has not come to a step for ``timeout`` seconds.
+        FailedJob: a rank has not come to the start, has died, or has done nothing for ``timeout`` seconds.
     """
     os.environ |= torchrun_variables(os.environ)
     device = _device(int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
@@ -277,7 +279,8 @@ def sync_gradients(model: nn.Module, wanted: bool) -> None:
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """A tensor with every rank's part in it. All ranks must call this together."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    with waiting():
+        return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 FIRST_PORT, PORTS = 20_000, 20_000
