@@ -6,6 +6,7 @@ The only module that needs httpx2, so whoever may not need it imports it late.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import shutil
 import socket
@@ -256,10 +257,16 @@ class _Transfer:
         """Ask for what is missing, provided that the server's file is still the one that was begun."""
         have = self._size()
         name, length = self._begun() if have else ("", None)
+        if name and have == length:
+            return  # it had come whole when the call before ended
         headers = {"Range": f"bytes={have}-", "If-Range": name} if name else {}
         with self._answer(client, headers, watch) as answer:
             watch.received += int(SLOWEST * WINDOW)  # a server that thought long is given a window for the body
+            # Without a chunk size: httpx would gather chunks, and lose what it has of one when the connection breaks.
+            pieces = answer.iter_raw()
             if answer.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                if name and answer.headers.get("Content-Range") == f"bytes */{have}" and _is_named(answer, name):
+                    return  # likewise, and nobody had said how long it is
                 self.discard()  # more is there than the file has
                 raise TryAgain("the server answers 416")
             if answer.status_code == HTTPStatus.PARTIAL_CONTENT:
@@ -279,8 +286,11 @@ class _Transfer:
                 stated = answer.headers.get("Content-Length", "")
                 start, total = 0, int(stated) if re.fullmatch(r"\d{1,18}", stated, re.ASCII) else None
                 self._check_room(total, have)
-                self._begin(answer, total)
-            yield from self._write(answer, start, total, watch)
+                # A server that knows no ranges sends the same version from its beginning: what came stays meanwhile.
+                if not name or name != _name_of(answer) or total is None or length != total:
+                    pieces = self._unlike_what_came(pieces)
+                    self._begin(answer, total)
+            yield from self._write(pieces, start, total, watch)
         watch.check()  # where no length is stated, the end of the connection is that of the file
         if total not in (None, self._size()):
             raise TryAgain(f"{self._size()} of {total} bytes arrived")
@@ -319,6 +329,22 @@ class _Transfer:
             sizes = f"it has {length >> 20:,} MiB, and {free >> 20:,} MiB are free"
             raise _TooLarge(f"{sizes} in {self.partial.parent}: make room, or name another folder with SKILLNET_CACHE")
 
+    def _unlike_what_came(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces of a whole file that shall take the place of a part. Raises TryAgain where it cannot be that file.
+
+        A server that is busy, or a network that wants a sign-in, may send a page of its own instead.
+        """
+        if not self._size() or self.instead():
+            return pieces
+        head = b""
+        for piece in pieces:
+            head += piece
+            if len(head) >= HEAD:
+                break
+        if instead := not_as_named(urlsplit(self._url).path, head[:HEAD]):
+            raise TryAgain(f"instead of the rest the server sends {instead}")
+        return itertools.chain([head], pieces)
+
     def _begun(self) -> tuple[str, int | None]:
         """What the server called the version that was begun, '' where it cannot be continued, and its length."""
         if not self._version.is_file():
@@ -340,13 +366,12 @@ class _Transfer:
         else:
             self._version.unlink(missing_ok=True)
 
-    def _write(self, answer: httpx2.Response, start: int, length: int | None, watch: _Watch) -> Iterator[None]:
+    def _write(self, pieces: Iterator[bytes], start: int, length: int | None, watch: _Watch) -> Iterator[None]:
         counted, place = 0, start
         room = start + int(SHARE_OF_DISK * shutil.disk_usage(self.partial.parent).free)
         with disk_errors(self.partial), self.partial.open("r+b") as file:
             file.seek(start)
-            # Without a chunk size: httpx would gather chunks, and lose what it has of one when the connection breaks.
-            for piece in answer.iter_raw():
+            for piece in pieces:
                 place += len(piece)
                 if length is not None and place > length:
                     raise _Changed("more arrives than the server has stated")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from skillnet_cli.api import Dataset, FailedJob, UserError
+from skillnet_cli.files import PARTIAL
 from skillnet_cli.prepare.preparer import Preparation
 from skillnet_cli.sources import download as downloads
 from skillnet_cli.sources import http
@@ -208,6 +209,56 @@ def test_s13_a_file_that_changes_between_two_calls_is_begun_anew(tmp_path: Path)
     assert asked[-2:] == [100_000, None]
 
 
+def broken(talk: Talk, content: bytes, etag: str, sent: int) -> None:
+    """The whole file from its beginning, whatever part was asked for, which breaks off."""
+    talk.say("200 OK", content[:sent], ETag=etag, Content_Length=len(content))
+
+
+PAGE = b"<!DOCTYPE html>\n<html><body>Please sign in</body></html>"
+WHOLES: dict[str, tuple[Callable[[Talk], None], bytes, int]] = {
+    "no ranges, and it breaks off earlier": (lambda talk: broken(talk, OLD, '"1"', 50_000), OLD, 100_000),
+    "no ranges, and it breaks off later": (lambda talk: broken(talk, OLD, '"1"', 150_000), OLD, 150_000),
+    "another version that breaks off": (lambda talk: broken(talk, NEW, '"2"', 50_000), NEW, 50_000),
+    "a page": (lambda talk: talk.say("200 OK", PAGE, Content_Length=len(PAGE)), OLD, 100_000),
+    "nothing": (lambda talk: talk.say("200 OK", Content_Length=0), OLD, 100_000),
+}
+
+
+@pytest.mark.parametrize(("whole", "content", "kept"), WHOLES.values(), ids=WHOLES)
+def test_s13_what_came_is_kept_where_a_whole_file_is_sent(
+    whole: Callable[[Talk], None], content: bytes, kept: int, tmp_path: Path
+) -> None:
+    """As long as that is the same version, or no version at all; two are never joined."""
+
+    def answer(talk: Talk) -> None:
+        if talk.before == 0:
+            broken(talk, OLD, '"1"', 100_000)
+        elif talk.before == 1:
+            whole(talk)
+        else:
+            part(talk, content, ETag='"2"' if content is NEW else '"1"')
+
+    with talking(answer) as (url, asked):
+        assert download(url, tmp_path).read_bytes() == content
+    assert asked == [None, 100_000, kept]
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_s13_a_file_that_had_come_whole_is_not_fetched_again(stated: bool, tmp_path: Path) -> None:
+    """Its process ended while it took the checksum, say."""
+
+    def answer(talk: Talk) -> None:
+        talk.say("416 Range Not Satisfiable", Content_Range=f"bytes */{len(OLD)}", Content_Length=0)
+
+    with talking(answer) as (url, asked):
+        partial = tmp_path / f"{downloads._cached_name(url)}{PARTIAL}"
+        partial.write_bytes(OLD)
+        partial.with_name(f"{partial.name}.version").write_text(f'"1"\n{len(OLD) if stated else ""}')
+        assert download(url, tmp_path).read_bytes() == OLD
+    assert asked == ([] if stated else [len(OLD)])
+    assert not list(tmp_path.glob(f"*{PARTIAL}*"))
+
+
 def test_s13_a_file_that_grows_at_every_resumption_has_an_end(tmp_path: Path) -> None:
     def answer(talk: Talk) -> None:
         length = 1000 * (talk.before + 2)
@@ -236,7 +287,6 @@ def test_s13_more_than_was_stated_is_not_taken(tmp_path: Path) -> None:
     assert not [each for each in tmp_path.iterdir() if each.is_file()]
 
 
-PAGE = b"<!DOCTYPE html>\n<html><body>Please sign in</body></html>"
 OTHERS = [
     ("pack.tar.gz", PAGE, r"a web page \(HTML\)"), ("set.csv", PAGE, r"a web page \(HTML\)"),
     ("set.jsonl", PAGE.lower(), "a web page"), ("pack.zip", b'{"error": "denied"}', "JSON text"),
