@@ -6,7 +6,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -214,7 +213,7 @@ def _computed(asked: PrecisionName, device: Any) -> str:
 
 
 def _ranked(found: Classified, top: int) -> list[dict[str, Any]]:
-    shown = islice(found.probabilities.items(), top)
+    shown = list(found.probabilities.items())[:top]
     return [{"label": label, "probability": round(probability, 6)} for label, probability in shown]
 
 

@@ -247,7 +247,7 @@ def graft(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A key of [model.embedders.SKILL]; may be repeated."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of newly initialised parameters.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="Seed of newly initialised parameters.")] = 1,
     checkpoint: Checkpoint = None,
     as_json: AsJson = False,
 ) -> None:

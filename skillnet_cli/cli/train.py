@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(cls=Group, help="Show that a training does what it promises.")
 
-Nproc = Annotated[int, typer.Option(min=1, help="Processes on this machine.")]
+Nproc = Annotated[int, typer.Option(min=1, max=1024, help="Processes on this machine.")]
 RUNS = Path("runs")
 
 STAGES = {
@@ -72,7 +72,7 @@ def stage_command(stage: str) -> Callable[..., None]:
         data: Data = None,
         runs: Annotated[Path, typer.Option(help="The folder of runs.")] = RUNS,
         nproc: Nproc = 1,
-        nnodes: Annotated[int, typer.Option(min=1, help="Machines that train together.")] = 1,
+        nnodes: Annotated[int, typer.Option(min=1, max=1 << 16, help="Machines that train together.")] = 1,
         rdzv_endpoint: Annotated[
             str | None,
             typer.Option(metavar="HOST:PORT", help="Where several machines meet; the same on all.", show_default=False),

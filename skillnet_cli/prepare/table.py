@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,7 @@ def _check_fractions(fractions: Mapping[str, float]) -> None:
         if not is_name(name):
             raise UserError(f"--shares: '{name}' cannot be the name of a part: no dots, colons, slashes or line ends")
     # 1e-6: shares such as 0.7, 0.2, 0.1 do not sum to 1 exactly.
-    if not fractions or min(fractions.values()) <= 0 or abs(sum(fractions.values()) - 1) > 1e-6:
+    if not all(0 < share <= 1 for share in fractions.values()) or not isclose(sum(fractions.values()), 1, abs_tol=1e-6):
         stated = ", ".join(f"{name}={share}" for name, share in fractions.items()) or "none"
         raise UserError(f"the fractions of the splits must be positive and sum to 1, not {stated}")
 

@@ -27,10 +27,14 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 SectionT = TypeVar("SectionT", bound="_Section")
 
 
-class _Section(BaseModel):
-    """A table of a recipe: no unknown keys, no silent conversions, no changes later."""
+_LARGEST_SEED = (1 << 63) - 1
+"""What torch's generators take, and what TOML has room for."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+class _Section(BaseModel):
+    """A table of a recipe: no unknown keys, no silent conversions, only finite numbers, no changes later."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class EncoderSection(_Section):
@@ -235,7 +239,7 @@ class Recipe(_Section):
     """A model, what starts its parameters, and the one or two stages that train it."""
 
     name: str
-    seed: NonNegativeInt = 1
+    seed: Annotated[NonNegativeInt, Field(le=_LARGEST_SEED)] = 1
     model: ModelSection = ModelSection()
     init: dict[str, InitSection] = Field(default_factory=dict)
     train: _TrainSection = _TrainSection()

@@ -6,6 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,7 @@ def test_a_limit_bounds_each_split(tmp_path: Path, registry: Registry) -> None:
         ({"columns": {"words": "caption"}}, "no column 'blob' for the field 'blob'"),
         ({"columns": COLUMNS, "split_column": "part"}, "no column 'part': it has file, caption"),
         ({"columns": COLUMNS, "fractions": {"train": 0.5}}, "must be positive and sum to 1, not train=0.5"),
+        ({"columns": COLUMNS, "fractions": {"train": nan}}, "must be positive and sum to 1, not train=nan"),
         ({"columns": COLUMNS, "fractions": {"train": 1.5, "dev": -0.5}}, "must be positive"),
     ],
 )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import astuple
+from math import inf
 from pathlib import Path
 from typing import Any, get_args
 
@@ -117,6 +118,11 @@ WRONG: dict[str, tuple[str, str]] = {
     "a key twice": ('name = "x"\nname = "y"', "r.toml:2: not valid TOML"),
     "a folder as name": ('name = "../x"', "r.toml:1: name: must consist of letters, digits, '.', '_' and '-', and"),
     "dropout of 1": (dumps(document(model__dropout=1.0)), "model.dropout: must be less than 1, not 1.0"),
+    "no finite rate": (dumps(document(finetune__lr=inf)), "finetune.lr: must be a finite number, not inf"),
+    "a seed of no generator": (
+        dumps(document(seed=2**64)),
+        "seed: must be at most 9223372036854775807, not 1844674407",
+    ),
     "weight of 0": (dumps(document(finetune__tasks__sort__datasets={"a": 0.0})), "datasets.a: must be greater"),
     "an unknown routing": (
         dumps(document(model__routing="sparse")),

@@ -61,7 +61,9 @@ _Urls = Annotated[
 _Limit = Annotated[
     int | None, typer.Option(min=1, help="At most this many items of each split, for a trial.", show_default=False)
 ]
-_Workers = Annotated[int | None, typer.Option(min=1, help="Processes or threads to use.", show_default="one per core")]
+_Workers = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="Processes or threads to use.", show_default="one per core")
+]
 _Split = Annotated[
     _Protocol | None,
     typer.Option(help="The division into splits.", show_default="paper where the set is large enough"),
