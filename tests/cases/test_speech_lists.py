@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from skillnet_cli.data.format import read_ledger
 from tests.plugins.sound.corpora import laid_out, prepare, wav
+
+
+def flac(seconds: float, seed: int) -> bytes:
+    samples, rate = soundfile.read(io.BytesIO(wav(seconds, seed)), dtype="int16")
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="FLAC")
+    return file.getvalue()
 
 
 def text(*lines: str) -> bytes:
@@ -99,11 +109,57 @@ def test_f02_commands_of_a_script_are_counted_and_never_run(tmp_path: Path) -> N
     assert rows["b"] == ("unavailable", "there is no transcript of it")
 
 
-def test_f02_parts_of_recordings_are_counted(tmp_path: Path) -> None:
-    files = recordings("a.wav", "b.wav")
-    files["text"] = text("u1 你好", "a-1 再见")
-    files["wav.scp"] = text("u1 b.wav", "a a.wav")
-    files["segments"] = text("a-1 a 0.0 0.4")
+def test_f02_segments_are_cut_out(tmp_path: Path) -> None:
+    """Two long recordings, utterances out of order, overlapping, to the end, and with times that cannot be."""
+    files = {"wavs/a.wav": wav(30, 1), "wavs/b.flac": flac(8, 2), "wavs/c.wav": wav(2, 3)}
+    spoken = {"a-1": "你好", "a-2": "再见", "a-3": "谢谢", "a-4": "四七", "a-5": "太长", "b-1": "你", "b-2": "我"}
+    files["data/train/text"] = text(*(f"{id} {said}" for id, said in spoken.items()), "late 太晚", "over 多", "not 是")
+    files["data/train/text"] += text("back 反", "gone 无", "run 令", "mono 声", "whole 全", "spare 余")
+    files["data/train/wav.scp"] = text(
+        "a /x/wavs/a.wav", "b wavs/b.flac", "lost wavs/lost.wav", "c sox a |", "whole wavs/c.wav"
+    )
+    files["data/train/segments"] = text(
+        "a-2 a 9.123 12.5", "a-1 a 0 1.25", "a-3 a 12.0004 14", "a-4 a 28.5 -1", "a-5 a 2 29", "b-1 b 0.5 1.5",
+        "b-2 b 7 8.3", "", "late a 31 32", "over a 29 30.7", "not a one two", "back a 3 2", "gone lost 0 1",
+        "run c 0 1", "mono b 0 1 1", "a-1 a 5 6", "silent b 2 3",
+    )  # fmt: skip
+    files["data/dev/text"], files["data/dev/wav.scp"] = text("d-1 日月"), text("a wavs/a.wav")
+    files["data/dev/segments"] = text("d-1 a 20 21")
     laid_out(tmp_path / "source", files)
-    assert kept(tmp_path / "source", tmp_path / "set") == {"b": "你好"}
-    assert "parts are not cut out" in left_out(tmp_path / "set")["a-1"][1]
+    made = prepare("speech-corpus", tmp_path / "source", tmp_path / "set", options={"task": "asr"})
+    times = {
+        "a-1": (0, 1.25),
+        "a-2": (9.123, 12.5),
+        "a-3": (12.0004, 14),
+        "a-4": (28.5, 30),
+        "b-1": (0.5, 1.5),
+        "b-2": (7, 8),
+    }
+    found = {each["id"]: each for each in made.split("train")}
+    whole = found.pop("wavs/c")
+    assert whole["transcript"] == "全" and whole["sound"] == files["wavs/c.wav"]
+    assert set(found) == {f"wavs/{id[0]}/{id}" for id in times}
+    for id, (start, end) in times.items():
+        item, source = found[f"wavs/{id[0]}/{id}"], files["wavs/a.wav" if id[0] == "a" else "wavs/b.flac"]
+        assert item["transcript"] == spoken[id]
+        right = soundfile.read(io.BytesIO(source), dtype="int16")[0][round(16_000 * start) : round(16_000 * end)]
+        np.testing.assert_array_equal(soundfile.read(io.BytesIO(item["sound"]), dtype="int16")[0], right)
+    (dev,) = made.split("dev")
+    assert (dev["id"], dev["transcript"]) == ("wavs/a/d-1", "日月")
+    left = left_out(tmp_path / "set")
+    assert {id: why for id, (why, _) in left.items()} == {
+        "wavs/a/a-5": "filtered", "wavs/a/late": "damaged", "wavs/a/over": "damaged", "not": "damaged",
+        "back": "damaged", "gone": "unavailable", "run": "unavailable", "mono": "unavailable", "a-1": "duplicate",
+        "wavs/b/silent": "unavailable", "spare": "unavailable",
+    }  # fmt: skip
+    assert left["wavs/a/over"][1] == "ends at 30.7 s, and its recording at 30.00"
+
+
+def test_f02_segments_of_a_recording_that_is_not_whole_are_damaged(tmp_path: Path) -> None:
+    files = {"a.wav": wav(9, 1)[:90_000], "text": text("a-1 你好", "a-2 再见"), "wav.scp": text("a a.wav")}
+    laid_out(
+        tmp_path / "source",
+        {**files, "b.wav": wav(1), "b.txt": "好".encode(), "segments": text("a-1 a 0 1", "a-2 a 1 2")},
+    )
+    assert kept(tmp_path / "source", tmp_path / "set") == {"b": "好"}
+    assert {why for why, _ in left_out(tmp_path / "set").values()} == {"damaged"}

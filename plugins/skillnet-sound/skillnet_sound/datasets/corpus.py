@@ -1,9 +1,10 @@
 """``speech-corpus``: recordings of Mandarin, with transcripts for speech recognition or without for masked units.
 
-The item is the recording. For ``asr`` it needs a transcript and has at most 20 seconds; for ``units`` a longer one is
-cut at quiet points, and transcripts are not looked at. What came in is accounted for from both sides: a recording
-without transcript and a transcript without recording are both ``unavailable``, a line that is no transcript is
-``damaged``, and one whose recording has a transcript already is a ``duplicate``.
+The item is the recording, or a part of it that Kaldi's ``segments`` names. For ``asr`` it needs a transcript and has at
+most 20 seconds; for ``units`` a longer recording is cut at quiet points, and neither transcripts nor segments are
+looked at. What came in is accounted for from both sides: a recording without transcript and a transcript without
+recording are both ``unavailable``, a line that is no transcript is ``damaged``, and one whose recording has a
+transcript already is a ``duplicate``.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from skillnet_cli.api import DamagedItem, UserError
 from skillnet_cli.prepare.preparer import Items, Kept, Preparation, Preparer, Range, Rejected, Summary, checksum
 from skillnet_cli.sources.members import Member
 from skillnet_cli.sources.texts import read_lines
+from skillnet_sound.datasets.kaldi import Segment
 from skillnet_sound.datasets.layouts import Layout, layout_named
-from skillnet_sound.datasets.recordings import CONFIG, suffix_of, transcribed, untranscribed
+from skillnet_sound.datasets.recordings import CONFIG, Part, suffix_of, transcribed, untranscribed, utterances
 from skillnet_sound.datasets.transcripts import Key, Transcripts, first_line, plain
 from skillnet_sound.datasets.tree import ONLY, SpeechFiles, SpeechTree, is_recording, split_in
 
@@ -43,6 +45,14 @@ class Texts:
     lists: Sequence[Transcripts]
     beside: Callable[[str], bytes | None]
     found: set[Key] = field(default_factory=set)
+
+    def of_segment(self, id: str) -> str | None:
+        """The transcript of a part of a recording, by its id; None if there is none."""
+        for each in self.lists:
+            if id in each.texts.get("", ()):
+                self.found.add(("", id))
+                return each["", id]
+        return None
 
     def of(self, name: str) -> str | None:
         """The transcript of a recording, None if there is none. Raises DamagedItem if it cannot be read."""
@@ -140,14 +150,32 @@ class SpeechCorpus(Preparer):
             return self.tree.split_of(self.files.members[place].name)
 
         for name, places in groupby(sorted(self.tree.recordings, key=split), split):
-            there = list(places)
-            for start in range(0, len(there), AT_ONCE):
-                some = there[start : start + AT_ONCE]
-                # The names, so that a recording or a text beside one that has come or gone since makes another range.
+            start = 0
+            for some in self._at_once(places):
+                # The names, so that a recording, its text or parts that have come or gone since make another range.
                 names = [self.files.members[place].name for place in some]
                 beside = [self.tree.sidecar(name) for name in names]
-                payload = {"recordings": some, "named": checksum(names, beside)}
-                yield Range(f"{name} from {start}", payload, (name,))
+                segments = [(each.id, each.split, each.start, each.end) for of in names for each in self._segments(of)]
+                payload = {"recordings": some, "named": checksum(names, beside, *segments)}
+                splits = {name, *(split for _, split, _, _ in segments if split)}
+                yield Range(f"{name} from {start}", payload, tuple(sorted(splits)))
+                start += len(some)
+
+    def _at_once(self, places: Iterable[int]) -> Iterator[list[int]]:
+        """The recordings of a range: of all together some :data:`AT_ONCE` items."""
+        some, items = list[int](), 0
+        for place in places:
+            some.append(place)
+            items += 1 + len(self._segments(self.files.members[place].name))
+            if items >= AT_ONCE:
+                yield some
+                some, items = [], 0
+        if some:
+            yield some
+
+    def _segments(self, name: str) -> Sequence[Segment]:
+        """The utterances that are parts of a recording; for masked units a recording is cut at quiet points."""
+        return self.tree.segments.get(name, ()) if self.task == "asr" else ()
 
     def _silent(self) -> Iterator[Key]:
         """The transcripts in lists for which no range looks: those of archives by speakers are theirs."""
@@ -158,6 +186,7 @@ class SpeechCorpus(Preparer):
         if not self.layout.speaker:
             names = [*names, *(name for leaf in leaves for name in self.tree.within(leaf)[0])]
         spoken = {key for name in names if (key := lists.find(name))}
+        spoken |= {("", each.id) for name in names for each in self._segments(name)}
         return (key for key in lists if key not in spoken and self._speaker(key) not in speakers)
 
     def _speaker(self, key: Key) -> str | None:
@@ -182,7 +211,7 @@ class SpeechCorpus(Preparer):
             texts = Texts([self.tree.transcripts] if self.task == "asr" else [], self._beside)
             for place in payload["recordings"]:
                 leaf = self.files.members[place]
-                yield from self._items(leaf.name, leaf.read, texts)
+                yield from self._items(leaf.name, leaf.read, texts, self._segments(leaf.name))
         else:
             yield from self.tree.transcripts.rejected
             yield from _silent(map(tuple, payload["silent"]))
@@ -216,19 +245,39 @@ class SpeechCorpus(Preparer):
         found = lambda name: next((beside[each] for each in self.tree.sidecars(name) if each in beside), None)  # noqa: E731
         return Texts([own, self.tree.transcripts], found), own
 
-    def _items(self, name: str, read: Callable[[], bytes], texts: Texts) -> Iterator[Kept | Rejected]:
+    def _items(
+        self, name: str, read: Callable[[], bytes], texts: Texts, segments: Sequence[Segment] = ()
+    ) -> Iterator[Kept | Rejected]:
+        """What a recording becomes: an item, none, several pieces, or the utterances that are parts of it."""
         split, id, suffix = self.tree.split_of(name), self.id_of(name), suffix_of(name)
+        if segments:
+            yield from self._cut(name, split, read, texts, segments)
         try:
             if self.task == "units":
                 yield from untranscribed(split, id, suffix, read())
                 return
             text = texts.of(name)
-            if text is None:
-                yield Rejected(split, id, "unavailable", NO_TRANSCRIPT)
-            else:
+            if text is not None:
                 yield transcribed(split, id, suffix, read(), self.spell(text), self.compared)
+            elif not segments:
+                yield Rejected(split, id, "unavailable", NO_TRANSCRIPT)
         except DamagedItem as error:
             yield Rejected(split, id, "damaged", str(error))
+
+    def _cut(
+        self, name: str, split: str, read: Callable[[], bytes], texts: Texts, segments: Sequence[Segment]
+    ) -> Iterator[Kept | Rejected]:
+        wanted = []
+        for each in segments:
+            text = texts.of_segment(each.id)
+            if text is None:
+                yield Rejected(each.split or split, each.id, "unavailable", NO_TRANSCRIPT)
+            else:
+                wanted.append(Part(each.split or split, each.id, self.spell(text), each.start, each.end))
+        try:
+            yield from utterances(read(), wanted, self.folder, self.compared)
+        except DamagedItem as error:
+            yield from (Rejected(each.split, each.id, "damaged", str(error)) for each in wanted)
 
     def id_of(self, name: str) -> str:
         """A recording's id: its name, or its path where names may come twice."""

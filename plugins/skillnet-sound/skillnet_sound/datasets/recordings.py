@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+import math
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import soundfile
@@ -20,6 +23,10 @@ from skillnet_sound.windows import windows
 CONFIG = SoundConfig()
 LONGEST_HOURS = 12
 """The most that a single file may hold; more is not a recording of speech but a mistake, or made to fill the disk."""
+
+
+OVERSHOOT_SECONDS = 0.5
+"""An utterance may end so much later than its recording, as in Kaldi: whoever wrote the times has rounded."""
 
 
 def transcribed(split: str, id: str, suffix: str, content: bytes, text: str, compared: bool) -> Kept | Rejected:
@@ -103,6 +110,94 @@ def untranscribed(split: str, id: str, suffix: str, content: bytes) -> Iterator[
         yield Rejected(split, id, "filtered", "too short for one frame")
     else:
         yield Kept(split, id, {}, _media(content, suffix), content, [len(first), ""])
+
+
+@dataclass(frozen=True)
+class Part:
+    """An utterance in a recording: its split, id and transcript, its start and end in seconds (infinite: the last)."""
+
+    split: str
+    id: str
+    text: str
+    start: float
+    end: float
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """Start and end in samples. A part that is too long for an item ends a sample after the longest."""
+        start, end = self.start * CONFIG.sample_rate, self.end * CONFIG.sample_rate
+        return round(start), round(min(end, start + CONFIG.max_samples + 1))
+
+
+def utterances(content: bytes, parts: Iterable[Part], folder: Path, compared: bool) -> Iterator[Kept | Rejected]:
+    """The items that parts of a recording with their transcripts become, as 16-bit WAV at the model's rate.
+
+    The recording is decoded once. What is cut waits in a file until all has been read: behind a place where something
+    is missing the times are wrong.
+
+    Args:
+        content: the file's bytes.
+        parts: in any order; they may overlap.
+        folder: for the file.
+        compared: whether later items of the same bytes shall be duplicates.
+
+    Raises:
+        DamagedItem: the recording cannot be decoded, or not all of it; nothing has been yielded then.
+    """
+    wanted = sorted(parts, key=lambda part: part.range)
+    most = LONGEST_HOURS * 3600 * CONFIG.sample_rate
+    lengths = np.cumsum([end - start for start, end in (part.range for part in wanted)])
+    wanted, left = wanted[: (fitting := int((lengths <= most).sum()))], wanted[fitting:]
+    with tempfile.TemporaryFile(dir=folder) as waiting:
+        cut: dict[int, tuple[int, int, int]] = {}
+        for place, samples in _stretches(_whole(blocks(content, CONFIG.sample_rate)), [part.range for part in wanted]):
+            cut[place] = waiting.tell(), waiting.write(_wav(samples)), len(samples)
+        for place, part in enumerate(wanted):
+            start, size, length = cut[place]
+            waiting.seek(start)
+            yield _utterance(part, length, waiting.read(size), compared)
+    for part in left:
+        yield Rejected(part.split, part.id, "filtered", f"what follows after {LONGEST_HOURS} hours is left out")
+
+
+def _utterance(part: Part, length: int, content: bytes, compared: bool) -> Kept | Rejected:
+    """The item that a part becomes of which ``length`` samples are there."""
+    start, end = part.range
+    try:
+        if length == 0:
+            raise DamagedItem(f"begins at {part.start:g} s, where its recording has ended")
+        if end - start - length > OVERSHOOT_SECONDS * CONFIG.sample_rate and part.end < math.inf:
+            raise DamagedItem(
+                f"ends at {part.end:g} s, and its recording at {(start + length) / CONFIG.sample_rate:.2f}"
+            )
+        return transcribed(part.split, part.id, ".wav", content, part.text, compared)
+    except DamagedItem as error:
+        return Rejected(part.split, part.id, "damaged", str(error))
+
+
+def _stretches(found: Iterable[Block], ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, Block]]:
+    """The places of ranges and their samples, each when it has been read; what is not there is missing at its end.
+
+    Args:
+        found: all samples.
+        ranges: start and end, in order of the starts.
+    """
+    open: dict[int, list[Block]] = {}
+    position = following = 0
+    for block in found:
+        end = position + len(block)
+        while following < len(ranges) and ranges[following][0] < end:
+            open[following] = []
+            following += 1
+        for place in list(open):
+            first, last = ranges[place]
+            open[place].append(block[max(0, first - position) : last - position])
+            if last <= end:
+                yield place, np.concatenate(open.pop(place))
+        position = end
+    for place in range(len(ranges)):
+        if place in open or place >= following:
+            yield place, np.concatenate([*open.get(place, ()), np.zeros(0, np.float32)])
 
 
 def _cut(split: str, id: str, pieces: Iterator[Block]) -> Iterator[Kept | Rejected]:

@@ -105,8 +105,7 @@ class SpeechTree:
         folder = folder_of(leaf.name)
         if PurePosixPath(leaf.name).name == kaldi.TEXT and folder in self._kaldi:
             entries = entries_of(leaf, format)
-            split = split_in(leaf.name) or ONLY
-            found.add("", self._kaldi[folder].renamed(entries, split, found.rejected))
+            found.add("", self._kaldi[folder].renamed(entries, found.rejected))
         else:
             scope = self.scope(leaf.name)
             found.add(scope, entries_of(leaf, format, lambda name: self._is_name(scope, name)))
@@ -135,7 +134,7 @@ class SpeechTree:
         for leaf in self.files.named(kaldi.SCRIPT):
             folder = folder_of(leaf.name)
             segments = [each for each in self.files.named(kaldi.SEGMENTS) if folder_of(each.name) == folder]
-            found[folder] = kaldi.read_folder(leaf, segments[0] if segments else None, find)
+            found[folder] = kaldi.read_folder(leaf, segments[0] if segments else None, split_in(leaf.name), find)
         return found
 
     def scope(self, name: str) -> str:
@@ -167,7 +166,12 @@ class SpeechTree:
 
     @cached_property
     def _kaldi_splits(self) -> dict[str, str]:
-        return kaldi.splits_of(self._kaldi, split_in)
+        return kaldi.splits_of(self._kaldi.values())
+
+    @cached_property
+    def segments(self) -> dict[str, list[kaldi.Segment]]:
+        """Recording -> the utterances that Kaldi's ``segments`` cut from it."""
+        return kaldi.segments_of(self._kaldi.values())
 
     @cached_property
     def _named_splits(self) -> dict[str, str]:
