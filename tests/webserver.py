@@ -138,10 +138,10 @@ class _Threads(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(content: Content) -> Iterator[Server]:
+def serving(content: Content, handler: type[Handler] = Handler) -> Iterator[Server]:
     """Runs the server; ``server.url`` is its address, without a slash at the end."""
     state = Server(content)
-    with _Threads(("127.0.0.1", 0), type("Bound", (Handler,), {"server_state": state})) as running:
+    with _Threads(("127.0.0.1", 0), type("Bound", (handler,), {"server_state": state})) as running:
         state.url = f"http://127.0.0.1:{running.server_port}"
         thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
         thread.start()

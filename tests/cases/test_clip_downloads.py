@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from skillnet_cli.api import FailedJob, UserError
+from skillnet_cli.sources.http import Unavailable
 from skillnet_video.datasets import youtube
-from skillnet_video.datasets.fetch_clip import reason_of
-from skillnet_video.datasets.youtube import Youtube
+from skillnet_video.datasets.fetch_clip import _check, _guard_addresses, reason_of
+from skillnet_video.datasets.gate import gate
+from skillnet_video.datasets.youtube import Youtube, find_ffmpeg
 from skillnet_video.recoding import Recoding
 from tests.plugins.video.films import film, numbered, streamable
 from tests.plugins.video.test_vatex import downloads, rows
-from tests.webserver import Server, serving
+from tests.webserver import Handler, Server, serving
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +100,82 @@ def test_s13_a_full_disk_is_no_fault_of_the_network(
 def test_s13_a_deadline_that_is_none(server: Server, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--timeout: 0\.5 is less than 1"):
         downloads(server, tmp_path, {"ok-film": None}, timeout=0.5)
+
+
+class Leading(Handler):
+    """To ffmpeg, which asks for the titles of radio stations too, it answers with what leads into a private network."""
+
+    answer = ""
+
+    def _act(self, deed: str, name: str = "") -> None:
+        private = f"{self.server_state.url.replace('127.0.0.1', 'localhost')}/ok/secret"
+        if "Icy-MetaData" not in self.headers or "secret" in name:
+            return super()._act(deed, name)
+        self.server_state.asked["by ffmpeg"] += 1
+        self.close_connection = True
+        if self.answer == "redirect":
+            return self._answer(302, b"", Location=private)
+        return self._answer(200, self.answer.replace("PRIVATE", private).encode())
+
+
+ASTRAY = [
+    pytest.param("redirect", True, id="a redirect"),
+    pytest.param("redirect", False, id="a redirect that is allowed", marks=pytest.mark.soak),
+    pytest.param(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nPRIVATE\n#EXT-X-ENDLIST\n", True, id="a playlist",
+        marks=pytest.mark.soak,
+    ),
+    pytest.param("ffconcat version 1.0\nfile PRIVATE\n", True, id="a list of parts", marks=pytest.mark.soak),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "guarded"), ASTRAY)
+def test_s13_ffmpeg_is_led_into_no_private_network(
+    answer: str, guarded: bool, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By no server, whatever it answers to ffmpeg alone; with ``--private-host`` it may be."""
+    monkeypatch.setenv("no_proxy", "localhost")
+    monkeypatch.setattr(Leading, "answer", answer)
+    with serving(server.content, Leading) as leading:
+        hosts = frozenset() if guarded else frozenset({"localhost"})
+        with suppress(Exception):
+            fetcher(leading, tmp_path, ffmpeg=find_ffmpeg(None), private_hosts=hosts).clip("ok-film", 4.0, 14.0)
+    assert leading.asked["by ffmpeg"]
+    assert (leading.asked["/ok/secret"] == 0) == guarded
+
+
+def test_s13_a_page_leads_ffmpeg_to_no_private_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one that nobody but ffmpeg would ask; the user's own proxy is private and may be."""
+    monkeypatch.setattr(socket, "getaddrinfo", socket.getaddrinfo)
+    _guard_addresses(("127.0.0.1",), {"http": "http://localhost:3128"})
+    _check("http://127.0.0.1:1/a.mp4", ("127.0.0.1",))
+    for url in ("http://10.0.0.1/a.mp4", "http://[::1]/a", "http://localhost/a", "http://nowhere.internal/a"):
+        with pytest.raises(Unavailable, match=PRIVATE):
+            _check(url, ("127.0.0.1",))
+    assert socket.getaddrinfo("localhost", 3128)
+
+
+def test_s13_what_ffmpeg_asks_goes_on_to_the_users_proxy() -> None:
+    """With their password, and unless they want it to pass that by; what is no request is refused."""
+    with serving(lambda name: b"came") as running, socket.create_server(("127.0.0.1", 0)) as proxy:
+        host = f"127.0.0.1:{proxy.getsockname()[1]}"
+        proxies = {"http": f"http://me:pass@{host}", "no": "127.0.0.1"}
+
+        def said(request: str) -> bytes:
+            with (
+                gate(lambda url: None, proxies) as way,
+                socket.create_connection(("127.0.0.1", urlsplit(way).port)) as s,
+            ):
+                s.sendall(request.encode())
+                if "example" not in request:
+                    return s.makefile("rb").read()
+                asked, _ = proxy.accept()
+                with asked:
+                    return asked.recv(1 << 16)
+
+        assert said(f"GET {running.url}/ok/a HTTP/1.0\r\n\r\n").endswith(b"came")
+        assert said("GET http://example.org/a HTTP/1.1\r\nHost: example.org\r\n\r\n") == (
+            b"GET http://example.org/a HTTP/1.1\r\nHost: example.org\r\nProxy-Authorization: Basic bWU6cGFzcw==\r\n\r\n"
+        )
+        for wrong in ("\r\n", "GET\r\n\r\n", "GET /a HTTP/1.1\r\n\r\n", "GET ftp://a/ HTTP/1.1\r\n\r\n"):
+            assert said(wrong).startswith(b"HTTP/1.1 403")

@@ -7,15 +7,21 @@ order comes as JSON on standard input, see :class:`Order`, the outcome goes as J
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import sys
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from skillnet_cli.sources.http import Unavailable, check_address, is_private, is_private_address
+from skillnet_video.datasets.gate import gate
 
 _REASONS = (
     (r"no space left|disk quota", "the disk is full"),
@@ -95,7 +101,8 @@ def fetch(order: Order) -> str:
             return super().dl(name, info, *more, **named)
 
     _bound_files(order.most_bytes)
-    _guard_addresses(order.private_hosts)
+    proxies = getproxies()
+    _guard_addresses(order.private_hosts, proxies)
     options = {**order.options, "logger": _Silent()}
     if order.seconds:
         options |= {"download_ranges": download_range_func(None, [order.seconds]), "force_keyframes_at_cuts": True}
@@ -103,7 +110,10 @@ def fetch(order: Order) -> str:
         FFmpegPostProcessor._ffmpeg_location.set(order.ffmpeg)
     try:
         _check(order.url, order.private_hosts)
-        with Checked(options) as downloader:
+        with Checked(options) as downloader, gate(partial(_check, private_hosts=order.private_hosts), proxies) as way:
+            _ = downloader.proxies  # yt-dlp keeps to those of the user; ffmpeg finds its own in the environment
+            os.environ["http_proxy"] = way
+            os.environ.pop("no_proxy", None)
             downloader.download([order.url])
     except DownloadError as error:
         return "ffmpeg exited" if order.seconds and "ffmpeg exited" in str(error) else reason_of(error)
@@ -115,18 +125,36 @@ def fetch(order: Order) -> str:
 def _check(url: str, private_hosts: tuple[str, ...]) -> None:
     """Raises Unavailable where an address may not be asked."""
     host = check_address(url)
-    if host not in private_hosts and is_private(host):
-        raise Unavailable("the address leads into a private network")
+    try:
+        socket.getaddrinfo(host, None)
+    except _Private as error:
+        raise Unavailable(str(error)) from error
+    except OSError:  # a name that only a proxy finds, unless its ending says whose it is
+        if host not in private_hosts and is_private(host):
+            raise Unavailable(str(_Private())) from None
 
 
-def _guard_addresses(private_hosts: tuple[str, ...]) -> None:
-    """From now on this process finds no private address, whatever leads to it."""
+class _Private(OSError):
+    """An address that may not be asked."""
+
+    def __str__(self) -> str:
+        return "the address leads into a private network"
+
+
+def _guard_addresses(private_hosts: tuple[str, ...], proxies: Mapping[str, str]) -> None:
+    """From now on this process finds no private address, whatever leads to it, but for the user's own proxies."""
     found = socket.getaddrinfo
+    doors = set()
+    for kind in ("http", "https", "all"):
+        with suppress(ValueError):
+            proxy = urlsplit(proxies.get(kind, ""))
+            doors.add((proxy.hostname, proxy.port))
 
-    def public(host: Any, *more: Any, **named: Any) -> Any:
-        places = found(host, *more, **named)
-        if str(host) not in private_hosts and any(is_private_address(str(place[4][0])) for place in places):
-            raise OSError("the address leads into a private network")
+    def public(host: Any, port: Any = None, *more: Any, **named: Any) -> Any:
+        places = found(host, port, *more, **named)
+        mine = str(host) in private_hosts or (host, port) in doors
+        if not mine and any(is_private_address(str(place[4][0])) for place in places):
+            raise _Private
         return places
 
     socket.getaddrinfo = public

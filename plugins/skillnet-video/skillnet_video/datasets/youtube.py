@@ -24,7 +24,7 @@ from skillnet_video.recoding import Recoding
 TIMEOUT = 30
 COOKIES = "cookies.txt"
 _PROTOCOLS = "http,https,tcp,tls,crypto,httpproxy"
-"""What ffmpeg may open: no files, which a playlist could name."""
+"""What ffmpeg may open: no files, which a playlist could name. Which addresses it may, ``gate.py`` sees to."""
 INSTALL = "pip install 'skillnet-video[download]'"
 
 MOST_BYTES = 2 << 30
@@ -115,6 +115,7 @@ class Youtube:
             "noprogress": True,
             "noplaylist": True,
             "cachedir": False,
+            "fixup": "never",  # by ffmpeg, which would open what a fetched file names
             "socket_timeout": TIMEOUT,
             "retries": self.retries,
             "extractor_retries": self.retries,
