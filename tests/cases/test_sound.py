@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
+import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -389,6 +390,36 @@ def test_r05_wherever_a_packet_is_cut_it_is_said(longer: Path, suffix: str) -> N
         cut.write_bytes(content[: int(share * len(content)) // 12_288 * 12_288 + 1_001])  # 64 times 192, 6 times 2048
         remarks = assert_as_ffmpeg(cut)
         assert len(remarks) == 1 and remarks[0].startswith("breaks off after "), share
+
+
+STATES_ITS_LENGTH: dict[str, tuple[object, ...]] = {
+    "wma": (),
+    "flv": ("-ar", 44_100),
+    "adx": (),
+    "mmf": ("-ar", 8000),
+    "mxf": ("-f", "mxf_opatom", "-ar", 48_000),
+    "nut": ("-c:a", "flac"),
+}
+
+
+@pytest.mark.parametrize("suffix", STATES_ITS_LENGTH)
+def test_r05_a_cut_between_packets_is_said_where_a_length_is_stated(longer: Path, suffix: str) -> None:
+    whole = encoded(longer, f"between.{suffix}", *STATES_ITS_LENGTH[suffix])
+    with av.open(str(whole)) as container:
+        places = [packet.pos for packet in container.demux(audio=0) if packet.size]
+    content, middle = whole.read_bytes(), places[len(places) // 2]
+    count, remarks = heard(content)
+    assert remarks == [] and len(places) > 4
+    assert heard(content[:middle])[1] == [f"breaks off after {heard(content[:middle])[0] / RATE:.1f} seconds"]
+    assert heard(content[:middle])[0] < 0.8 * count
+
+
+@pytest.mark.parametrize("format", ["NIST", "SVX", "AVR", "SDS"])
+def test_r05_libsndfiles_formats_that_break_off(longer: Path, format: str) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, soundfile.read(longer)[0], RATE, "PCM_16", format=format)
+    assert heard(file.getvalue())[1] == []
+    assert heard(file.getvalue()[: 127 * 800 + 21])[1][0].startswith("breaks off after ")
 
 
 SOUND_WHOLE = {

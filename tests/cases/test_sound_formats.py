@@ -100,8 +100,8 @@ Read as the `ffmpeg` command reads them; the tests compare the numbers of sample
   louder than -55 dB of full scale, in no tenth of a second, is silent: windows of it have no text.
 * An interrupted recording is used as far as it goes, damaged packets are left out, and gaps stay out: a remark says how
   many seconds there are. `prepare` counts such recordings as damaged, since a transcript speaks of the whole.
-  Nothing shows it where a cut falls between packets and no length is stated (MPEG, broadcasts, NUT, MLP, TrueHD, IRCAM,
-  ADX).
+  Nothing shows it where a cut falls between packets and no length is stated: MPEG, AAC, AC-3, DTS, AMR, broadcasts,
+  TrueHD, MLP, SWF, IRCAM, PARIS, Portable Voice, FastTracker.
 * A stated length of nought, or beyond the end, ends nothing. Files of one format joined byte by byte are read as one,
   but of HTK, Shorten, Musepack 7, QOA, LC3, OMA and RealAudio 3 the first. Tags before and behind are none of it.
 * Headerless samples and codecs (`.raw` `.pcm` `.gsm` `.g722`) are refused: nothing says that they are sound, or at

@@ -6,6 +6,8 @@ FFmpeg reads what is there and does not say. Where nothing in a file says how lo
 from __future__ import annotations
 
 import io
+import math
+import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 
@@ -15,6 +17,9 @@ UNKNOWN_STREAMED = 2**31 - 2**16
 
 MOST_ELEMENTS = 100_000
 """Boxes, chunks or elements that are looked at."""
+
+HEADER = 4096
+"""Bytes at the beginning of a file in which it says how long it is."""
 
 SEGMENT, CLUSTER = 0x18538067, 0x1F43B675
 EBML = b"\x1aE\xdf\xa3"
@@ -56,7 +61,7 @@ def _chunks_break_off(file: io.BufferedIOBase, size: int) -> bool:
         if chunk[:4] == b"ds64":
             file.seek(place + 16)
             large = int.from_bytes(file.read(8), "little")
-        if chunk[:4] in (b"data", b"SSND"):
+        if chunk[:4] in (b"data", b"SSND", b"BODY"):
             if length == UNKNOWN_32 and large:
                 length = large
             elif length >= UNKNOWN_STREAMED:
@@ -138,8 +143,24 @@ def elements(file: io.BufferedIOBase, size: int, place: int = 0) -> Iterator[int
         place = begin if unknown and name in (SEGMENT, CLUSTER) else size if unknown else begin + length
 
 
+def _objects(file: io.BufferedIOBase, size: int) -> Iterator[int]:
+    """Where each object of a Windows Media file ends, up to the data of a live stream, which are said to be none."""
+    place = 0
+    for _ in range(MOST_ELEMENTS):
+        head = at(file, place, 24)
+        length = int.from_bytes(head[16:], "little")
+        if length < 24 or (head[:4] == b"6&\xb2u" and length <= 50):
+            return
+        place += length
+        yield place
+
+
 def _flv_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
-    """The size behind the last tag is not the one that the tag itself has."""
+    """The size that the file says it has is another, or that behind the last tag is not the one that the tag has."""
+    head = at(file, 0, HEADER)
+    stated = head.find(b"filesize\0")
+    if stated >= 0 and size < struct.unpack(">d", head[stated + 9 : stated + 17].ljust(8, b"\0"))[0]:
+        return True
     length = int.from_bytes(at(file, max(0, size - 4), 4), "big")
     if not 11 <= length <= size - 4:
         return True
@@ -195,6 +216,34 @@ def _sample_dump_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
     return size < 21 + 127 * -(-samples // in_packet)
 
 
+def _states(end: Callable[[bytes], int]) -> Callable[[io.BufferedIOBase, int], bool]:
+    """For formats in whose first bytes stands where the samples end."""
+    return lambda file, size: end(at(file, 0, HEADER)) > size
+
+
+def _number(head: bytes, place: int, length: int = 4) -> int:
+    return int.from_bytes(head[place : place + length], "big")
+
+
+def _nist_end(head: bytes) -> int:
+    """Of samples that are not compressed."""
+    facts = dict(re.findall(rb"^(\w+) -\S+ (\S+)", head, re.MULTILINE))
+    size = re.match(rb"NIST_1A\n +(\d+)\n", head)
+    if not size or facts.get(b"sample_coding", b"pcm") not in (b"pcm", b"ulaw", b"alaw"):
+        return 0
+    try:
+        counts = [int(facts[name]) for name in (b"sample_count", b"channel_count", b"sample_n_bytes")]
+    except (KeyError, ValueError):
+        return 0
+    return int(size[1]) + math.prod(counts)
+
+
+def _mxf_end(head: bytes) -> int:
+    """A file that was closed says in its first partition where the last one begins."""
+    width = head[16] & 0x7F if head[16] & 0x80 else 0  # bytes of the length, which stands behind a key of 16 bytes
+    return _number(head, 17 + width + 24, 8) + 1
+
+
 def _w64_breaks_off(file: io.BufferedIOBase, size: int) -> bool:
     """A Wave64 states its size in 64 bits behind an identifier of 16 bytes, itself included."""
     return 16 <= size < int.from_bytes(at(file, 16, 8), "little") < 2**62
@@ -227,7 +276,7 @@ def _stated_by_xing(file: io.BufferedIOBase) -> int:
     return int.from_bytes(first[behind : behind + 4], "big") if flags & 2 else 0
 
 
-_COUNTED = ("flac", "wv", "tta", "ape", "tak", "shn", "rm")
+_COUNTED = ("dtshd", "flac", "wv", "tta", "ape", "tak", "shn", "rm")
 """Formats whose files state their length at the beginning."""
 
 
@@ -272,6 +321,14 @@ _STRUCTURES: Sequence[tuple[int, tuple[bytes, ...], Callable[[io.BufferedIOBase,
     (0, (b"\x00\x00\x01\xba",), _program_stream_breaks_off),
     (0, (b".SoX", b"XoS."), _sox_breaks_off),
     (0, (b"Creative Voice F",), _reaches_beyond(_voice_blocks)),
+    (0, (b"0&\xb2u\x8ef\xcf\x11",), _reaches_beyond(_objects)),
+    (0, (b"MMMD",), _states(lambda head: 8 + _number(head, 4))),
+    (0, (b"2BIT",), _states(lambda head: 128 + _number(head, 26) * (_number(head, 14, 2) // 8))),  # AVR
+    # ADX has blocks of 32 samples; encoders count up to two that there are not
+    (0, (b"\x80\0",), _states(lambda head: 4 + _number(head, 2, 2) + (_number(head, 12) // 32 - 2) * 18 * head[7])),
+    (0, (b"ALawSoundFile**\0",), _states(lambda head: 32 + _number(head, 18))),
+    (0, (b"NIST_1A",), _states(_nist_end)),
+    (0, (b"\x06\x0e+4\x02\x05\x01\x01",), _states(_mxf_end)),
     (0, (b"\xf0\x7e",), _sample_dump_breaks_off),
     (0, (b"G",), _transport_stream_breaks_off),
     (4, (b"G",), _transport_stream_breaks_off),
