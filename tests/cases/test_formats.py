@@ -321,6 +321,19 @@ def test_r07_of_an_interrupted_recording_what_is_there_is_used(row: Row) -> None
     assert remarks == []
 
 
+@pytest.mark.parametrize("format", ["matroska", "flv"])
+def test_r07_sound_that_goes_on_behind_the_pictures_is_no_damage(format: str) -> None:
+    longer = [*source(), "-f", "lavfi", "-i", "sine=duration=9"]
+    codecs = ["-c:v", "flv", "-c:a", "mp3", "-ar", "44100"]
+    data = clip(Row("", "", format=format, options=codecs), ffmpeg(), longer)
+    with collect_remarks() as remarks:
+        assert 18 <= len(frames(data)) <= 24
+    assert remarks == []
+    with collect_remarks() as remarks:
+        frames(data[: len(data) // 3])
+    assert any("is cut short" in each for each in remarks)
+
+
 def test_r07_an_mp4_without_its_table_says_so() -> None:
     data = clip(Row("", "", format="mp4", options=WIDE["mp4"][1:]), ffmpeg(), source())
     with pytest.raises(DamagedItem, match="is cut short: the table of its frames, which comes last, is missing"):

@@ -77,7 +77,8 @@ def steady_frames(source: Source, fps: float, start: float | None = None) -> Gen
     """
     with _opened(source) as container:
         stream = _pictures(container)
-        yield from _at_rate(_on_clock(_decoded(container, stream, start), container, stream, start), fps, start)
+        read = _Read(container, stream)
+        yield from _at_rate(_on_clock(_decoded(read, start), read, start), fps, start)
 
 
 @contextmanager
@@ -179,13 +180,38 @@ def _look_for_missing(container: InputContainer, stream: VideoStream) -> None:
     add_remark(f"is cut short: {seconds:.1f} s of about {float((last - first) * stream.time_base):.1f} s are there")
 
 
-def _decoded(container: InputContainer, stream: VideoStream, start: float | None) -> Iterator[av.VideoFrame]:
+class _Read:
+    """The track of a file, and how far the file has been read.
+
+    Attributes:
+        end: the second at which what was read of any track ends: the sound may go on behind the pictures.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self.container, self.stream, self.end = container, stream, 0.0
+
+    def packets(self) -> Iterator[av.Packet | None]:
+        """The track's packets as far as they can be read, then None."""
+        begin = (self.container.start_time or 0) / av.time_base
+        try:
+            for packet in self.container.demux():
+                if packet.pts is not None and packet.time_base:
+                    self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - begin)
+                if packet.stream_index == self.stream.index and packet.size:
+                    yield packet
+        except av.FFmpegError as error:
+            add_remark(f"cannot be read to its end ({error.strerror})")
+        yield None
+
+
+def _decoded(read: _Read, start: float | None) -> Iterator[av.VideoFrame]:
     """All frames that can be decoded, or those from some way before ``start``, in the order in which they are shown."""
+    container, stream = read.container, read.stream
     if start and stream.time_base:
         with suppress(av.FFmpegError):  # what cannot be sought in is read from its beginning
             container.seek(int(start / stream.time_base) + (stream.start_time or 0), stream=stream)
     shown = failed = 0
-    for packet in _packets(container, stream):
+    for packet in read.packets():
         try:
             frames = stream.decode(packet)
         except av.FFmpegError:  # as FFmpeg does: what comes next may be sound
@@ -201,23 +227,15 @@ def _decoded(container: InputContainer, stream: VideoStream, start: float | None
         add_remark(f"{failed:,} of its frames cannot be decoded")
 
 
-def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet | None]:
-    """The track's packets as far as they can be read, then None."""
-    try:
-        yield from (packet for packet in container.demux(stream) if packet.size)
-    except av.FFmpegError as error:
-        add_remark(f"cannot be read to its end ({error.strerror})")
-    yield None
-
-
 def _on_clock(
-    frames: Iterable[av.VideoFrame], container: InputContainer, stream: VideoStream, start: float | None
+    frames: Iterable[av.VideoFrame], read: _Read, start: float | None
 ) -> Iterator[tuple[float, float, Frame]]:
     """Frames with the second at which they appear, counted from the first frame, and the seconds that they stay.
 
     A frame without a time follows the one before it. A clock that goes back, or that jumps ahead too far, goes on from
     where it was: several broadcasts or recordings in one file have several.
     """
+    container, stream = read.container, read.stream
     step = 1.0 / float(stream.guessed_rate or stream.average_rate or 25)
     flags: Any = container.format.flags
     limit = DISCONTINUITY if flags & Flags.ts_discont.value else MAX_STILL
@@ -243,7 +261,7 @@ def _on_clock(
             raise DamagedItem(f"claims more than {MAX_RATE} frames a second")
         last, expected = time, time + stays
         yield time, stays, Frame(frame, aspect)
-    _look_for_more(container, stream, expected)
+    _look_for_more(read, expected)
 
 
 class _Stamps:
@@ -267,15 +285,16 @@ class _Stamps:
         return frame.pts if trusted and frame.pts is not None else frame.dts
 
 
-def _look_for_more(container: InputContainer, stream: VideoStream, end: float) -> None:
-    """Say where the frames end long before the file claims to."""
+def _look_for_more(read: _Read, end: float) -> None:
+    """Say where all tracks end long before the file claims to: some formats state only how long the longest one is."""
+    container, stream = read.container, read.stream
     if stream.duration and stream.time_base:
         claimed = float(stream.duration * stream.time_base)
     else:
         claimed = (container.duration or 0) / av.time_base
     if stream.frames and stream.average_rate:  # of an AVI that is cut short FFmpeg estimates the duration
         claimed = max(claimed, float(stream.frames / stream.average_rate))
-    if end < 0.9 * claimed - 0.5:
+    if max(end, read.end) < 0.9 * claimed - 0.5:
         add_remark(f"is cut short: {end:.1f} s of about {claimed:.1f} s are there")
 
 
