@@ -18,7 +18,7 @@ venv: $(STAMP)
 $(STAMP): $(PROJECTS) constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -c constraints.txt \
+	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt \
 	  $(addprefix -e ,$(LOCAL)) --group dev
 	touch $@
 

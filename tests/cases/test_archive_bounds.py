@@ -77,7 +77,7 @@ def test_s04_a_member_whose_own_header_is_damaged_is_damage_of_one_member(tmp_pa
     assert [row for row in rows if row[1] != "kept"] == damaged
 
 
-@pytest.mark.parametrize("padding", [0, 1, 70_000, 1 << 30])
+@pytest.mark.parametrize("padding", [0, 1, 70_000, 1 << 28])
 def test_s11_zeros_behind_a_gzip_are_not_read_one_by_one(tmp_path: Path, padding: int) -> None:
     with (tmp_path / "a.gz").open("wb") as file:
         file.write(gzip.compress(b"one"))

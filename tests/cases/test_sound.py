@@ -579,7 +579,7 @@ def test_s16_no_library_writes_on_the_terminal(longer: Path) -> None:
     assert (done.stdout, done.stderr) == (b"", b"")
 
 
-@pytest.mark.parametrize("padding", [3 << 20, 1 << 31])
+@pytest.mark.parametrize("padding", [3 << 20, 1 << 29])
 def test_s11_zeros_behind_a_wav_are_not_read_eight_by_eight(tmp_path: Path, padding: int) -> None:
     samples = (np.random.default_rng(0).integers(-9_000, 9_000, 16_000)).astype("<i2")
     with wave.open(str(tmp_path / "a.wav"), "wb") as file:

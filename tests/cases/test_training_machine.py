@@ -119,7 +119,7 @@ def test_s15_a_second_trainer_is_refused_and_the_first_goes_on(world: World) -> 
     with pytest.raises(UserError, match="toy is being trained by another process: wait for it") as caught:
         world.train(**LONG)
     assert "\n" not in str(caught.value)
-    second = world.start(world.recipe(**LONG), nproc=2)
+    second = world.start(world.recipe(**LONG))
     assert "is being trained by another process" in second.communicate(timeout=60)[1]
     assert second.returncode == 2
     wait_for_step(world, world.rows()[-1]["step"] + 2, process)

@@ -53,6 +53,7 @@ def test_every_task_is_in_its_third_epoch_when_it_is_stopped() -> None:
     assert all(place * BATCH // ITEMS == 2 for place in places)
 
 
+@pytest.mark.soak
 def test_ranks_killed_and_started_again_end_as_undisturbed(five: Five) -> None:
     """Two kills, of either rank, the second in the third epoch."""
     process = five.start("restarted", nproc=2, max_restarts=2)

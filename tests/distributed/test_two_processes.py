@@ -19,7 +19,7 @@ from skillnet_cli.model.skillnet import SkillNet
 from skillnet_cli.plugins import load_registry
 from tests.workbench import TASKS, World, make_set, tasks, toy_world
 
-STEPS = 50
+STEPS = 28
 SETTINGS: dict[str, Any] = {
     "finetune__steps": STEPS,
     "finetune__tasks": {

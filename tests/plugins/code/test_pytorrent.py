@@ -279,6 +279,7 @@ def test_languages(text: str, known: str | None) -> None:
     assert language(text) == known
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not PACKS, reason="SKILLNET_TEST_PACKS names no folder of real data")
 def test_the_pack_is_prepared_whole(tmp_path: Path) -> None:
     made = prepare("pytorrent", [Path(str(PACKS)) / "pytorrent"], tmp_path / "set")

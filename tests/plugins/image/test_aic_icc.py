@@ -165,6 +165,7 @@ def test_half_of_the_set_is_named(published: Path, tmp_path: Path) -> None:
         prepare(published / "ai_challenger_caption_train_20170902.zip", tmp_path / "set")
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not PACKS, reason="SKILLNET_TEST_PACKS names no folder with aic-icc")
 def test_the_pack(tmp_path: Path) -> None:
     source = Path(PACKS or "") / "aic-icc"
