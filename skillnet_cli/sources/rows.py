@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from dataclasses import InitVar, dataclass, field
+from functools import cached_property
 from typing import Any
 
 PART = "split"
@@ -34,20 +34,23 @@ class Enclosed:
     Attributes:
         name: its path in the table, "" where it has none of its own.
         suffix: that of its name in small letters, "" where it has none.
-        sha256: of its content, by which equal files are known.
-        read: gives the content; raises DamagedItem where that is no longer there.
+        read: gives the content; raises DamagedItem where that cannot be read, or is no longer there.
+        content: where it is at hand already; it is not kept.
     """
 
     name: str
     suffix: str
-    sha256: str
     read: Callable[[], bytes]
+    content: InitVar[bytes | None] = None
 
-    @classmethod
-    def of(cls, content: bytes, called: str, read: Callable[[], bytes], name: str = "") -> Enclosed:
-        """The cell of a file with this content, whose own name ends as ``called`` does."""
-        suffix = PurePosixPath(called).suffix.lower()
-        return cls(name, suffix, hashlib.sha256(content).hexdigest(), read)
+    def __post_init__(self, content: bytes | None) -> None:
+        if content is not None:
+            self.__dict__["sha256"] = hashlib.sha256(content).hexdigest()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the content, by which equal files are known. Raises DamagedItem as ``read`` does."""
+        return hashlib.sha256(self.read()).hexdigest()
 
     def __repr__(self) -> str:
         return f"the file {self.name}" if self.name else "a file"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from skillnet_cli.api import DamagedItem, UserError
@@ -75,7 +75,7 @@ def _columns(members: Sequence[Member]) -> dict[str, None]:
 
 
 def _sample(key: str, members: list[Member], tar: str) -> dict[str, Any]:
-    """The cells of a sample. Raises DamagedItem where a file cannot be read or is there twice."""
+    """The cells of a sample. Raises DamagedItem where a text cannot be read or a file is there twice."""
     cells: dict[str, Any] = {}
     fields: dict[str, Any] = {}
     for member in members:
@@ -87,7 +87,8 @@ def _sample(key: str, members: list[Member], tar: str) -> dict[str, Any]:
         elif column in TEXTS:
             cells[column] = decode(_small(member))
         else:
-            cells[column] = Enclosed.of(member.read(), member.name, member.read, f"{tar}/{member.name}")
+            suffix = PurePosixPath(member.name).suffix.lower()
+            cells[column] = Enclosed(f"{tar}/{member.name}", suffix, member.read)  # most columns nobody asks for
     return {KEY: key, **fields, **cells}
 
 

@@ -16,6 +16,8 @@ from pyarrow import parquet
 
 from skillnet_cli.cli.app import run
 from skillnet_cli.data.prepared import PreparedSet
+from skillnet_cli.sources.members import Member
+from skillnet_cli.sources.parquet import _batches, parquet_rows
 
 FILE = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
 """The type that the library datasets gives pictures and recordings."""
@@ -217,3 +219,59 @@ def test_d13_a_path_in_a_folder_of_tables_is_a_file_in_it(tmp_path: Path) -> Non
     write_parquet(tmp_path / "t/data/0.parquet", [{"bytes": None, "path": "pictures/a.png"}], ["甲"])
     skillnet("prepare", "table", tmp_path / "t", "--task", "t2i", "--shares", "train=1", "--out", tmp_path / "s")
     assert [content_of(row) for row in prepared(tmp_path / "s")["train"]] == [png(1)]
+
+
+@pytest.mark.parametrize("written", [{}, {"write_page_checksum": True}, {"data_page_version": "2.0"}])
+@pytest.mark.parametrize("column", ["image", "text"])
+def test_d13_a_damaged_page_is_as_many_damaged_rows_as_its_group_has_left(
+    tmp_path: Path, column: str, written: Mapping[str, object]
+) -> None:
+    """And the groups behind it are read; the sum of all rows is the table's."""
+    path, held = tmp_path / "t.parquet", [{"bytes": png(n), "path": f"{n}.png"} for n in range(30)]
+    table = pyarrow.table({"image": pyarrow.array(held, FILE), "text": [f"第{n}只" for n in range(30)]})
+    parquet.write_table(table, path, row_group_size=10, compression="gzip", use_dictionary=False, **written)
+    place = 0 if column == "image" else 2
+    chunk = parquet.ParquetFile(path).metadata.row_group(1).column(place)
+    content, start = bytearray(path.read_bytes()), chunk.data_page_offset
+    middle = start + chunk.total_compressed_size // 2
+    content[middle : middle + 16] = bytes(byte ^ 0xFF for byte in content[middle : middle + 16])
+    path.write_bytes(content)
+    skillnet("prepare", "table", path, "--task", "t2i", "--shares", "train=1", "--out", tmp_path / "s")
+    rows = prepared(tmp_path / "s")["train"]
+    whole = [*range(10), *range(20, 30)]
+    assert [(content_of(row), row["text"]) for row in rows] == [(png(n), [f"第{n}只"]) for n in whole]
+    assert counts(tmp_path / "s") == {"kept": 20, "damaged": 10}
+
+
+def test_d13_a_group_that_claims_rows_without_end_ends_the_table(tmp_path: Path) -> None:
+    """A text that is not UTF-8 damages its own row alone."""
+    path = tmp_path / "t.parquet"
+    wrong = pyarrow.array([b"a", b"\xff", b"c"]).cast(pyarrow.binary()).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": wrong}), path, use_dictionary=False)
+    assert [(row.cells, row.damage) for row in parquet_rows(path)] == [
+        ({"text": "a"}, None), ({}, "row 2 cannot be read: its part of the table is damaged"), ({"text": "c"}, None)
+    ]  # fmt: skip
+
+    class Group:
+        num_rows, total_byte_size = 1 << 50, 1
+
+    class Table:
+        metadata = type("", (), {"num_row_groups": 1, "row_group": lambda self, number: Group()})()
+
+        def iter_batches(self, *size: object, **more: object) -> object:
+            raise OSError("Corrupt snappy compressed data.")
+
+    with pytest.raises(OSError, match="Corrupt"):
+        list(_batches(Table(), path, 16))
+
+
+def test_d13_files_of_a_tar_that_nobody_asks_for_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [("a.png", png(1)), ("a.txt", "甲".encode()), ("a.mask.png", b"large"), ("a.npz", b"larger")]
+    write_tar(tmp_path / "t.tar", members)
+    read, plain = [], Member.read
+    monkeypatch.setattr(Member, "read", lambda self: read.append(self.name) or plain(self))
+    skillnet(
+        "prepare", "table", tmp_path / "t.tar", "--task", "t2i", "--columns", "image=png,text=txt", "--shares",
+        "train=1", "--out", tmp_path / "s",
+    )  # fmt: skip
+    assert counts(tmp_path / "s") == {"kept": 1} and set(read) == {"a.png", "a.txt"}
