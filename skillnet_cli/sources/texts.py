@@ -6,6 +6,7 @@ import codecs
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -38,6 +39,12 @@ _USUAL = ((0x20, 0x24F), (0x2010, 0x206F), (0x3000, 0x30FF), (0x3400, 0x9FFF), (
 """Characters of Chinese, Japanese and Latin texts; what is read in the wrong order of bytes has many others."""
 _FEWEST = 8
 """Bytes from which on a text without a mark can be told from other bytes."""
+_ENOUGH = 4
+"""Characters of two bytes from which on their encoding can be told by how common they are."""
+_COMMON = {"gb18030": ((0xA1, 0xA9), (0xB0, 0xD7)), "cp950": ((0xA1, 0xC6),)}
+"""First bytes of signs and of the characters that nearly all of a Chinese text consists of: the standards' level 1."""
+_ALONE = re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff0-9])")
+"""A byte as that of a letter with an accent; in GB 18030 digits belong to characters of four bytes."""
 _BROKEN = "skillnet-broken"
 codecs.register_error(_BROKEN, lambda error: ("\udcff", getattr(error, "end", 0)))
 
@@ -64,16 +71,14 @@ class Line:
 
 
 def decode(content: bytes, encoding: str | None = None) -> str:
-    """Return bytes as text, in the given encoding or the first of UTF-8, UTF-16 and GB 18030 that fits.
+    """Return bytes as text, in the given encoding or the one that is detected.
 
     Raises:
         DamagedItem: none fits, or it is not text at all.
         UserError: there is no such encoding.
     """
     found = detect(content[:SAMPLE])
-    chosen = (
-        [_known(encoding)] if encoding else [found] if _marked(content) or _is_wide(found) else ["utf-8", "gb18030"]
-    )
+    chosen = [_known(encoding)] if encoding else [found] if _marked(content) or _is_wide(found) else ["utf-8", found]
     for each in chosen:
         try:
             text = content.decode(str(each))
@@ -82,7 +87,7 @@ def decode(content: bytes, encoding: str | None = None) -> str:
         if "\0" in text:
             raise DamagedItem("it is not text")
         return text
-    raise DamagedItem(f"it is not text in {encoding or 'UTF-8, UTF-16 or GB 18030'}")
+    raise DamagedItem(f"it is not text in {encoding or 'UTF-8, UTF-16, GB 18030 or Big5'}")
 
 
 def read_lines(source: Path | Member, encoding: str | None = None) -> Iterator[Line]:
@@ -198,8 +203,9 @@ def _line(number: int, content: bytes, size: int, file: LineFile) -> Line:
 def detect(start: bytes) -> str:
     """Return the encoding of a file's beginning.
 
-    By its mark; UTF-8 where nearly all of it fits; UTF-16 without a mark where that gives usual characters; else GB
-    18030.
+    By its mark; UTF-8 where nearly all of it fits; UTF-16 without a mark where that gives usual characters; else
+    Windows's Big5 or GB 18030, by which the characters are common ones. Where they are not in either, it is UTF-8: so
+    that each line with others than ASCII's counts as damaged, and none is read as what it is not.
     """
     marked = _marked(start)
     if marked:
@@ -208,7 +214,30 @@ def detect(start: bytes) -> str:
         wide = max(("utf-16-le", "utf-16-be"), key=lambda encoding: _usual_share(start, encoding))
         if b"\0" in start and len(start) >= _FEWEST and _usual_share(start, wide) >= 0.95:
             return wide
-    return "utf-8" if _is_utf8(start) else "gb18030"
+    return "utf-8" if _is_utf8(start) else _of_two_bytes(start[: 1 << 16])
+
+
+def _of_two_bytes(start: bytes) -> str:
+    seen, gb = _common(start, "gb18030")
+    _, big5 = _common(start, "cp950")
+    if seen >= _ENOUGH and big5 >= 0.9 > 0.6 > gb:
+        return "cp950"
+    high = len(start.translate(None, bytes(range(0x80))))
+    enough = seen >= _ENOUGH or len(_ALONE.findall(start)) == high
+    return "utf-8" if enough and gb < 0.3 else "gb18030"
+
+
+def _common(start: bytes, encoding: str) -> tuple[int, float]:
+    """How many characters are not ASCII's, and the share of common ones among them."""
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(start)
+    others = [each.encode(encoding, "replace") for each in text if not each.isascii()]
+    low = 0xA1 if encoding == "gb18030" else 0x40
+    common = sum(
+        len(each) == 4 or any(first <= each[0] <= last and each[1] >= low for first, last in _COMMON[encoding])
+        for each in others
+        if len(each) > 1
+    )
+    return len(others), common / max(1, len(others))
 
 
 def _is_utf8(start: bytes) -> bool:

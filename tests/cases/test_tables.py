@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from skillnet_cli.api import DamagedItem
 from skillnet_cli.cli.app import run
 from skillnet_cli.data.format import read_ledger
 from skillnet_cli.data.prepared import PreparedSet
 from skillnet_cli.sources.members import Member
 from skillnet_cli.sources.tables import CsvFile, read_rows
+from skillnet_cli.sources.texts import decode
 
 
 def prepared(table: Path, *more: str, task: str = "tc") -> tuple[list[dict[str, Any]], Counter[str], list[str]]:
@@ -78,6 +80,36 @@ def test_r12_every_usual_encoding_is_read(tmp_path: Path, encoding: str, kind: s
     items, counts, _ = prepared(tmp_path / f"t.{kind}")
     assert [item["text"] for item in items] == [[text] for text in texts] and counts == {"kept": 3}
     assert [item["label"] for item in items] == ["0", "1", "2"]
+
+
+TRADITIONAL = "紅色的汽車停在路邊"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "read"),
+    [
+        ("big5", TRADITIONAL, True),
+        ("cp950", TRADITIONAL[:4], True),
+        ("gbk", TRADITIONAL, True),
+        ("gb18030", "a😀b", True),
+        ("gbk", "囍", True),
+        ("cp1252", "Die Straße war schön", False),
+        ("latin-1", "Le café était très agréable", False),
+        ("shift_jis", "赤い車が走っています", False),
+        ("cp1251", "Красная машина едет", False),
+    ],
+)
+def test_r12_nothing_is_read_as_what_it_is_not(tmp_path: Path, encoding: str, text: str, read: bool) -> None:
+    """Nearly all bytes are some character of GB 18030, hardly any text but a Chinese one has its common ones."""
+    (tmp_path / "t.csv").write_bytes(f"text,label\n{text},1\nok,2\n".encode(encoding))
+    first, second = read_rows(tmp_path / "t.csv")
+    assert (first.cells["text"] == text) if read else (first.damage == "row 1 is not text in UTF-8")
+    assert second.cells == {"text": "ok", "label": "2"}
+    if read:
+        assert decode(text.encode(encoding)) == text
+    else:
+        with pytest.raises(DamagedItem, match="it is not text in UTF-8, UTF-16, GB 18030 or Big5"):
+            decode(text.encode(encoding))
 
 
 def test_r12_a_broken_row_among_sound_ones_is_one_row(tmp_path: Path) -> None:

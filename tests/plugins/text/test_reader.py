@@ -98,7 +98,7 @@ def test_file_bytes_and_string_read_alike_with_or_without_bom(reader: TextReader
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"\xff\xff\xff", "it is not text in UTF-8, UTF-16 or GB 18030"),
+        (b"\xff\xff\xff", "it is not text in UTF-8, UTF-16, GB 18030 or Big5"),
         (b"", "the text is empty"),
         (" \n\t\u3000".encode(), "the text is empty"),
         (b"\x00\x01", "it is not text"),
