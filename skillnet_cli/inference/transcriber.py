@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from skillnet_cli.api import DamagedItem, Reader, Source, Window
+from skillnet_cli.api import DamagedItem, Reader, Source, Window, add_remark, collect_remarks
 from skillnet_cli.data.pipeline import to_device
 from skillnet_cli.inference.encoder import inferring
 from skillnet_cli.model.skillnet import SkillNet
@@ -97,9 +97,12 @@ class Transcriber:
         Raises:
             DamagedItem: it cannot be decoded, or nothing is spoken in it.
         """
-        text = self.transcribe(source).text
+        with collect_remarks() as remarks:
+            text = self.transcribe(source).text
         if not text:
-            raise DamagedItem("its transcript is empty")
+            raise DamagedItem("; ".join(["its transcript is empty", *remarks]))
+        for remark in remarks:
+            add_remark(remark)
         return text
 
     def joined(self, texts: Iterable[str]) -> str:

@@ -186,7 +186,7 @@ def test_w07_a_recording_without_sound_has_no_window_to_transcribe(
         assert window.features is None and "is silent" in remarks[0]
         transcriber = Transcriber(Mock(spec=SkillNet), {"sound": reader}, TASK)
         assert transcriber.transcribe(source) == Transcript((), "")
-        with pytest.raises(DamagedItem, match="its transcript is empty"):
+        with pytest.raises(DamagedItem, match="its transcript is empty; is silent: nothing"):
             transcriber.text(source)
 
 
@@ -259,7 +259,17 @@ def test_l02_a_header_is_found_where_the_first_file_does_not_say_where_it_ends(l
     assert heard(piped) == heard(whole + bytes(5000) + other) == (both, [])
     count, remarks = heard(whole[: len(whole) // 2] + other)
     assert 0 <= heard(whole)[0] // 2 + heard(other)[0] - count < 50
-    assert remarks == [f"breaks off after {len(whole) / 4 / RATE:.1f} seconds"]
+    assert remarks == [f"of 2 recordings joined in it, number 1 breaks off after {len(whole) / 4 / RATE:.1f} seconds"]
+
+
+def test_l02_one_of_joined_recordings_that_holds_nothing_costs_itself(longer: Path) -> None:
+    whole, empty = longer.read_bytes(), wav(np.zeros(0))
+    assert heard(empty + whole + empty) == (
+        heard(whole)[0],
+        ["of 3 recordings joined in it, number 1 holds no sound; 1 more are not whole"],
+    )
+    with pytest.raises(DamagedItem, match="^holds no sound$"):
+        heard(empty + empty)
 
 
 @pytest.mark.parametrize("suffix", ["wv", "m4a", "mka", "caf", "ac3", "amr", "mp3", "wav"])

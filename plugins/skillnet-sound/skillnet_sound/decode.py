@@ -8,13 +8,13 @@ breaks off is read as far as it goes. Whoever collects remarks is told of both.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 import soxr
 
-from skillnet_cli.api import DamagedItem, Source, add_remark
+from skillnet_cli.api import DamagedItem, Source, add_remark, collect_remarks
 from skillnet_cli.sources.kinds import HEAD, kind_of
 from skillnet_cli.untrusted import Untrusted, medium, open_regular
 from skillnet_sound.ends import breaks_off, is_tag, states_its_length
@@ -106,11 +106,39 @@ def _decoded(file: io.BufferedIOBase, head: bytes) -> Iterator[tuple[Channels, i
     if parts == [(0, size)]:
         yield from _decoded_one(file, head)
         return
-    for start, end in parts:
-        section = Section(file, start, end)
-        head = section.read(HEAD)
-        section.seek(0)
-        yield from _decoded_one(section, head)
+    sections = [Section(file, start, end) for start, end in parts]
+    yield from _decoded_section(sections[0]) if len(sections) == 1 else _decoded_joined(sections)
+
+
+def _decoded_section(section: Section) -> Iterator[tuple[Channels, int]]:
+    head = section.read(HEAD)
+    section.seek(0)
+    yield from _decoded_one(section, head)
+
+
+def _decoded_joined(sections: Sequence[Section]) -> Iterator[tuple[Channels, int]]:
+    """What can be decoded of several; one remark says what cannot. Raises DamagedItem where nothing can."""
+    faults: list[tuple[int, str]] = []
+    found = False
+    for number, section in enumerate(sections, start=1):
+        runs, run = _decoded_section(section), None
+        while True:
+            try:
+                with collect_remarks() as said:
+                    run = next(runs, None)
+            except DamagedItem as error:
+                said, run = [str(error)], None
+            faults += [(number, text) for text in said]
+            if run is None:
+                break
+            found = True
+            yield run
+    if not found:
+        raise DamagedItem(faults[0][1])
+    if faults:
+        number, text = faults[0]
+        more = f"; {len(faults) - 1} more are not whole" if len(faults) > 1 else ""
+        add_remark(f"of {len(sections)} recordings joined in it, number {number} {text}{more}")
 
 
 def _decoded_one(file: io.BufferedIOBase, head: bytes) -> Iterator[tuple[Channels, int]]:

@@ -96,9 +96,10 @@ def _kind_at(file: io.BufferedIOBase, place: int) -> _Kind | None:
 
 def _next(file: io.BufferedIOBase, kind: _Kind, begin: int, size: int) -> int:
     """Where the next header of this kind lies behind the one at ``begin``, ``size`` where there is none."""
-    place, held = begin + 1, b""
+    place, held, length = begin + 1, b"", PADDING >> 4  # small at first: there may be many short files
     file.seek(place)
-    while piece := file.read(min(CHUNK, size - place - len(held))):
+    while piece := file.read(min(length, size - place - len(held))):
+        length = min(CHUNK, 2 * length)
         held += piece
         if found := kind.header.search(held):
             return place + found.start()
