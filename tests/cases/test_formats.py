@@ -321,6 +321,14 @@ def test_r07_of_an_interrupted_recording_what_is_there_is_used(row: Row) -> None
     assert remarks == []
 
 
+def test_r07_a_track_that_appears_later_is_passed_over() -> None:
+    data = clip(Row("", "", format="flv", options=["-c:v", "flv"]), ffmpeg(), source(8))
+    tag = b"\x08\0\0\x20" + b"\0" * 7 + b"\x2f\xff\xfb\x90\x64" + b"\0" * 27 + (11 + 32).to_bytes(4, "big")
+    with collect_remarks() as remarks:
+        assert len(frames(data + tag)) == len(frames(data))
+    assert remarks == []
+
+
 @pytest.mark.parametrize("format", ["matroska", "flv"])
 def test_r07_sound_that_goes_on_behind_the_pictures_is_no_damage(format: str) -> None:
     longer = [*source(), "-f", "lavfi", "-i", "sine=duration=9"]

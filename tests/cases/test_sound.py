@@ -514,6 +514,15 @@ def test_r06_formats_of_libsndfile(longer: Path, format: str) -> None:
     assert heard(file.getvalue())[0] == len(samples)
 
 
+def test_r06_a_track_that_appears_later_is_passed_over(longer: Path) -> None:
+    """As FFmpeg does: its readers of FLV and broadcasts announce a track when they come upon it."""
+    path = encoded(longer, "late.flv", "-c:a", "mp3", "-ar", 44100)
+    right = heard(path)
+    tag = b"\x09\0\0\x20" + b"\0" * 7 + b"\x12" + b"\0" * 31 + (11 + 32).to_bytes(4, "big")
+    path.write_bytes(path.read_bytes() + tag)
+    assert heard(path) == right and assert_as_ffmpeg(path) == []
+
+
 def test_r06_the_default_track_is_heard(longer: Path) -> None:
     path = longer.with_name("tracks.mkv")
     tone = ("-f", "lavfi", "-i", "sine=frequency=440:duration=2")

@@ -204,6 +204,9 @@ class _Decoding:
                 if self._container.format.name not in _ENDS_IN_ERROR:
                     self._fail()
                 return
+            except IndexError:  # PyAV's, of a track that appears behind the beginning: FFmpeg passes it over
+                packets = self._container.demux(self._stream)
+                continue
             if packet is None:
                 return
             yield packet
@@ -333,7 +336,7 @@ def _by_libsndfile(file: io.BufferedIOBase, head: bytes) -> Iterator[tuple[Chann
 
 def _refuse(head: bytes) -> NoReturn:
     kind = kind_of(head)
-    if kind == "an MP4 file":
+    if kind in ("an MP4 file", "a QuickTime file"):
         raise DamagedItem(f"cannot be decoded: it is {kind} without its table (moov), which recorders write last")
     if kind.endswith(SOUND_FILES):
         raise DamagedItem(f"cannot be decoded: it is {kind}, and damaged")

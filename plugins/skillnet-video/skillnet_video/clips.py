@@ -193,14 +193,22 @@ class _Read:
     def packets(self) -> Iterator[av.Packet | None]:
         """The track's packets as far as they can be read, then None."""
         begin = (self.container.start_time or 0) / av.time_base
-        try:
-            for packet in self.container.demux():
-                if packet.pts is not None and packet.time_base:
-                    self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - begin)
-                if packet.stream_index == self.stream.index and packet.size:
-                    yield packet
-        except av.FFmpegError as error:
-            add_remark(f"cannot be read to its end ({error.strerror})")
+        packets = self.container.demux()
+        while True:
+            try:
+                packet = next(packets, None)
+            except IndexError:  # PyAV's, of a track that appears behind the beginning: FFmpeg passes it over
+                packets = self.container.demux()
+                continue
+            except av.FFmpegError as error:
+                add_remark(f"cannot be read to its end ({error.strerror})")
+                break
+            if packet is None:
+                break
+            if packet.pts is not None and packet.time_base:
+                self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - begin)
+            if packet.stream_index == self.stream.index and packet.size:
+                yield packet
         yield None
 
 
