@@ -133,6 +133,26 @@ def test_s04_whatever_config_json_says_a_command_ends_in_one_line(saved: World) 
         assert set(map(str, taken[key])) <= {"Ellipsis"}, (key, taken[key])
 
 
+def test_s04_a_value_of_another_kind_is_refused_where_a_table_or_an_array_belongs(saved: World) -> None:
+    without_checksum(saved)
+    path = saved.run / "model" / "config.json"
+    document = json.loads(path.read_text())
+    wanted = {dict: "table", list: "array"}
+    for place in places(document):
+        if place[0] not in ("skills", "tasks", "routed") or "embedder" in place[:-1]:
+            continue  # transformers' keys, which are not read, and those of a plugin's embedder
+        kind = wanted.get(type(usual_at(document, place)))
+        for value in ([], {}, [1], {"a": 1}, "text", 3, None, True) if kind else ():
+            if type(value) not in (dict, list) or wanted[type(value)] != kind:
+                path.write_text(altered(document, place, value))
+                with pytest.raises(UserError) as refusal:
+                    read_config(path.parent, load_registry())
+                assert str(refusal.value).startswith(f"{path}: {'.'.join(map(str, place))}: must be "), refusal.value
+    for value in ("[]", "3", "null", '"text"', "{}"):
+        path.write_text(value)
+        assert refused(path.parent), value
+
+
 def test_s01_no_string_of_a_model_chooses_what_is_imported(saved: World, monkeypatch: pytest.MonkeyPatch) -> None:
     modules = saved.folder / "modules"
     modules.mkdir()
