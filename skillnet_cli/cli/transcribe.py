@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -43,6 +44,9 @@ STDIN = "-"
 
 MOST_PIPED = 16 << 30
 """The most bytes that are taken from a pipe, into a temporary file."""
+
+WAIT_FOR_WRITER = 10.0
+"""Seconds after which a named pipe that nothing writes into is given up; opening one would wait for ever."""
 
 
 class _Format(str, Enum):
@@ -296,7 +300,7 @@ def _on_disk(recording: Path) -> Iterator[Path]:
     """The recording as a file: what comes from a pipe is read once, into a temporary one.
 
     Raises:
-        DamagedItem: it is too long, or has gone.
+        DamagedItem: it is too long, has gone, or is a pipe that nothing writes into.
     """
     piped = str(recording) == STDIN
     try:
@@ -309,17 +313,32 @@ def _on_disk(recording: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="skillnet-") as folder:
         path = Path(folder) / "recording"
         with path.open("wb") as copy:
-            if piped:
-                _copy(sys.stdin.buffer, copy)
-            else:
-                with recording.open("rb") as pipe:
-                    _copy(pipe, copy)
+            _copy(_chunks(sys.stdin.buffer) if piped else _named_pipe(recording), copy)
         yield path
 
 
-def _copy(pipe: BinaryIO | io.BufferedIOBase, copy: io.BufferedIOBase) -> None:
+def _named_pipe(path: Path) -> Iterator[bytes]:
+    """What is written into a named pipe. Raises DamagedItem where nothing opens it for writing."""
+    until = time.monotonic() + WAIT_FOR_WRITER
+    with open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as pipe:
+        # Without a writer there is the end at once, b""; from one that has written nothing yet there is None.
+        while (first := pipe.read(1 << 16)) == b"":
+            if time.monotonic() > until:
+                raise DamagedItem(f"is a pipe, and nothing was written into it within {WAIT_FOR_WRITER:g} seconds")
+            time.sleep(0.02)
+        os.set_blocking(pipe.fileno(), True)
+        yield first or b""
+        yield from _chunks(pipe)
+
+
+def _chunks(pipe: BinaryIO | io.BufferedIOBase | io.RawIOBase) -> Iterator[bytes]:
+    while content := pipe.read(1 << 20):
+        yield content
+
+
+def _copy(chunks: Iterator[bytes], copy: io.BufferedIOBase) -> None:
     left = MOST_PIPED
-    while content := pipe.read(min(1 << 20, left + 1)):
+    for content in chunks:
         left -= len(content)
         if left < 0:
             raise DamagedItem(f"more than {MOST_PIPED >> 30} GB come from the pipe")

@@ -61,6 +61,12 @@ def test_m04_a_named_pipe_is_read_once(trained: World) -> None:
     assert printed == trained.skillnet("transcribe", "a.hum")[0]
 
 
+def test_s11_a_pipe_that_nothing_writes_into_is_given_up(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skillnet_cli.cli.transcribe.WAIT_FOR_WRITER", 0.1)
+    os.mkfifo(trained.folder / "pipe.hum")
+    assert "pipe.hum: is a pipe, and nothing was written" in trained.skillnet("transcribe", "pipe.hum", code=2)[1]
+
+
 def test_m04_standard_input_is_read(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
     class Given:
         buffer = io.BytesIO(SPOKEN)
