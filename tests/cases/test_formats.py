@@ -316,6 +316,8 @@ def test_r07_of_an_interrupted_recording_what_is_there_is_used(row: Row) -> None
     assert torch.equal(seen[10], whole[10])
     if row.format in ("mp4", "webm", "avi", "flv", "rm"):  # these say how long they would be
         assert any("is cut short" in each for each in remarks)
+    stated = [float(each.split()[7]) for each in remarks if each.startswith("is cut short")]
+    assert stated == pytest.approx([8] * len(stated), abs=0.5)
     with collect_remarks() as remarks:
         frames(data)
     assert remarks == []

@@ -177,7 +177,24 @@ def _look_for_missing(container: InputContainer, stream: VideoStream) -> None:
     there = [entry.timestamp for entry in entries if entry.pos + entry.size <= size]
     first, last = entries[0].timestamp, entries[-1].timestamp
     seconds = float((max(there, default=first) - first) * stream.time_base)
-    add_remark(f"is cut short: {seconds:.1f} s of about {float((last - first) * stream.time_base):.1f} s are there")
+    stated = float((last - first) * stream.time_base)
+    if not _is_short(stated, _claimed(container, stream)):  # else FFmpeg has made it, of what is there
+        add_remark(f"is cut short: {seconds:.1f} s of about {stated:.1f} s are there")
+
+
+def _claimed(container: InputContainer, stream: VideoStream) -> float:
+    """How many seconds a file claims to have; some formats state only how long the longest of all tracks is."""
+    if stream.duration and stream.time_base:
+        claimed = float(stream.duration * stream.time_base)
+    else:
+        claimed = (container.duration or 0) / av.time_base
+    if stream.frames and stream.average_rate:  # of an AVI that is cut short FFmpeg estimates the duration
+        claimed = max(claimed, float(stream.frames / stream.average_rate))
+    return claimed
+
+
+def _is_short(seconds: float, claimed: float) -> bool:
+    return seconds < 0.9 * claimed - 0.5
 
 
 class _Read:
@@ -294,15 +311,9 @@ class _Stamps:
 
 
 def _look_for_more(read: _Read, end: float) -> None:
-    """Say where all tracks end long before the file claims to: some formats state only how long the longest one is."""
-    container, stream = read.container, read.stream
-    if stream.duration and stream.time_base:
-        claimed = float(stream.duration * stream.time_base)
-    else:
-        claimed = (container.duration or 0) / av.time_base
-    if stream.frames and stream.average_rate:  # of an AVI that is cut short FFmpeg estimates the duration
-        claimed = max(claimed, float(stream.frames / stream.average_rate))
-    if max(end, read.end) < 0.9 * claimed - 0.5:
+    """Say where all tracks end long before the file claims to."""
+    claimed = _claimed(read.container, read.stream)
+    if _is_short(max(end, read.end), claimed):
         add_remark(f"is cut short: {end:.1f} s of about {claimed:.1f} s are there")
 
 
