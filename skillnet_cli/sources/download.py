@@ -265,9 +265,10 @@ class _Transfer:
             # Without a chunk size: httpx would gather chunks, and lose what it has of one when the connection breaks.
             pieces = answer.iter_raw()
             if answer.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                if name and answer.headers.get("Content-Range") == f"bytes */{have}" and _is_named(answer, name):
+                whole = answer.headers.get("Content-Range") == f"bytes */{have}" and _is_named(answer, name)
+                if name and length is None and whole:
                     return  # likewise, and nobody had said how long it is
-                self.discard()  # more is there than the file has
+                self.discard()  # more is there than the file has, or the server has stated another length before
                 raise TryAgain("the server answers 416")
             if answer.status_code == HTTPStatus.PARTIAL_CONTENT:
                 part = re.match(r"bytes (\d+)-\d+/(\d{1,18}|\*)", answer.headers.get("Content-Range", ""), re.ASCII)

@@ -47,12 +47,10 @@ def test_a_bug_in_one_rank_shows_its_traceback(world: World, monkeypatch: pytest
 def test_a_rank_that_hangs_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_FAULT", "hang 1 3")
     message, pid = left_alone(world)
-    # Signs are given a few times a second, so the last one may be of the step before.
-    hangs = (
-        rf"(?:has given no sign of life for {PATIENCE} s, last in step [23]|did not reach step 3 within {PATIENCE} s)"
-    )
+    # Signs are given twice a second, so the last one may be of any step before, on a machine that is quick.
+    hangs = rf"has given no sign of life for {PATIENCE} s, (?:before step 1|last in step [123])"
     found = re.search(f"skillnet: error: {NAME} {hangs}; run it again to resume", message)
-    assert found and int(found[1]) == pid and "Traceback" not in message
+    assert found and int(found[1]) == pid and "Traceback" not in message, message
 
 
 def test_a_rank_that_reads_for_ever_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

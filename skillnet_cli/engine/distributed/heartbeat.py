@@ -92,7 +92,7 @@ class Watch:
         silent = {rank: now - heard for rank, heard in self._heard.items() if rank != self._own}
         first = max(silent, key=silent.__getitem__, default=None)
         if first is not None and silent[first] > self._timeout:
-            return [first], f"has given no sign of life for {self._timeout:g} s, last in step {self._signs[first].step}"
+            return [first], f"has given no sign of life for {self._timeout:g} s, {_place(self._signs[first].step)}"
         if self._own not in self._signs or (first is not None and silent[first] > self._late):
             return None  # the others may well wait for the one that is silent
         idle = {rank: now - moved for rank, moved in self._moved.items()}
@@ -106,7 +106,7 @@ class Watch:
         named = [rank for rank in still if self._signs[rank].step == step]
         if step < furthest:
             return named, f"did not reach step {furthest} within {limit:g} s"
-        return named, f"did nothing for {limit:g} s, {f'last in step {step}' if step else 'before step 1'}"
+        return named, f"did nothing for {limit:g} s, {_place(step)}"
 
 
 class Heartbeat:
@@ -217,6 +217,11 @@ def record_line(error: Exception) -> None:
         line = f"{type(error).__name__}: {error}"
         facts = {"py_callstack": line, "timestamp": str(int(time.time()))}  # as torch's ErrorHandler has it (2.11)
         Path(file).write_text(json.dumps({"message": {"message": line, "extraInfo": facts}}), encoding="utf-8")
+
+
+def _place(step: int) -> str:
+    """Where a rank was when it gave its last sign."""
+    return f"last in step {step}" if step else "before step 1"
 
 
 def _name(rank: int) -> str:
