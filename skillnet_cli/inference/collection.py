@@ -25,7 +25,7 @@ from skillnet_cli.files import PARTIAL, disk_errors, write_json
 from skillnet_cli.inference.capabilities import Capabilities
 from skillnet_cli.inference.encoder import UNREADABLE, encode_sources, why
 from skillnet_cli.inference.inputs import Candidate
-from skillnet_cli.inference.table import REMAINS, Table, clear, import_lancedb, quoted, writing
+from skillnet_cli.inference.table import REMAINS, Table, clear, import_lancedb, quoted, was_filled, writing
 from skillnet_cli.inference.transcriber import Transcriber
 from skillnet_cli.model.checkpoint import checksums_by_part, fingerprint
 from skillnet_cli.model.skillnet import SkillNet
@@ -138,7 +138,7 @@ class Collection:
             model: the folder of the model that starts it.
 
         Raises:
-            UserError: the folder holds something else, or vectors that other parts have made.
+            UserError: the folder holds something else, or vectors that other parts or nobody knows what have made.
             FailedJob: the folder cannot be written.
         """
         facts = _Facts(
@@ -154,6 +154,10 @@ class Collection:
             # First: a folder with this file is a collection, be there rows in it yet or not.
             with writing(folder):
                 if not (folder / FACTS).exists():
+                    if was_filled(folder):
+                        reason = f"{FACTS} is missing, and without it nobody knows which model made the vectors"
+                        raise UserError(f"{folder}: {reason}: delete the folder and embed again")
+                    clear(folder)
                     write_json(folder / FACTS, facts.model_dump())
         table = Table.create(folder, "path", _schema(_facts(folder).hidden))
         if not table.count() and _facts(folder) != facts:  # begun with another model

@@ -156,9 +156,18 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def was_filled(folder: Path) -> bool:
+    """Whether rows were ever put into a table: its first version has none."""
+    return len(_versions(folder)) > 1
+
+
 def _is_written(folder: Path) -> bool:
     """Whether a table was made: it has a version then, be it without rows."""
-    return any((folder / f"{NAME}.lance" / "_versions").glob("*.manifest"))
+    return bool(_versions(folder))
+
+
+def _versions(folder: Path) -> list[Path]:
+    return list((folder / f"{NAME}.lance" / "_versions").glob("*.manifest"))
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:

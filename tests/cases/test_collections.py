@@ -91,6 +91,19 @@ def test_s14_one_that_was_killed_at_its_beginning_is_gone_on_with(tmp_path: Path
     assert len(Collection.open(folder, MODEL)) == 3
 
 
+def test_s14_vectors_of_nobody_knows_which_model_are_not_taken_over(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    Collection.create(folder, MODEL, 8).put(entries(3), vectors(3))
+    kept = (folder / "collection.json").read_text()
+    (folder / "collection.json").unlink()
+    for attempt in range(2):
+        with pytest.raises(UserError, match=r"collection\.json is missing.*delete the folder and embed again"):
+            Collection.create(folder, MadeBy("other", {"image": "z"}), 8)
+        assert not (folder / "collection.json").exists(), attempt
+    (folder / "collection.json").write_text(kept)
+    assert len(Collection.open(folder, MODEL)) == 3, "nothing was lost"
+
+
 def test_s14_an_empty_one_belongs_to_no_model(tmp_path: Path) -> None:
     Collection.create(tmp_path / "c", MadeBy("other", {"image": "z"}), 16)
     collection = Collection.create(tmp_path / "c", MODEL, 8)
