@@ -10,6 +10,9 @@ LOCAL := .[search,parquet,tensorboard,zstd,download] ./plugins/skillnet-sound[de
 PROJECTS := pyproject.toml $(foreach skill,$(PLUGINS),plugins/skillnet-$(skill)/pyproject.toml)
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
+# Where Python may not keep what it has compiled, every process that a test starts compiles torch anew: seconds each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := venv
 .PHONY: venv demo test quick lint bench soak unpinned constraints
 
