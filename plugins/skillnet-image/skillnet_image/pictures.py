@@ -198,13 +198,13 @@ def colours_of(image: Image.Image) -> Image.Image:
 def _reduced(image: Image.Image, colours: Callable[[Image.Image], Image.Image], factor: int) -> Image.Image:
     """Every ``factor`` × ``factor`` pixels as one, by strips: all of a picture in RGBA may be too much."""
     rows = factor * 64
-    strips = [
-        colours(image.crop((0, top, image.width, min(top + rows, image.height)))).reduce(factor)
-        for top in range(0, image.height, rows)
-    ]
-    small = Image.new(strips[0].mode, (strips[0].width, sum(strip.height for strip in strips)))
-    for number, strip in enumerate(strips):
+    small: Image.Image | None = None
+    for number, top in enumerate(range(0, image.height, rows)):
+        strip = colours(image.crop((0, top, image.width, min(top + rows, image.height)))).reduce(factor)
+        if small is None:
+            small = Image.new(strip.mode, (strip.width, -(-image.height // factor)))
         small.paste(strip, (0, number * 64))
+    assert small is not None, "a picture has a row at least"
     return small
 
 

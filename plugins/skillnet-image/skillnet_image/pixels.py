@@ -74,7 +74,10 @@ def decode(data: bytes) -> UInt8[Tensor, "3 height width"]:
         image = opened(data)
         if (plain := _plain(image, data)) is not None:
             return plain
-        return _on_white(upright_colours(image))
+        colours = upright_colours(image)
+        if colours is not image:
+            image.close()  # its own pixels may take 400 MB
+        return _on_white(colours)
 
 
 def _on_white(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
