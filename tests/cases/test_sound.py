@@ -196,6 +196,25 @@ def test_w07_silence_is_not_blown_up_into_noise(reader: SoundReader) -> None:
     assert reader.read(wav(hiss)).std() < 0.15
 
 
+@pytest.mark.parametrize("between", [2, 9, 50])
+def test_w07_recordings_are_heard_alike_with_silence_around_them(
+    reader: SoundReader, tmp_path: Path, between: int
+) -> None:
+    """Of the zeros before and behind it a sound keeps a fifth of a second, as if that were all of the recording."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 3 * RATE).astype(np.float32)
+    zeros = np.zeros(between * RATE, dtype=np.float32)
+    path = tmp_path / "pauses.wav"
+    path.write_bytes(wav(np.concatenate([zeros, noise, zeros, 0.05 * noise, zeros])))
+    heard = [window for window in reader.split(path) if window.features is not None]
+    assert len(heard) == 2
+    for window, gain, start in zip(heard, (1, 0.05), (between, 2 * between + 3), strict=True):
+        before, behind = start - window.start, window.end - start - 3
+        assert 0.199 < before < 0.301 and 0.199 < behind < 0.301  # seconds; looked at by tenths of one
+        edges = [np.zeros(round(seconds * RATE), dtype=np.float32) for seconds in (before, behind)]
+        alone = reader.read(wav(np.concatenate([edges[0], gain * noise, edges[1]])))
+        assert window.features is not None and window.features.equal(alone)
+
+
 def test_w07_a_quiet_voice_is_no_silence(reader: SoundReader, speech: Path, tmp_path: Path) -> None:
     samples, _ = soundfile.read(speech, dtype="float32")
     path = tmp_path / "quiet.wav"

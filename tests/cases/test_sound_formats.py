@@ -97,7 +97,8 @@ Read as the `ffmpeg` command reads them; the tests compare the numbers of sample
   is silent and left out; one whose correlation with the loudest is below -0.5 has the opposite polarity and is turned
   first. Both are measured without the channel's own mean, over all that was heard of the recording so far.
 * Level: zero mean and unit variance, as wav2vec 2.0 has it, and one polarity: [model.md](model.md). What has nothing
-  louder than -55 dB of full scale, in no tenth of a second, is silent: windows of it have no text.
+  louder than -55 dB of full scale, in no tenth of a second, is silent. Where that lasts a second or a whole window, it
+  is a window without text, and what is spoken before and after it is heard as if it came alone.
 * An interrupted recording is used as far as it goes, damaged packets are left out, and gaps stay out: a remark says how
   many seconds there are. `prepare` counts such recordings as damaged, since a transcript speaks of the whole.
   Nothing shows it where a cut falls between packets and no length is stated: MPEG, AAC, AC-3, DTS, AMR, broadcasts,

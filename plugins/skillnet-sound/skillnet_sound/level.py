@@ -31,17 +31,24 @@ def normalise(samples: Samples) -> Samples:
     return centred.astype(np.float32)
 
 
-def is_silent(samples: Samples, rate: int) -> bool:
-    """Whether nothing in it is louder than :data:`SILENT_DECIBELS`: no tenth of a second, its mean taken off.
+def loud(samples: Samples, rate: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Of every tenth of a second, whether it is louder than :data:`SILENT_DECIBELS`, its mean taken off.
+
+    What is left over at the end is judged by the last tenth of a second.
 
     Args:
         samples: as they are decoded.
         rate: samples per second.
     """
-    width = min(len(samples), max(1, round(STRETCH_SECONDS * rate)))
+    width = min(len(samples), stretch(rate))
     if width == 0:
-        return True
-    stretches = samples[: len(samples) // width * width].reshape(-1, width)
-    power = stretches.var(axis=1, dtype=np.float64)
-    rest = samples[len(samples) - width :].var(dtype=np.float64)
-    return bool(max(power.max(), rest) < 10 ** (SILENT_DECIBELS / 10))
+        return np.zeros(0, dtype=np.bool_)
+    power = samples[: len(samples) // width * width].reshape(-1, width).var(axis=1, dtype=np.float64)
+    if len(samples) % width:
+        power = np.append(power, samples[-width:].var(dtype=np.float64))
+    return power >= 10 ** (SILENT_DECIBELS / 10)
+
+
+def stretch(rate: int) -> int:
+    """A tenth of a second in samples."""
+    return max(1, round(STRETCH_SECONDS * rate))

@@ -15,8 +15,8 @@ from skillnet_cli.api import Batch, DamagedItem, Source, Window, add_remark
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.decode import Block, blocks
 from skillnet_sound.frames import frame_count
-from skillnet_sound.level import SILENT_DECIBELS, is_silent, normalise
-from skillnet_sound.windows import windows
+from skillnet_sound.level import SILENT_DECIBELS, normalise
+from skillnet_sound.windows import apart, windows
 
 
 class SoundReader:
@@ -52,19 +52,20 @@ class SoundReader:
     def split(self, source: Source) -> Iterator[Window]:
         """Windows of at most ``max_seconds``, cut at quiet points, that together are the whole recording.
 
-        Each is normalised by itself, as an item of training is; one in which nothing is louder than
-        :data:`skillnet_sound.level.SILENT_DECIBELS` has no features. Streams: a file of an hour needs no more memory
-        than a window. Raises as :meth:`read` does.
+        Each is normalised by itself, as an item of training is. Where nothing is louder than
+        :data:`skillnet_sound.level.SILENT_DECIBELS` for a second or a whole window, that is a window without
+        features. Streams: a file of an hour needs no more memory than a window. Raises as :meth:`read` does.
         """
         config, position, heard = self.config, 0, False
         parts = blocks(source, config.sample_rate)
         for samples in windows(parts, config.max_samples, config.min_samples, config.sample_rate):
             self._check(samples)
-            end = position + len(samples)
-            features = None if is_silent(samples, config.sample_rate) else _features(samples)
-            heard = heard or features is not None
-            yield Window(position / config.sample_rate, end / config.sample_rate, features)
-            position = end
+            for piece, silent in apart(samples, config.min_samples, config.sample_rate):
+                end = position + len(piece)
+                features = None if silent else _features(piece)
+                heard = heard or not silent
+                yield Window(position / config.sample_rate, end / config.sample_rate, features)
+                position = end
         if position == 0:
             raise DamagedItem("holds no sound")
         if not heard:

@@ -17,7 +17,7 @@ from skillnet_cli.api import DamagedItem
 from skillnet_sound.config import SoundConfig
 from skillnet_sound.level import normalise
 from skillnet_sound.reader import SoundReader
-from skillnet_sound.windows import QUIET_SECONDS, quietest, windows
+from skillnet_sound.windows import MARGIN_SECONDS, PAUSE_SECONDS, QUIET_SECONDS, apart, quietest, windows
 
 RATE = 100  # windows of 2 seconds, small enough to try many
 
@@ -63,6 +63,30 @@ def test_quietest_against_brute_force(values: list[int], width: int, data: Any) 
     places = range(start, len(values) - width + 1)
     best = min(places, key=lambda place: (sum(value**2 for value in values[place : place + width]), -place))
     assert quietest(samples, start, width) == best + width // 2
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 25)), min_size=1, max_size=8), st.integers(0, 9))
+def test_long_silences_are_apart(runs: list[tuple[bool, int]], rest: int) -> None:
+    """Against a search sample by sample: a sound reaches a margin beyond itself, over pauses of less than a second."""
+    tenths = [is_loud for is_loud, count in runs for _ in range(count)]
+    samples = np.repeat(np.array(tenths, dtype=np.float32), 10) * np.tile([1, -1], 5 * len(tenths)).astype(np.float32)
+    samples = np.concatenate([samples, np.zeros(rest * tenths[-1], dtype=np.float32)])
+    places = np.flatnonzero(samples)
+    margin, pause = int(MARGIN_SECONDS * RATE), int(PAUSE_SECONDS * RATE)
+    expected = np.zeros(len(samples), dtype=bool)
+    end = len(samples) - rest * tenths[-1]
+    for one, other in pairwise([-1, *places.tolist(), end]):
+        if other - one - 1 < pause:
+            expected[max(one, 0) : other + 1] = True
+    for place in places:
+        expected[max(0, place - margin) : place + margin + 1] = True
+    expected[end:] |= bool(tenths[-1])
+    expected &= bool(len(places))
+    pieces = list(apart(samples, 1, RATE))
+    np.testing.assert_array_equal(np.concatenate([piece for piece, _ in pieces]), samples)
+    heard = np.concatenate([np.full(len(piece), not silent) for piece, silent in pieces])
+    np.testing.assert_array_equal(heard, expected)
+    assert all(one[1] != other[1] for one, other in pairwise(pieces)), "neighbours are of the same kind"
 
 
 def test_split_is_the_whole_file(tmp_path: Path, tone: Callable[..., Any]) -> None:
