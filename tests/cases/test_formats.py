@@ -210,17 +210,19 @@ def test_r11_a_large_picture_is_what_pillow_makes_of_it(format: str, monkeypatch
 
 
 READ = """
-import resource, sys
+import re, sys
 from skillnet_image.reader import ImageReader, ImageConfig
 from skillnet_cli.api import DamagedItem
 try:
     ImageReader(ImageConfig()).read(open(sys.argv[1], "rb").read())
 except DamagedItem as error:
     print(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) // 1024)
 """
+"""getrusage's figure is no less than that of the process by which this one was started."""
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read in /proc")
 @pytest.mark.parametrize("bomb", ["png", "gif"])
 def test_s10_a_bomb_is_bounded_before_memory_is_spent(bomb: str, tmp_path: Path) -> None:
     """A PNG of 100 million pixels of 64 bits, and a GIF that claims 4 thousand million."""
