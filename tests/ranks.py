@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import socket
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -16,12 +18,18 @@ from skillnet_cli.engine.signals import Stopped
 FORK = multiprocessing.get_context("fork")
 
 
+def free_port() -> int:
+    """A port that nothing uses, and that no system gives to a connection before the ranks meet there."""
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("localhost", port))
+            return port
+    raise OSError("of 100 ports none is free")
+
+
 def start_ranks(world: int, work: Callable[..., Any], *arguments: Any) -> Sequence[BaseProcess]:
     """Call ``work`` in ``world`` processes that find one another as torchrun's do. They exit as the command would."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "localhost", "MASTER_PORT": free_port()}
     processes = [
         FORK.Process(target=_rank, args=({**shared, "RANK": rank, "LOCAL_RANK": rank}, work, arguments))
         for rank in range(world)

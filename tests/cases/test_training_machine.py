@@ -26,8 +26,9 @@ from skillnet_cli.engine.distributed.mesh import _meet
 from skillnet_cli.engine.estimate.forecast import Cluster, forecast
 from skillnet_cli.engine.machine import machine_errors
 from skillnet_cli.plugins import load_registry
-from tests.distributed.ranks import ends, free_port, start_one
+from tests.distributed.ranks import ends, start_one
 from tests.distributed.test_two_processes import _workers
+from tests.ranks import free_port
 from tests.workbench import World, tasks, toy_world
 
 SETTINGS: dict[str, Any] = {

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from skillnet_cli.recipe import Recipe
+from tests.ranks import free_port
 from tests.workbench import World
 
 ONE_RANK = Path(__file__).parent / "one_rank.py"
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("localhost", 0))
-        return int(server.getsockname()[1])
 
 
 def arguments(world: World, recipe: Recipe, run: str) -> str:

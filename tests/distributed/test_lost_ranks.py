@@ -53,6 +53,7 @@ def test_a_rank_that_hangs_is_named(world: World, monkeypatch: pytest.MonkeyPatc
     assert found and int(found[1]) == pid and "Traceback" not in message, message
 
 
+@pytest.mark.soak
 def test_a_rank_that_reads_for_ever_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK_FAULT", "no_third_step")
     message, _ = left_alone(world)

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from skillnet_cli.engine.checkpoint.format import Checkpoint, Checkpoints
-from tests.distributed.ranks import ends, free_port, start_one, start_ranks
+from tests.distributed.ranks import ends, start_one, start_ranks
 from tests.distributed.test_two_processes import train
+from tests.ranks import free_port
 from tests.workbench import TOY, World, tasks, toy_world
 
 STEPS = 6

@@ -194,21 +194,14 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def assert_no_trace_of_kills(source: Path, folder: Path, kills: int, workers: int) -> None:
-    prepare("aishell", source, folder / "whole")
-    call = "from skillnet_cli.cli import main; main()"
-    options = ["--source", str(source), "--out", str(folder / "set"), "--workers", str(workers)]
-    killed_and_resumed([sys.executable, "-c", call, "prepare", "aishell", *options], folder / "set", kills, longest=1.5)
-    assert files(folder / "set") == files(folder / "whole")
-
-
-def test_kills_leave_no_trace(large: Path, tmp_path: Path) -> None:
-    assert_no_trace_of_kills(large, tmp_path, kills=2, workers=1)
-
-
 @pytest.mark.soak
 def test_twenty_kills_leave_no_trace(large: Path, tmp_path: Path) -> None:
-    assert_no_trace_of_kills(large, tmp_path, kills=20, workers=2)
+    prepare("aishell", large, tmp_path / "whole")
+    call = "from skillnet_cli.cli import main; main()"
+    options = ["--source", str(large), "--out", str(tmp_path / "set"), "--workers", "2"]
+    command = [sys.executable, "-c", call, "prepare", "aishell", *options]
+    killed_and_resumed(command, tmp_path / "set", kills=20, longest=1.5)
+    assert files(tmp_path / "set") == files(tmp_path / "whole")
 
 
 @pytest.mark.skipif(not PACKS, reason="SKILLNET_TEST_PACKS names no folder with speech/data_aishell_sample.tgz")
