@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from skillnet_cli.api import DamagedItem, UserError
@@ -45,10 +45,11 @@ def test_any_text_comes_back(text: str) -> None:
 
 
 @given(st.binary(max_size=400))
+@example(b"\xa1\x40" * 4)  # Big5's spaces
 def test_any_bytes_are_text_or_a_damaged_item(content: bytes) -> None:
     with contextlib.suppress(DamagedItem):
         assert "\0" not in decode(content)
-    assert detect(content) in (*ENCODINGS, "utf-16-le", "utf-16-be", "utf-32")
+    assert detect(content) in (*ENCODINGS, "utf-16-le", "utf-16-be", "utf-32", "cp950")
 
 
 def test_a_broken_line_is_one_line(tmp_path: Path) -> None:
