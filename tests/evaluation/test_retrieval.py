@@ -59,6 +59,25 @@ def test_equal_items_tie_exactly_in_every_chunk(chunk: int) -> None:
     assert found.tolist() == [1] * 700
 
 
+@given(
+    st.integers(0, 1_000),
+    st.sampled_from([0.0, 1e-8, 1e-6, 1e-4, 1e-2, 1.0]),
+    st.sampled_from([1e-25, 1.0, 1e12, 1e25]),
+)
+def test_ranks_of_vectors_that_are_close_are_those_of_float64(seed: int, apart: float, size: float) -> None:
+    """Closer than float32 tells apart, or too large for it: what is compared is float64, rounded."""
+    generator = torch.Generator().manual_seed(seed)
+    centre = torch.randn(64, generator=generator)
+    pool = F.normalize(centre + apart * torch.randn(150, 64, generator=generator), dim=1) * size
+    queries = F.normalize(centre + apart * torch.randn(40, 64, generator=generator), dim=1) * size
+    own = torch.randint(150, (40,), generator=generator)
+    exact = (queries.double()[:, None] * pool.double()).sum(2).float()
+    wanted = (exact >= exact.gather(1, own[:, None])).sum(1) - 1
+    found = _Search(queries, pool, chunk_scores=1_500).ranks(own)
+    # Where all chunks are close they are multiplied as matrices, whose last bits may round otherwise.
+    assert (found - wanted).abs().max() <= (0 if apart == 1.0 else 1)
+
+
 def test_vectors_that_are_not_finite_do_not_win() -> None:
     pool = torch.eye(3)
     for queries, items in [(pool * torch.nan, pool), (pool, pool / 0)]:
